@@ -1,0 +1,39 @@
+# For GNU make 3.81 and later. .venv/.complete is there only when an install has ended well, and is
+# remade when the dependencies change: a .venv without it was interrupted, and is built again from nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.DEFAULT_GOAL := help
+.PHONY: figures test lab clean help
+
+figures: .venv/.complete ## every study on the embedded data: figures, tables and their index in outputs/
+	$(BIN)/noiseutils run all --profile quick
+
+# One pytest for the tests and the notebooks: its closing line counts both and comes last.
+# loadscope keeps the cells of a notebook on one worker, in order.
+test: .venv/.complete ## lint, types, unit tests, every notebook
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+
+lab: .venv/.complete ## JupyterLab in notebooks/, for this machine only; the address it prints holds the token
+	$(BIN)/jupyter-lab --ip=127.0.0.1 --notebook-dir=notebooks
+
+clean: ## remove .venv, caches and rendered outputs; outputs/runs (trained results) and outputs/reference stay
+	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info notebooks/.ipynb_checkpoints
+	find noiseutils tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	test ! -d outputs || find outputs/ -mindepth 1 -maxdepth 1 ! -name runs ! -name reference -exec rm -rf {} +
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@echo 'Another interpreter, 3.11 or later: make PYTHON=python3.12 TARGET'
+
+.venv/.complete: pyproject.toml pins.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; $(PYTHON) is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@if test -e $@; then rm $@; else $(PYTHON) -m venv --clear .venv; fi
+	$(BIN)/python -m pip install --disable-pip-version-check -c pins.txt -e '.[notebooks,dev]'
+	@touch $@

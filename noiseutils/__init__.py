@@ -1,0 +1,15 @@
+"""Noise as a regulariser of convolutional networks: four papers, as a library and as notebooks.
+
+from noiseutils import Run, train
+result = train(Run())
+"""
+
+from noiseutils import _torchvision_shim  # noqa: F401  before anything that may import torchvision
+
+__version__ = "0.1.0"
+
+# `noiseutils.train` is the function from here on; the rest of its module: from noiseutils.train import …
+from noiseutils.config import Run
+from noiseutils.train import Result, train
+
+__all__ = ["Result", "Run", "train"]

@@ -1,0 +1,5 @@
+"""`python -m noiseutils` is the command line."""
+
+from noiseutils.cli import main
+
+main()

@@ -1,0 +1,185 @@
+"""`noiseutils …`: words to calls, results to lines. No logic of its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from noiseutils.errors import UserError
+
+if TYPE_CHECKING:
+    from noiseutils.sweep import Sweep
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Noise in CNN training: the studies of four papers, rebuilt.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Which data sets are there, where, and what is missing.")
+app.add_typer(data_app, name="data")
+
+Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
+Profile = Annotated[str, typer.Option(help="smoke, quick, cifar10, paper, or a YAML file of your own")]
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
+Executor = Annotated[str, typer.Option(help="auto, inline (this process) or local (several side by side)")]
+Workers = Annotated[int | None, typer.Option(min=1, help="processes of the local executor")]
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="a study, such as noisy_dropout, or all")],
+    profile: Profile = "quick",
+    changes: Changes = None,
+    executor: Executor = "auto",
+    workers: Workers = None,
+) -> None:
+    """Train what is missing, then render the study's notebook: figures, tables, HTML."""
+    from noiseutils import pipeline
+
+    pipeline.require_notebooks()
+    names = list(pipeline.STUDIES) if study == "all" else [study]
+    failed = False
+    wanted = [pipeline.study_params(name, profile, changes or ()) for name in names]
+    for params in wanted:
+        started = time.monotonic()
+        with _resumable():
+            done = pipeline.sweep_study(params, executor, workers)
+            failed |= _say_failures(done)
+            rendered, already = pipeline.render_study(params)
+        spent = (
+            f"up to date ({time.monotonic() - started:.0f} s)"
+            if already
+            else f"{time.monotonic() - started:.0f} s"
+        )
+        typer.echo(f"{params.study}, {params.profile}: {len(done.results)} of {len(done.runs)} runs, {spent}")
+        typer.echo(f"  notebook  {_near(rendered.notebook)}\n  page      {_near(rendered.html)}")
+        for name in ("figures", "tables"):
+            typer.echo(f"  {name:<9} {_near(rendered.html.parent / name)}/")
+    typer.echo(f"Open {_near(pipeline.index())} in a browser.")
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def sweep(
+    study: Study,
+    profile: Profile = "quick",
+    changes: Changes = None,
+    budget: Annotated[str | None, typer.Option(help="end cleanly before this time: 90s, 9m, 1.5h")] = None,
+    executor: Executor = "auto",
+    workers: Workers = None,
+) -> None:
+    """Train what is missing and nothing else; needs no Jupyter."""
+    from noiseutils import pipeline, profiles
+
+    limit = profiles.seconds(budget) if budget else None
+    params = pipeline.study_params(study, profile, changes or ())
+    with _resumable():
+        done = pipeline.sweep_study(params, executor, workers, limit)
+    _say_failures(done)
+    missing = len(done.missing)
+    end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
+    typer.echo(
+        f"{study}, {params.profile}: {len(done.runs) - missing} of {len(done.runs)} runs stored; {end}."
+    )
+    raise typer.Exit(1 if missing and not done.out_of_time else 0)
+
+
+@app.command()
+def status(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
+    """Which runs are finished, missing, failed or interrupted."""
+    from noiseutils import pipeline
+
+    counts, failures = pipeline.status_of(pipeline.study_params(study, profile, changes or ()))
+    typer.echo(f"{study}, {profile}: {sum(counts.values())} runs")
+    for state in ("finished", "diverged", "interrupted", "failed", "missing"):
+        typer.echo(f"  {state:<12} {counts[state]}")
+    for name, sentence in failures.items():
+        typer.echo(f"  failed: {name}: {sentence}")
+
+
+@app.command()
+def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
+    """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed."""
+    from noiseutils import pipeline
+
+    typer.echo(_near(pipeline.publish(pipeline.study_params(study, profile, changes or ()))))
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="benchmarks; none: all of them")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the figures here, too")] = None,
+) -> None:
+    """Ratios of medians, both sides interleaved in one process, on this machine."""
+    from noiseutils import bench as benchmarks
+
+    typer.echo(benchmarks.report(names or list(benchmarks.BENCHMARKS), json))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The data sets by name, where they are looked for, and whether they are there."""
+    from noiseutils import data
+
+    typer.echo(data.overview())
+
+
+@data_app.command("check")
+def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")]) -> None:
+    """Whether a data set is there and whole; exit code 2 and what is missing when not."""
+    from noiseutils import data
+    from noiseutils.config import Data
+
+    typer.echo(data.check(Data.parse(name)))
+
+
+@data_app.command("make")
+def data_make(
+    name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")],
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="pixels a side, for images that differ")
+    ] = None,
+) -> None:
+    """Fetch a data set, or decode a folder once."""
+    from noiseutils import data
+    from noiseutils.config import Data
+
+    typer.echo(data.fetch(Data.parse(name, image_size=image_size)))
+
+
+def _say_failures(done: Sweep) -> bool:
+    for run in done.runs:
+        if trace := done.failed.get(run.key):
+            typer.echo(f"failed: {run}\n{trace.rstrip()}", err=True)
+    return bool(done.failed)
+
+
+def _near(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Ctrl-C is no accident: say what it leaves and exit as shells expect."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("\nnoiseutils: stopped; what is finished is kept, the same command goes on", err=True)
+        raise typer.Exit(130) from None
+
+
+def main() -> None:
+    """The command line; bad input is one screen on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"noiseutils: {error}", file=sys.stderr)
+        sys.exit(2)

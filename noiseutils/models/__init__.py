@@ -1,0 +1,65 @@
+"""The papers' networks, one family a file. `MODELS` lists them, `build_model` makes one from a seed.
+
+A network here knows nothing of noise: it holds no dropout and draws nothing after it is built. Every place
+where noise may go is a module with a name of its own that runs once in a forward pass, so that
+`attach(model, noise, after="relu3")` is unambiguous; no ReLU works in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from noiseutils.errors import UserError, one_of
+from noiseutils.models.alexnet import alexnet
+from noiseutils.models.cifar10net import cifar10net
+from noiseutils.models.custom_cnns import babycnn, simplecnn, tinycnn
+from noiseutils.models.lenet import lenet5
+from noiseutils.models.resnet import resnet18
+from noiseutils.rng import seeded
+
+__all__ = ["MODELS", "build_model"]
+
+# each takes (num_classes, in_channels, image_size, width)
+MODELS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
+    "lenet5": lenet5,
+    "alexnet": alexnet,
+    "cifar10net": cifar10net,
+    "babycnn": babycnn,
+    "tinycnn": tinycnn,
+    "simplecnn": simplecnn,
+    "resnet18": resnet18,
+}
+
+
+def build_model(
+    name: str,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,
+    width: float = 1.0,
+    seed: int = 0,
+) -> nn.Module:
+    """A new network in float32 on the CPU, its weights drawn from `seed` alone.
+
+    It takes images (N, in_channels, image_size, image_size) in any normalisation and memory format and
+    returns logits (N, num_classes). `width` scales every hidden layer, convolutional and dense: size times
+    width, rounded to the nearest (halves up), at least 1; at 1.0 it is the paper's. Torch's global generator
+    is left as it was. Raises `UserError` for a name that is not in `MODELS`, a size below 1, a width that is
+    not positive and finite, and an image smaller than the pools need.
+    """
+    if name not in MODELS:
+        raise one_of("model", name, MODELS)
+    for what, value in (
+        ("num_classes", num_classes),
+        ("in_channels", in_channels),
+        ("image_size", image_size),
+    ):
+        if value < 1:
+            raise UserError(f"{what} {value} of model {name!r} is not allowed; it must be at least 1")
+    if not (width > 0 and math.isfinite(width)):
+        raise UserError(f"width {width} of model {name!r} is not allowed; it must be positive and finite")
+    with seeded(seed):
+        return MODELS[name](num_classes, in_channels, image_size, width)

@@ -1,0 +1,109 @@
+"""From a study's name to its results, and to its rendered notebook."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from noiseutils.config import TREES, Data
+from noiseutils.errors import UserError, one_of
+from noiseutils.page import notebooks_extra
+from noiseutils.profiles import read_profile
+from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.render import Rendered, current, render, stamp, write_index
+from noiseutils.studies import STUDIES
+from noiseutils.studies.common import StudyParams, store
+from noiseutils.sweep import Sweep, sweep
+
+
+def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> StudyParams:
+    """The checked parameters of a study's profile."""
+    if study not in STUDIES:
+        raise one_of("study", study, STUDIES)
+    return read_profile(STUDIES[study].Params, study, profile, changes)
+
+
+def sweep_study(
+    params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
+) -> Sweep:
+    """Train what the study still lacks."""
+    return sweep(STUDIES[params.study].runs(params), store(), executor, workers=workers, budget=budget)
+
+
+def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
+    """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
+    place = store()
+    runs = STUDIES[params.study].runs(params)
+    states = {run: place.state(run) for run in runs}
+    failures = {
+        str(run): (place.failure(run) or "").strip().splitlines()[-1]
+        for run, state in states.items()
+        if state == "failed"
+    }
+    return Counter(states.values()), failures
+
+
+def require_notebooks() -> None:
+    """Raises UserError without the notebooks extra: better before hours of training than after."""
+    with notebooks_extra():
+        import nbconvert  # noqa: F401
+        import papermill  # noqa: F401
+
+
+def render_study(params: StudyParams) -> tuple[Rendered, bool]:
+    """The study's notebook, executed, and whether that was done already."""
+    notebook = notebook_path(STUDIES[params.study].NOTEBOOK)
+    folder = outputs_root() / params.study / params.profile
+    values = params.model_dump(mode="json")
+    place = store()
+    results = [(run.key, place.digest(run)) for run in STUDIES[params.study].runs(params)]
+    mark = stamp(notebook, values, results)
+    if current(notebook, folder, mark):
+        return Rendered(folder / notebook.name, (folder / notebook.name).with_suffix(".html")), True
+    return render(notebook, folder, values, mark), False
+
+
+def publish(params: StudyParams) -> Path:
+    """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed.
+
+    Without weights and the executed notebook, which are large, and with the data's label for its path.
+    """
+    rendered = outputs_root() / params.study / params.profile
+    folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
+    place = store()
+    for run in STUDIES[params.study].runs(params):
+        if place.finished(run):
+            place.publish(run, folder / "runs")
+    for name in ("figures", "tables"):
+        if not (rendered / name).is_dir():
+            raise UserError(
+                f"{rendered / name} is not there: run `noiseutils run {params.study}` with this profile first"
+            )
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
+        shutil.copytree(rendered / name, folder / name)
+    values = params.model_dump(mode="json")
+    data = Data.parse(values["data"])
+    if data.name in TREES:
+        values["data"] = f"./{data.label}"  # its name is its identity, where it lay is nobody's business
+    text = yaml.safe_dump(values, sort_keys=False)
+    (folder / "params.yaml").write_text(f"# What these results were made with.\n{text}")
+    return folder
+
+
+def index() -> Path:
+    """outputs/index.html over everything rendered so far."""
+    return write_index(outputs_root())
+
+
+def notebook_path(name: str) -> Path:
+    """A committed notebook; they are in a checkout, not in an installed package."""
+    path = CHECKOUT / "notebooks" / f"{name}.ipynb"
+    if not path.exists():
+        raise UserError(
+            f"no notebook {path}: `noiseutils run` needs a checkout of the project, not only the package"
+        )
+    return path

@@ -1,0 +1,41 @@
+"""One progress bar for a sweep, fed by its events."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from noiseutils.config import Run
+
+
+class Bar:
+    """One progress bar over the epochs of all runs; failures are printed above it."""
+
+    def __init__(self, runs: list[Run], shown: bool) -> None:
+        self.left = {run.key: run.epochs for run in runs}
+        total = sum(self.left.values())
+        # disable=None: silent where the output is no terminal, so that executed notebooks stay clean
+        self.bar = tqdm(total=total, unit="epoch", desc=f"{len(runs)} runs", disable=None if shown else True)
+
+    def tell(self, event: str, run: Run, detail: Any) -> None:
+        """Take an event: claimed, epoch (detail: its history row), done, failed (detail: a traceback)."""
+        left = self.left.get(run.key, 0)
+        if event == "claimed":
+            return
+        if event == "epoch":
+            now = run.epochs - int(detail["epoch"])
+            self.bar.set_postfix_str(f"{run}: loss {detail['train_loss']:.3f}", refresh=False)
+        else:
+            now = 0
+        self.left[run.key] = min(left, now)
+        self.bar.update(max(0, left - now))
+        if event == "failed":
+            self.bar.write(f"failed: {run}\n  {detail.strip().splitlines()[-1]}", file=sys.stderr)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

@@ -1,0 +1,63 @@
+"""Where things lie and with what a result was made."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import noiseutils
+from noiseutils.config import Data
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def outputs_root() -> Path:
+    """$NOISEUTILS_OUTPUTS, else outputs/ of the checkout, else outputs/ here for an installed package."""
+    if named := os.environ.get("NOISEUTILS_OUTPUTS"):
+        return Path(named).expanduser().absolute()
+    return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
+
+
+def data_root() -> Path:
+    """Where sets lie unless `Data.root` says otherwise: $NOISEUTILS_DATA, or ~/.cache/noiseutils/data."""
+    given = os.environ.get("NOISEUTILS_DATA")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "noiseutils" / "data"
+
+
+def root_of(data: Data) -> Path:
+    """The folder that a data set is looked for in."""
+    return Path(os.path.expanduser(data.root)) if data.root else data_root()
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions that a result depends on, and the commit of the code."""
+    packages = ("torch", "torchvision", "numpy")
+    return {
+        "noiseutils": noiseutils.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def commit() -> str:
+    """The commit of the checkout, with `+` behind it when tracked code differs; "" outside a checkout."""
+    if not (CHECKOUT / ".git").exists():
+        return ""
+    try:
+        found = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", "noiseutils")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found + ("+" if changed else "")
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()

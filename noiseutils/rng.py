@@ -1,0 +1,106 @@
+"""Independent random streams: one generator per purpose, so that noise never moves the batch order.
+
+Two runs with the same seed start from the same weights, see the same batches and the same crops, whether
+or not noise is drawn beside them: methods are compared pairwise on equal seeds. Nothing here or elsewhere
+in the package touches torch's global generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A 63-bit seed for one purpose, the same on every machine."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A new generator on `device` whose numbers depend on the seed and the purpose alone."""
+    return torch.Generator(device=device).manual_seed(derived_seed(seed, purpose))
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The generators of one run.
+
+    What derives generators of its own takes its seed from `initial_seed()`: the initial weights from that of
+    `init`, every noise site from that of `noise`.
+    """
+
+    init: torch.Generator
+    data: torch.Generator
+    augmentation: torch.Generator
+    noise: torch.Generator
+    attack: torch.Generator
+
+    def state(self) -> dict[str, Tensor]:
+        """The generators' positions, to be stored beside a checkpoint."""
+        return {field.name: getattr(self, field.name).get_state() for field in fields(self)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from stored positions."""
+        for name, value in state.items():
+            getattr(self, name).set_state(value)
+
+
+def streams(seed: int, device: torch.device | str = "cpu") -> Streams:
+    """One independent stream per purpose: initial weights, batch order, crops and flips, noise, attacks."""
+    return Streams(**{field.name: generator(seed, field.name, device) for field in fields(Streams)})
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's global CPU generator seeded inside the block and put back after it.
+
+    For library code that takes no generator: the initialisation of torch's own layers.
+    """
+    state = torch.get_rng_state()
+    torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+class SiteStreams:
+    """The generators of one site, by purpose, made on the device where they are first asked for."""
+
+    def __init__(self, seed: int, site: str) -> None:
+        self.seed, self.site = seed, site
+        self.generators: dict[str, torch.Generator] = {}
+
+    def get(self, purpose: str, device: torch.device) -> torch.Generator:
+        """The generator for a purpose. A model moved to another device starts a new one there."""
+        found = self.generators.get(purpose)
+        if found is None or found.device != device:
+            found = generator(self.seed, f"{self.site}/{purpose}", device)
+            self.generators[purpose] = found
+        return found
+
+
+def draw_normal(x: Tensor, source: torch.Generator) -> Tensor:
+    """Numbers from N(0, 1), shaped, typed and laid out in memory as x."""
+    # a flat draw takes torch's vectorised path; one in x's own strides is several times slower on CPU
+    flat = torch.empty(x.numel(), dtype=x.dtype, device=x.device).normal_(generator=source)
+    return _laid_out_as(x, flat)
+
+
+def draw_keep(x: Tensor, probability: float, source: torch.Generator) -> Tensor:
+    """A bool tensor laid out as x, each element true with the given probability."""
+    flat = torch.empty(x.numel(), dtype=torch.bool, device=x.device).bernoulli_(probability, generator=source)
+    return _laid_out_as(x, flat)
+
+
+def _laid_out_as(x: Tensor, flat: Tensor) -> Tensor:
+    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        n, c, h, w = x.shape
+        return flat.view(n, h, w, c).permute(0, 3, 1, 2)
+    return flat.view(x.shape)

@@ -1,0 +1,84 @@
+"""What the studies share: parameters read strictly, results gathered."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from noiseutils.config import Data, Run, Spec, explain
+from noiseutils.errors import one_of
+from noiseutils.models import MODELS
+from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.store import Store
+from noiseutils.sweep import sweep
+from noiseutils.train import Result
+
+
+class StudyParams(Spec):
+    """A profile's values. `study` and `profile` name the folder under outputs/."""
+
+    study: str
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] = "smoke"
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Checked parameters; a problem is a UserError that names the key, the value and what is allowed."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise explain(error, where) from None
+
+    @classmethod
+    def from_notebook(cls, names: Mapping[str, Any]) -> Self:
+        """The parameters among a notebook's `globals()`.
+
+        papermill passes unknown keys on with a mere warning: the cell that it injects is read for them here.
+        """
+        values = {name: names[name] for name in cls.model_fields if name in names}
+        for source in names.get("In", ()):
+            if source.startswith("# Parameters\n"):
+                assigned = [n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)]
+                values |= {
+                    name: names.get(name) for name in assigned if name not in ("true", "false", "null")
+                }
+        return cls.read(values, "the notebook's parameters")
+
+
+def known_data(text: str) -> str:
+    """A validator: a known data set, or something that reads as a path."""
+    Data.parse(text)
+    return text
+
+
+def known_model(name: str) -> str:
+    """A validator: a key of MODELS."""
+    if name not in MODELS:
+        raise one_of("model", name, MODELS)
+    return name
+
+
+def select(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
+    """The rows whose columns have the given values; of a tuple, any of them."""
+    kept = pd.Series(True, index=frame.index)
+    for column, value in equal.items():
+        kept &= frame[column].isin(value) if isinstance(value, tuple) else frame[column] == value
+    return frame.loc[kept]
+
+
+def store() -> Store:
+    """The store of this checkout, with the committed reference results beside it."""
+    reference = sorted((CHECKOUT / "outputs" / "reference").glob("*/*/runs"))
+    return Store(outputs_root() / "runs", tuple(reference))
+
+
+def gather(runs: list[Run], executor: str = "auto") -> list[Result]:
+    """The results of runs, computing what is not stored; failures are printed and left out."""
+    done = sweep(runs, store(), executor)
+    for run in done.runs:
+        if trace := done.failed.get(run.key):
+            print(f"failed: {run}\n  {trace.strip().splitlines()[-1]}")
+    return done.results

@@ -1,0 +1,97 @@
+"""Figures and tables as a study shows them: displayed, and kept as files, with where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+from IPython.display import Image, display
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from noiseutils.config import EMBEDDED
+from noiseutils.errors import UserError
+from noiseutils.provenance import outputs_root
+from noiseutils.studies.common import StudyParams
+from noiseutils.train import Result
+
+
+class Drawn(NamedTuple):
+    """A figure, the name of its files, and what a reader who cannot see it needs to know."""
+
+    name: str
+    figure: Figure
+    alt: str
+
+
+class Shelf:
+    """Keeps what a study shows: figures as PNG and SVG, tables as CSV, under outputs/<study>/<profile>/.
+
+    Every figure and table says where its pixels came from, every table also which code made its results.
+    """
+
+    def __init__(self, params: StudyParams, label: str, results: Sequence[Result] = ()) -> None:
+        self.folder = outputs_root() / params.study / params.profile
+        self.data = f"{label}, embedded" if label in EMBEDDED else label
+        commits = {result.info["versions"]["commit"] for result in results} - {""}
+        devices = {result.info["device"] for result in results}
+        prints = {result.info["data"]["fingerprint"] for result in results}
+        if len(prints) > 1:
+            raise UserError(
+                f"results named {label!r} come from {len(prints)} different sets of images: give each "
+                f"its own folder name, or remove those of one from {outputs_root() / 'runs'}"
+            )
+        self.made_with = {
+            "data": label,
+            "commit": " ".join(sorted(commits)),
+            "device": "; ".join(sorted(devices)),
+        }
+
+    def show(self, drawn: Iterable[Drawn]) -> None:
+        """Write figures as PNG and SVG under figures/ and display them."""
+        folder = self.folder / "figures"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure, alt in drawn:
+            figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
+            figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+            pyplot.close(figure)
+            width = int(90 * figure.get_figwidth())
+            display(Image(filename=str(folder / f"{name}.png"), alt=f"{alt} Data: {self.data}.", width=width))
+
+    def table(self, table: pd.DataFrame, name: str, caption: str = "") -> None:
+        """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
+
+        A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
+        """
+        folder = self.folder / "tables"
+        folder.mkdir(parents=True, exist_ok=True)
+        table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)
+        said = f"{caption} Data: {self.data}."
+        folded = _with_intervals(table)
+        if len(folded.columns) < len(table.columns):
+            said += " [95 % t interval over seeds]."
+        if "n" in table:
+            said += f" Commit: {self.made_with['commit'] or 'none'}."
+        shown = folded.style.set_caption(said.strip()).hide(axis="index")
+        shown.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
+        display(shown.format(_brief))
+
+
+def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table.astype(object)
+    columns = list(table.columns)
+    for before, low, high in zip(columns, columns[1:], columns[2:], strict=False):
+        if low.endswith("low") and high.endswith("high"):
+            bounds = zip(table[before], table[low], table[high], strict=True)
+            shown[before] = [
+                _brief(m) + ("" if pd.isna(a) else f" [{_brief(a)}, {_brief(b)}]") for m, a, b in bounds
+            ]
+            shown = shown.drop(columns=[low, high])
+    return shown
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, float):
+        return "–" if pd.isna(value) else f"{value:.4g}"
+    return "–" if value is None else str(value)

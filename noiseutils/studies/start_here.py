@@ -1,0 +1,47 @@
+"""The two pictures of the start page: images at hand, and two trainings side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from IPython.display import display
+from matplotlib import pyplot
+
+from noiseutils import plots
+from noiseutils.data import Dataset
+from noiseutils.train import Result
+
+
+def show_images(data: Dataset) -> None:
+    """One training image of each class."""
+    figure, axes = plots.canvas(1, data.num_classes, size=(10, 1.5))
+    for index, (ax, name) in enumerate(zip(axes[0], data.classes, strict=True)):
+        first = int((data.train.labels == index).nonzero()[0, 0])
+        ax.imshow(data.train.pixels[first].permute(1, 2, 0).cpu().numpy().squeeze(), cmap="gray")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(name, fontsize=9)
+        ax.grid(False)
+    display(figure)
+    pyplot.close(figure)
+
+
+def show_curves(results: Mapping[str, Result]) -> None:
+    """Training and test loss, and test accuracy, over epochs for each training."""
+    figure, axes = plots.canvas(1, 2, size=(10, 3.4))
+    for (name, result), colour in zip(results.items(), (plots.GREY, plots.BLUE, plots.ORANGE), strict=False):
+        history = result.history
+        axes[0, 0].plot(history.epoch, history.train_loss, "--", color=colour, label=f"{name}, train")
+        axes[0, 0].plot(
+            history.epoch, history.test_loss, "o-", color=colour, label=f"{name}, test", markersize=4
+        )
+        axes[0, 1].plot(
+            history.epoch, 100 * history.test_accuracy, "o-", color=colour, label=name, markersize=4
+        )
+    for ax, name in ((axes[0, 0], "loss"), (axes[0, 1], "test accuracy (%)")):
+        ax.set(xlabel="epoch", ylabel=name)
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.legend(fontsize=8)
+    labels = {result.info["data"]["label"] for result in results.values()}
+    figure.suptitle(f"{', '.join(sorted(labels))}, one seed")
+    display(figure)
+    pyplot.close(figure)

@@ -1,0 +1,19 @@
+"""Settings of every test: one thread, and a fixed state of torch's global generator."""
+
+import os
+
+import pytest
+import torch
+
+import noiseutils  # noqa: F401  so that a test module may import torchvision, see _torchvision_shim
+
+# Small tensors gain nothing from more threads, workers run side by side, and sums must not depend on the
+# number of cores. The variable is for child processes and notebook kernels.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_global_generator():
+    """A test that draws its inputs from the global generator gets the same ones in any order of tests."""
+    torch.manual_seed(0)

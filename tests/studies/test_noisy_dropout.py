@@ -1,0 +1,349 @@
+import ast
+import math
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from papermill.iorw import read_yaml_file
+
+from noiseutils.data import load
+from noiseutils.errors import UserError
+from noiseutils.profiles import read_profile
+from noiseutils.studies import noisy_dropout as nd
+from noiseutils.studies import noisy_dropout_claims as claims
+from noiseutils.studies import noisy_dropout_figures as figures
+from noiseutils.studies import noisy_dropout_tables as tables
+from noiseutils.studies.shelf import Shelf
+from noiseutils.train import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "notebooks" / "01_noisy_dropout.ipynb"
+PROFILES = sorted((ROOT / "params" / "noisy_dropout").glob("*.yaml"))
+PARAMS = nd.Params(noise_levels=(0.5, 1.0), seeds=3, fgsm_255=(2.0,), input_noise=(0.1,))
+CLASSES = ("a", "b", "c")
+
+
+def made_up(params: nd.Params, error) -> nd.Outcome:
+    """An outcome whose top-1 errors are `error(cell, seed, condition)`."""
+    results = []
+    for seed in range(params.seeds):
+        for cell in nd.cells(params):
+            records = []
+            for condition, size in (("clean", 0.0), ("fgsm", 2 / 255), ("gaussian_noise", 0.1)):
+                top1 = error(cell, seed, condition)
+                records.append(
+                    {
+                        "condition": condition,
+                        "size": size,
+                        "statistics": "trained",
+                        "top1_error": top1,
+                        "top5_error": top1 / 10,
+                        "weighted_accuracy": 1 - top1,
+                        "weighted_precision": 1 - top1,
+                        "calibration_error": 0.1,
+                        "per_class": dict.fromkeys(CLASSES, 1 - top1),
+                    }
+                )
+            history = pd.DataFrame(
+                {
+                    "epoch": [1, 2],
+                    "train_loss": [2.0, 1.0],
+                    "test_loss": [2.1, 1.1],
+                    "gradient_norm": [1.0, 1.0],
+                    "seconds": [1.0, 3.0],
+                    "activation_std.conv4": [0.5, 0.6 + seed / 10],
+                }
+            )
+            info = {
+                "parameters": 10,
+                "device": "made up",
+                "versions": {"commit": "abc"},
+                "data": {"fingerprint": "f", "classes": ["a", "bird"]},
+            }
+            run = nd.run_of(params, cell, seed)
+            results.append(Result(run, "finished", {"conditions": records}, history, None, info))
+    return nd.Outcome(params, results)
+
+
+def costly(cell: nd.Cell, seed: int, condition: str) -> float:
+    """Noise costs 3 points at p = 0.2 and 6 at p = 0.3; it helps under attack."""
+    noise = (0.01 + seed / 1000) if cell.level == 0 else 0.0
+    base = 0.25 + seed / 100 - noise
+    if condition == "fgsm":
+        return base + 0.3 - (0.1 if cell.level else 0)
+    return base + (0.3 * (cell.p - 0.1) if cell.level else 0)
+
+
+def test_the_papers_grid_is_all_there():
+    params = read_profile(nd.Params, "noisy_dropout", "paper")
+    grid = nd.cells(params)
+    assert len(grid) == len(set(grid)) == 3 + 2 * 3 * 5 + 3 * 2 + 3
+    assert len(nd.runs(params)) == len({run.key for run in nd.runs(params)}) == 6 * len(grid)
+    assert {run.epochs for run in nd.runs(params)} == {10}
+    assert {run.model.width for run in nd.runs(params)} == {1.0}
+
+
+def test_noise_levels_are_the_papers_printed_ones():
+    printed = [0.007975, 0.01595, 0.04785, 0.07975, 0.1595]
+    params = nd.Params()
+    ours = [nd.run_of(params, nd.Cell(0.2, level, "dropped"), 0).noise.std for level in params.noise_levels]
+    assert ours == pytest.approx(printed)
+
+
+def test_each_reading_is_the_layer_that_it_says():
+    noise = {r: nd.run_of(PARAMS, nd.Cell(0.2, 0.5, r), 0).noise for r in nd.READINGS}
+    assert (noise["dropped"].where, noise["dropped"].rescale) == ("dropped", True)
+    assert (noise["all"].where, noise["all"].rescale) == ("all", True)
+    assert (noise["unscaled"].where, noise["unscaled"].rescale) == ("dropped", False)
+    assert (noise["printed"].where, noise["printed"].rescale) == ("all", False)
+
+
+def test_a_sweep_cut_short_has_the_middle_probability_and_a_whole_seed_first():
+    runs = nd.runs(PARAMS)
+    assert {run.seed for run in runs[: len(nd.cells(PARAMS))]} == {0}
+    assert [run.noise.p for run in runs[:3]] == [0.25] * 3
+    assert runs[0].noise.std == 0
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(path):
+    """papermill has its own YAML reader, and fills what a file leaves out with the notebook's defaults."""
+    passed = read_yaml_file(str(path))
+    assert list(passed) == list(notebook_parameters())
+    assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
+    expected = read_profile(nd.Params, "noisy_dropout", path.stem)
+    assert nd.Params.from_notebook(notebook_parameters() | passed) == expected
+    assert expected.profile == path.stem
+
+
+def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile():
+    defaults = notebook_parameters()
+    assert list(defaults) == list(nd.Params.model_fields)
+    assert nd.Params.read(defaults, "notebook") == read_profile(nd.Params, "noisy_dropout", "smoke")
+
+
+def notebook_parameters() -> dict:
+    cell = next(c for c in notebook(NOTEBOOK).cells if "parameters" in c.metadata.get("tags", ()))
+    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+def notebook(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def test_the_notebook_finds_its_parameters_and_refuses_unknown_ones():
+    names = notebook_parameters() | {"In": ["", "x = 1"], "std": 0.3, "np": np}
+    assert nd.Params.from_notebook(names) == read_profile(nd.Params, "noisy_dropout", "smoke")
+    names["In"].append("# Parameters\nepoch = 3\nseeds = 2\n")
+    names["epoch"] = 3
+    with pytest.raises(UserError, match="epoch: unknown key"):
+        nd.Params.from_notebook(names)
+    with pytest.raises(UserError, match="seeds"):
+        nd.Params.from_notebook(notebook_parameters() | {"seeds": "two"})
+
+
+def test_reported_numbers_stand_in_the_sentences_they_are_quoted_from():
+    table = claims.reported()
+    assert len(table) == 23
+    for row in table.itertuples():
+        percent = f"{row.value * 100:.2f}%"
+        assert percent in row.quote or f"{row.value:.2f}" in row.quote, row
+
+
+def test_reported_table_takes_extremes_per_seed_and_judges_only_comparable_data():
+    full = PARAMS.replace(noise_levels=(0.05, 0.1, 0.3, 0.5, 1.0))
+    outcome = made_up(full, lambda cell, seed, condition: 0.25 + cell.level / 10 + seed / 1000)
+    table = claims.reported_table(outcome)
+    highest = table[(table.figure == 6) & (table.quantity == "top1_error") & (table.over == "max")].iloc[0]
+    assert highest.ours == pytest.approx(0.351)
+    assert highest.n == 3
+    assert set(table.verdict) == {"other data: no verdict"}
+    real = full.replace(data="some/cifar10-jpeg")
+    verdicts = set(claims.reported_table(made_up(real, costly)).verdict)
+    assert verdicts <= {"agrees", "ours is higher", "ours is lower"}
+    missing = claims.reported_table(made_up(real.replace(probabilities=(0.25,)), costly))
+    assert set(missing[missing.p == 0.2].verdict) == {"not run"}
+
+
+def test_extremes_over_an_incomplete_grid_are_not_run():
+    table = claims.reported_table(made_up(PARAMS, costly))
+    assert set(table[table.over.notna()].verdict) == {"not run"}
+
+
+def test_claims_follow_the_differences():
+    table = claims.claims_table(made_up(PARAMS, costly)).set_index("claim")
+    assert table.loc["4.2: noise raises the top-1 error (p = 0.25)", "difference"] == pytest.approx(
+        0.045 + 0.011
+    )
+    steeper = table.loc["4.2: noise costs more at p = 0.3 than at p = 0.2"]
+    assert steeper.difference == pytest.approx(0.03)
+    attack = table.loc["abstract: noise helps against attacks (FGSM 2/255, p = 0.2)"]
+    assert (attack.claimed, attack.verdict) == ("down", "held")
+    noisy = table.loc["abstract: noise helps on noisy images (σ = 0.1, p = 0.2)"]
+    assert noisy.verdict == "the opposite"
+
+
+def test_the_nearest_reading_is_the_one_whose_cost_is_the_papers():
+    def error(cell: nd.Cell, seed: int, condition: str) -> float:
+        rise = {"dropped": 0.001, "all": 0.06, "unscaled": 0.02, "printed": 0.04}[cell.reading]
+        return 0.25 + seed / 1000 + (rise if cell.level else 0) + (1 if cell.level == 1.0 else 0)
+
+    table = claims.readings_table(made_up(PARAMS.replace(data="./cifar10-jpeg"), error))
+    middle = table[table.p == 0.25].set_index("reading")
+    assert middle.paper.tolist() == pytest.approx([0.3238 - 0.2618] * 4)
+    assert middle.cost.tolist() == pytest.approx([0.001, 0.06, 0.02, 0.04]), (
+        "at 0.5, the level that all share"
+    )
+    assert middle.nearest.to_dict() == {"dropped": "", "all": "nearest", "unscaled": "", "printed": ""}
+    assert set(claims.readings_table(made_up(PARAMS, error)).nearest) == {""}, "no verdict on other data"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": "alexnet"}, {"learning_rate": 0.01}, {"base_std": 1.0}, {"epochs": 9}, {"train_size": 500}],
+)
+def test_other_settings_than_ours_of_the_paper_get_no_verdict(change):
+    real = PARAMS.replace(data="./cifar10-jpeg")
+    assert nd.Outcome(real, []).comparable
+    assert not nd.Outcome(real.replace(**change), []).comparable
+
+
+def test_a_probability_without_results_leaves_a_gap_and_no_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    whole = made_up(PARAMS, costly)
+    outcome = nd.Outcome(PARAMS, [r for r in whole.results if r.run.noise.p != 0.2])
+    shelf = Shelf(PARAMS, "shapes", outcome.results)
+    for draw in (
+        figures.per_class,
+        figures.errors,
+        figures.weighted_accuracy,
+        figures.readings,
+        figures.curves,
+    ):
+        shelf.show(draw(outcome))
+    for table in (tables.grid_table, tables.robustness_table, tables.significance_table, claims.claims_table):
+        assert len(table(outcome))
+    assert "not run" in set(claims.claims_table(outcome).verdict)
+
+
+def test_a_study_of_which_nothing_finished_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(nd, "gather", lambda runs, executor: [])
+    with pytest.raises(UserError, match="none of the study's"):
+        nd.collect(PARAMS)
+
+
+def test_one_seed_gives_no_verdict():
+    table = claims.claims_table(made_up(PARAMS.replace(seeds=1), costly))
+    assert set(table.verdict) == {"one seed: no verdict"}
+
+
+def test_significance_compares_every_cell_with_ordinary_dropout_on_equal_seeds():
+    outcome = made_up(PARAMS, costly)
+    table = tables.significance_table(outcome)
+    assert len(table) == len(nd.cells(PARAMS)) - 3
+    assert (table.n == 3).all()
+    row = table[(table.p == 0.3) & (table.level == 0.5) & (table.reading == "dropped")].iloc[0]
+    assert row.difference == pytest.approx(0.06 + 0.011)
+    assert (table.p_holm >= table.p_value).all()
+
+
+def test_a_missing_seed_drops_out_of_the_pairing():
+    whole = made_up(PARAMS, costly)
+    gone = nd.run_of(PARAMS, nd.Cell(0.25, 0.5, "dropped"), 1).key
+    outcome = nd.Outcome(PARAMS, [r for r in whole.results if r.run.key != gone])
+    table = tables.significance_table(outcome)
+    row = table[(table.p == 0.25) & (table.level == 0.5) & (table.reading == "dropped")].iloc[0]
+    assert row.n == 2
+
+
+def test_a_diverged_run_is_counted_and_never_averaged_in():
+    whole = made_up(PARAMS, costly)
+    bad = whole.results[0]
+    diverged = Result(bad.run, "diverged", {}, bad.history, None, bad.info)
+    grid = tables.grid_table(nd.Outcome(PARAMS, [diverged, *whole.results[1:]]))
+    row = grid[(grid.p == 0.25) & (grid.level == 0) & (grid.reading == "dropped")].iloc[0]
+    assert (row.n, row.diverged) == (2, 1)
+    assert row.top1_error == pytest.approx(
+        np.mean([costly(nd.Cell(0.25, 0, ""), s, "clean") for s in (1, 2)])
+    )
+
+
+def test_dataset_std_is_the_plain_one():
+    params = nd.Params(train_size=50, test_size=20)
+    data = load(nd.data_of(params))
+    table = tables.dataset_std(params).set_index("over").loc[:, "std"]
+    pixels = data.train.pixels.numpy() / 255
+    assert table["all pixels"] == pytest.approx(pixels.std())
+    assert table["channel 1"] == pytest.approx(pixels[:, 1].std())
+    assert table["the paper's"] == 0.1595
+
+
+def test_classes_that_cifar10_lacks_are_named():
+    table = tables.class_names(made_up(PARAMS, costly)).set_index("named")
+    lacking = set(table[table["in CIFAR-10"] == "no"].index)
+    assert lacking == {"Fruit", "Rabbit", "Train", "Baby"}
+    assert table.loc["Bird", "in the data here"] == "yes"
+
+
+def test_results_are_shown_where_the_images_are_not(capsys):
+    table = tables.dataset_std(nd.Params(data="./no/such/cifar10-jpeg"))
+    assert table.over.tolist() == ["the paper's"]
+    assert "The images are not here" in capsys.readouterr().out
+
+
+def test_cost_is_a_median_over_epochs_and_seeds():
+    table = tables.cost_table(made_up(PARAMS, costly))
+    assert set(table.seconds_per_epoch) == {2.0}
+    assert set(table.n) == {6}
+
+
+def test_every_figure_of_the_paper_is_drawn_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    outcome = made_up(PARAMS, costly)
+    shelf = Shelf(PARAMS, "shapes", outcome.results)
+    for draw in (
+        figures.per_class,
+        figures.errors,
+        figures.weighted_accuracy,
+        figures.readings,
+        figures.robustness,
+        figures.curves,
+    ):
+        shelf.show(draw(outcome))
+    folder = tmp_path / "noisy_dropout" / "smoke" / "figures"
+    names = {path.stem for path in folder.glob("*.png")}
+    assert {int(name.split("_")[1]) for name in names if name.startswith("figure_")} == set(range(3, 12))
+    assert names == {path.stem for path in folder.glob("*.svg")}
+    assert {"readings", "robustness_fgsm", "robustness_input_noise", "training_curves"} <= names
+
+
+def test_tables_say_data_commit_and_device(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    outcome = made_up(PARAMS, costly)
+    Shelf(PARAMS, "cifar10-jpeg", outcome.results).table(tables.grid_table(outcome), "grid", "Grid.")
+    kept = pd.read_csv(tmp_path / "noisy_dropout" / "smoke" / "tables" / "grid.csv")
+    assert set(kept.data) == {"cifar10-jpeg"}
+    assert set(kept.commit) == {"abc"}
+    assert {"n", "top1_error_low", "top1_error_high", "device"} <= set(kept.columns)
+    assert not math.isnan(kept.top1_error_low.iloc[0])
+
+
+def test_results_of_different_images_under_one_name_are_refused():
+    outcome = made_up(PARAMS, costly)
+    outcome.results[0].info["data"] = {"fingerprint": "another"}
+    with pytest.raises(UserError, match="2 different sets of images"):
+        Shelf(PARAMS, "photos", outcome.results)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_committed_clean_and_thin(path):
+    for cell in notebook(path).cells:
+        if cell.cell_type != "code":
+            continue
+        assert not cell.outputs
+        assert cell.execution_count is None
+        assert not any(isinstance(n, ast.FunctionDef) for n in ast.walk(ast.parse(cell.source)))
+        if "parameters" not in cell.metadata.get("tags", ()):
+            assert len(cell.source.splitlines()) <= 20

@@ -1,0 +1,132 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from noiseutils.config import SCHEMA, Data, GaussianNoise, NoisyDropout, Optimizer, Run, Schedule
+from noiseutils.errors import UserError
+
+NOISY = Run(noise=NoisyDropout(p=0.25, std=0.08), after=("relu",))
+
+
+def test_run_key_is_the_same_in_another_process():
+    code = "from noiseutils import Run; print(Run(seed=3, epochs=2).key)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == Run(seed=3, epochs=2).key
+
+
+def test_run_key_changes_with_every_part_that_determines_the_result():
+    variants = [
+        Run(),
+        Run(seed=1),
+        Run(epochs=6),
+        Run(augment=True),
+        Run(data=Data(name="digits")),
+        Run(data=Data(train_size=100)),
+        Run(optimizer=Optimizer(momentum=0.8)),
+        Run(schedule=Schedule(learning_rate=0.01)),
+        NOISY,
+        NOISY.replace(after=("conv1",)),
+        NOISY.replace(noise=NoisyDropout(p=0.25, std=0.08, where="all")),
+        NOISY.replace(noise=NoisyDropout(p=0.25, std=0.08, rescale=False)),
+        NOISY.replace(noise=GaussianNoise(std=0.08)),
+    ]
+    assert len({run.key for run in variants}) == len(variants)
+
+
+def test_run_key_ignores_where_the_data_lies_but_not_what_it_is():
+    here, there = Data(name="folder", root="/a/cats"), Data(name="folder", root="/b/cats")
+    dogs = Data(name="folder", root="/a/dogs")
+    assert here.label == "cats"
+    assert Run(data=here).key == Run(data=there).key != Run(data=dogs).key
+
+
+def test_run_key_sees_through_int_and_float():
+    assert Run(schedule=Schedule(learning_rate=1)).key == Run(schedule=Schedule(learning_rate=1.0)).key
+
+
+def test_defaults_have_not_changed_under_this_schema():
+    """Keys leave defaults out: a changed default needs another SCHEMA, or old results pass for new ones."""
+    assert SCHEMA == 1
+    defaults = json.loads(Run().model_dump_json())
+    assert defaults == {
+        "data": {
+            "name": "shapes",
+            "label": "shapes",
+            "root": None,
+            "train_size": None,
+            "test_size": None,
+            "image_size": None,
+        },
+        "model": {"name": "tinycnn", "width": 1.0},
+        "noise": None,
+        "after": [],
+        "loss": "cross_entropy",
+        "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
+        "schedule": {"kind": "constant", "learning_rate": 0.05, "factor": 1.0, "every": None},
+        "epochs": 5,
+        "batch_size": 128,
+        "augment": False,
+        "evaluation": {"noise": [], "fgsm": [], "recalibrate": True},
+        "seed": 0,
+    }
+
+
+def test_a_run_survives_json():
+    assert Run.model_validate_json(NOISY.model_dump_json()) == NOISY
+
+
+def test_a_run_is_frozen_and_hashable():
+    with pytest.raises(ValidationError):
+        NOISY.seed = 2
+    assert len(dict.fromkeys([NOISY, NOISY.replace(seed=0), NOISY.replace(seed=1)])) == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Run(epoch=3),
+        lambda: Run(epochs="3"),
+        lambda: Run(epochs=0),
+        lambda: Run(seed=-1),
+        lambda: Run(noise=GaussianNoise(std=0.1)),
+        lambda: Run(after=("relu",)),
+        lambda: NoisyDropout(p=1.0),
+        lambda: NoisyDropout(p=0.2, std=-0.1),
+        lambda: NoisyDropout(p=0.2, std=float("nan")),
+        lambda: NoisyDropout(p=0.2, where="some"),
+        lambda: Optimizer(name="adam", momentum=0.9),
+        lambda: Optimizer(nesterov=True),
+        lambda: Schedule(kind="step"),
+        lambda: Schedule(every=3),
+        lambda: Schedule(learning_rate=float("inf")),
+    ],
+)
+def test_bad_values_are_refused(make):
+    with pytest.raises(ValueError, match=r".+"):
+        make()
+
+
+def test_an_unknown_data_set_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"'cifra10' is not known; allowed: shapes, digits, cifar10"):
+        Data.parse("cifra10")
+
+
+def test_a_path_is_a_folder_data_set_labelled_by_its_name():
+    data = Data.parse("some/where/cifar10-jpeg", train_size=10)
+    assert (data.name, data.label, data.train_size) == ("folder", "cifar10-jpeg", 10)
+
+
+def test_a_derived_label_follows_name_and_root_and_a_given_one_stays():
+    assert Data().replace(name="digits").label == "digits"
+    assert Data.parse("a/cats").replace(root="b/dogs").label == "dogs"
+    assert (
+        Data(name="fashion_mnist", label="fashion-mnist-subset").replace(root="x").label
+        == "fashion-mnist-subset"
+    )
+
+
+def test_where_an_official_set_lies_is_no_part_of_the_key():
+    assert Run(data=Data(root="/elsewhere")).key == Run().key

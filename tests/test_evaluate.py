@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import classification_report, top_k_accuracy_score
+from torch import nn
+
+from noiseutils.attacks import fgsm
+from noiseutils.config import Evaluation
+from noiseutils.corruptions import gaussian_noise
+from noiseutils.data import Dataset, Images
+from noiseutils.errors import UserError
+from noiseutils.evaluate import (
+    PROBABILITIES,
+    calibration_error,
+    eval_mode,
+    evaluate,
+    measure,
+    predict,
+    recalibrated,
+)
+from noiseutils.rng import generator
+from noiseutils.steps import sigmoid_bce
+
+CLASSES = tuple("abcdefg")
+
+
+def images(n: int = 60, seed: int = 0) -> Images:
+    random = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (n, 3, 8, 8), generator=random, dtype=torch.uint8)
+    return Images(pixels, torch.arange(n) % len(CLASSES))
+
+
+def dataset() -> Dataset:
+    return Dataset(images(seed=0), images(seed=1), CLASSES, "made up", "none")
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, len(CLASSES))
+    )
+
+
+def test_errors_and_averages_match_scikit_learn():
+    random = np.random.default_rng(0)
+    logits = torch.tensor(random.normal(size=(200, 7)))
+    labels = torch.tensor(random.integers(0, 7, size=200))
+    found = measure(logits, labels, CLASSES, PROBABILITIES["cross_entropy"])
+    report = classification_report(labels, logits.argmax(1), output_dict=True)
+    assert isinstance(report, dict)
+    assert found["top1_error"] == pytest.approx(1 - report["accuracy"])
+    assert found["top5_error"] == pytest.approx(1 - top_k_accuracy_score(labels, logits, k=5))
+    assert found["weighted_accuracy"] == pytest.approx(report["weighted avg"]["recall"])
+    assert found["weighted_precision"] == pytest.approx(report["weighted avg"]["precision"])
+    for index, name in enumerate(CLASSES):
+        assert found["per_class"][name] == pytest.approx(report[str(index)]["recall"])
+
+
+def test_calibration_error_of_a_worked_example():
+    confidence = torch.tensor([0.95, 0.95, 0.55, 0.55])
+    correct = torch.tensor([True, False, True, True])
+    assert calibration_error(confidence, correct, bins=10) == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
+
+
+def test_perfectly_sure_and_right_is_calibrated():
+    assert calibration_error(torch.ones(5), torch.ones(5, dtype=torch.bool)) == 0
+
+
+def test_sigmoid_bce_matches_its_formula():
+    logits, y = torch.randn(5, 7), torch.arange(5)
+    s = 1 / (1 + np.exp(-logits.numpy()))
+    target = np.eye(7)[y.numpy()]
+    expected = -(target * np.log(s) + (1 - target) * np.log(1 - s)).sum(1).mean()
+    assert sigmoid_bce(logits, y).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_fgsm_matches_its_equation_and_leaves_no_gradient():
+    model = net().eval()
+    x, y = torch.rand(6, 3, 8, 8), torch.arange(6)
+    found = fgsm(model, x, y, delta=8 / 255)
+    leaf = x.clone().requires_grad_()
+    F.cross_entropy(model(leaf), y).backward()
+    assert leaf.grad is not None
+    assert torch.equal(found, (x + 8 / 255 * leaf.grad.sign()).clamp(0, 1))
+    model.zero_grad()
+    fgsm(model, x, y, delta=8 / 255)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_fgsm_raises_the_loss_and_stays_in_range():
+    model = net().eval()
+    x, y = torch.rand(32, 3, 8, 8), torch.arange(32) % 7
+    attacked = fgsm(model, x, y, delta=0.03)
+    assert F.cross_entropy(model(attacked), y) > F.cross_entropy(model(x), y)
+    assert 0 <= attacked.min() <= attacked.max() <= 1
+    assert (attacked - x).abs().max() <= 0.03 + 1e-6
+    assert fgsm(model, x, y, delta=0) is x
+
+
+@pytest.mark.parametrize(
+    ("x", "delta", "said"),
+    [(torch.rand(2, 3, 8, 8), -0.1, "got -0.1"), (torch.rand(2, 3, 8, 8) * 255, 0.1, r"pixels in \[0, 1\]")],
+)
+def test_fgsm_refuses_bad_arguments(x, delta, said):
+    with pytest.raises(UserError, match=said):
+        fgsm(net(), x, torch.zeros(2, dtype=torch.long), delta=delta)
+
+
+def test_gaussian_noise_has_its_size_and_is_not_clipped():
+    x = torch.ones(8, 3, 32, 32)
+    noisy = gaussian_noise(x, 0.3, generator(0, "test"))
+    assert abs((noisy - x).std().item() - 0.3) < 0.01
+    assert noisy.max() > 1.5
+    assert gaussian_noise(x, 0, generator(0, "test")) is x
+    with pytest.raises(UserError, match="at least 0"):
+        gaussian_noise(x, -1, generator(0, "test"))
+
+
+def test_every_condition_is_reported_once_per_kind_of_statistics():
+    found = evaluate(net(), dataset(), Evaluation(noise=(0.1,), fgsm=(0.01, 0.02)))
+    places = [(r["condition"], r["size"], r["statistics"]) for r in found["conditions"]]
+    kinds = [("clean", 0.0), ("gaussian_noise", 0.1), ("fgsm", 0.01), ("fgsm", 0.02)]
+    assert places == [(c, s, k) for k in ("trained", "recalibrated") for c, s in kinds]
+    assert found["top1_error"] == found["conditions"][0]["top1_error"]
+
+
+def test_a_network_without_batchnorm_has_nothing_to_recalibrate():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
+    found = evaluate(model, dataset(), Evaluation())
+    assert [r["statistics"] for r in found["conditions"]] == ["trained"]
+
+
+def test_evaluation_repeats_and_leaves_the_model_as_it_was():
+    model = net().train()
+    model[1].eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    evaluation = Evaluation(noise=(0.2,), fgsm=(0.02,))
+    assert evaluate(model, dataset(), evaluation) == evaluate(model, dataset(), evaluation)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert model.training
+    assert not model[1].training
+
+
+def test_recalibrated_statistics_are_those_of_the_clean_data():
+    model = net()
+    data = images(400)
+    with torch.no_grad():
+        model[1].running_mean.add_(5)
+    fixed = recalibrated(model, data)
+    with torch.no_grad(), eval_mode(model):
+        outputs = model[0](data.pixels.float() / 255)
+    assert torch.allclose(fixed[1].running_mean, outputs.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(fixed[1].running_var, outputs.var((0, 2, 3)), atol=1e-5)
+    assert not torch.allclose(model[1].running_mean, fixed[1].running_mean)
+
+
+def test_predict_keeps_the_order_of_the_images():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
+    data = images(1300)
+    logits, labels = predict(model, data)
+    assert torch.allclose(logits, model(data.pixels.float() / 255), atol=1e-5)
+    assert torch.equal(labels, data.labels)

@@ -1,0 +1,212 @@
+"""The networks: the papers' parameter counts, shapes, names, and weights that come from the seed alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noiseutils.errors import UserError
+from noiseutils.models import MODELS, build_model
+from noiseutils.models.sizes import scaled
+
+# SimpleCNN and ResNet-18 at full size would take most of the file's time
+QUICK = {"simplecnn": 0.125, "resnet18": 0.125, "alexnet": 0.25}
+SMALLEST = {"lenet5": 16, "alexnet": 15, "cifar10net": 8, "babycnn": 2, "tinycnn": 4, "simplecnn": 8}
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def images(n: int, channels: int = 3, size: int = 32) -> Tensor:
+    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def equal_weights(a: nn.Module, b: nn.Module) -> list[bool]:
+    return [torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True)]
+
+
+def test_babycnn_has_the_papers_20714_parameters():
+    assert parameters(build_model("babycnn")) == 20_714
+
+
+def test_tinycnn_has_the_papers_545098_parameters():
+    assert parameters(build_model("tinycnn")) == 545_098
+
+
+def test_simplecnn_has_the_papers_22954506_parameters():
+    assert parameters(build_model("simplecnn")) == 22_954_506
+
+
+def test_resnet18_has_the_papers_11173962_parameters():
+    assert parameters(build_model("resnet18")) == 11_173_962
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_lenet5_has_the_classic_61706_parameters(size):
+    assert parameters(build_model("lenet5", in_channels=1, image_size=size)) == 61_706
+
+
+@pytest.mark.parametrize(("name", "count"), [("alexnet", 4_560_714), ("cifar10net", 818_890)])
+def test_chosen_widths_give_the_documented_count(name, count):
+    assert parameters(build_model(name)) == count
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("name", MODELS)
+def test_output_is_one_logit_a_class(name, size, channels):
+    model = build_model(name, 7, channels, size, QUICK.get(name, 1.0))
+    logits = model(images(2, channels, size))
+    assert logits.shape == (2, 7)
+    assert logits.dtype == torch.float32
+    assert (logits < 0).any()  # logits, not probabilities and not rectified
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_gets_a_gradient(name):
+    model = build_model(name, width=QUICK.get(name, 1.0))
+    loss = nn.functional.cross_entropy(model(images(16)), torch.arange(16) % 10)
+    loss.backward()
+    silent = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_the_width_halves_every_hidden_layer(name):
+    with torch.device("meta"):
+        whole, half = (dict(build_model(name, width=w).named_modules()) for w in (1.0, 0.5))
+    assert whole.keys() == half.keys()
+    last = [key for key, module in whole.items() if isinstance(module, nn.Linear)][-1]
+    checked = 0
+    for key, module in whole.items():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            factor = 1 if key == last else 2
+            assert module.weight.shape[0] == factor * half[key].weight.shape[0], key
+            checked += 1
+    assert checked >= 2
+
+
+def test_width_rounds_to_the_nearest_with_halves_up_and_never_below_one():
+    assert [scaled(6, w) for w in (1.0, 0.7, 0.75, 0.6, 0.01)] == [6, 4, 5, 4, 1]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_vanishing_width_leaves_one_channel_everywhere(name):
+    model = build_model(name, width=1e-6)
+    assert {m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)} == {1}
+    assert model(images(2)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_seed_alone_decides_the_weights(name):
+    first, again, other = (build_model(name, width=0.25, seed=seed) for seed in (5, 5, 6))
+    assert all(equal_weights(first, again))
+    # BatchNorm starts at one and zero whatever the seed; every product must differ
+    for (key, a), b in zip(first.named_parameters(), other.parameters(), strict=True):
+        assert a.dim() == 1 or not torch.equal(a, b), key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_building_leaves_global_random_state_untouched_and_unused(name):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = build_model(name, width=0.25, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert all(equal_weights(first, build_model(name, width=0.25, seed=3)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_channels_last_gives_the_same_logits(name):
+    model, x = build_model(name, width=0.25).eval(), images(2)
+    expected = model(x)
+    got = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_named_place_runs_exactly_once_in_a_forward_pass(name):
+    model, runs = build_model(name, width=0.125), Counter()
+    for key, module in model.named_modules():
+        module.register_forward_hook(lambda *_, key=key: runs.update([key]))
+    model(images(2))
+    assert runs == Counter(dict.fromkeys(dict(model.named_modules()), 1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_model_holds_noise_or_works_in_place(name):
+    modules = list(build_model(name, width=0.125).modules())
+    relus = [module for module in modules if isinstance(module, nn.ReLU)]
+    assert relus
+    assert not any(relu.inplace for relu in relus)
+    assert not any("dropout" in type(module).__name__.lower() for module in modules)
+
+
+def test_cifar10net_is_flat_and_named_as_the_paper_names_it():
+    places = " ".join(key for key, _ in build_model("cifar10net").named_children())
+    assert places == (
+        "conv1 relu1 pool1 conv2 relu2 pool2 conv3 relu3 pool3 conv4 relu4 flatten fc1 relu5 fc2 relu6 fc3"
+    )
+    convs = [m for m in build_model("cifar10net").modules() if isinstance(m, nn.Conv2d)]
+    assert {conv.kernel_size for conv in convs} == {(5, 5)}
+    depths = [conv.out_channels for conv in convs]
+    assert depths == sorted(set(depths))  # "increased filter depth"
+
+
+def test_lenet5_follows_the_order_of_the_papers_footnote():
+    kinds = [type(module) for module in build_model("lenet5").children()]
+    stage = [nn.Conv2d, nn.ReLU, nn.MaxPool2d]
+    dense = [nn.Linear, nn.ReLU]
+    assert kinds == [*stage, *stage, nn.Flatten, *dense, *dense, nn.Linear]
+
+
+def test_resnet18_with_torchvisions_weights_gives_torchvisions_output():
+    from torchvision.models import resnet18  # after noiseutils, which mends torchvision beside CPU torch
+
+    theirs = resnet18(num_classes=10)
+    theirs.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    theirs.maxpool = nn.Identity()
+    ours = build_model("resnet18")
+    ours.load_state_dict(theirs.state_dict())
+    x = images(4)
+    for mode in (True, False):  # train first: it moves the running statistics that eval uses
+        expected = theirs.train(mode)(x)
+        torch.testing.assert_close(ours.train(mode)(x), expected, atol=1e-5, rtol=0)
+    assert expected.std() > 0.01
+
+
+def test_unknown_model_error_lists_the_known_ones():
+    with pytest.raises(UserError, match="'resnet81'") as caught:
+        build_model("resnet81")
+    assert all(name in str(caught.value) for name in MODELS)
+
+
+@pytest.mark.parametrize(("name", "smallest"), SMALLEST.items())
+def test_too_small_an_image_names_the_smallest_allowed(name, smallest):
+    quick = QUICK.get(name, 1.0)
+    model = build_model(name, image_size=smallest, width=quick)
+    assert model(images(2, size=smallest)).shape == (2, 10)
+    with pytest.raises(
+        UserError, match=rf"{smallest - 1} is too small for {name}.* at least {smallest} pixels"
+    ):
+        build_model(name, image_size=smallest - 1, width=quick)
+
+
+def test_resnet18_takes_an_image_of_one_pixel():
+    assert build_model("resnet18", image_size=1, width=0.125)(images(2, size=1)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("what", ["num_classes", "in_channels", "image_size"])
+def test_a_size_below_one_is_refused(what):
+    with pytest.raises(UserError, match=f"{what} 0 .* at least 1"):
+        build_model("babycnn", **{what: 0})
+
+
+@pytest.mark.parametrize("width", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_width_that_is_not_positive_and_finite_is_refused(width):
+    with pytest.raises(UserError, match=r"width .* positive and finite"):
+        build_model("babycnn", width=width)

@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from noiseutils.stats import Interval, claim_verdict, holm, mean_interval, paired, value_verdict
+
+A = [70.1, 71.4, 69.8, 70.9, 71.0, 70.2]
+B = [70.9, 71.9, 70.1, 71.8, 71.2, 71.1]
+
+
+def test_interval_equals_scipys_t_interval():
+    found = mean_interval(A)
+    low, high = scipy_stats.t.interval(0.95, len(A) - 1, loc=np.mean(A), scale=scipy_stats.sem(A))
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.mean, found.n) == (pytest.approx(np.mean(A)), 6)
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = [
+        (i := mean_interval(rng.normal(3, 2, size=6).tolist())).low <= 3 <= i.high for _ in range(2000)
+    ]
+    assert 0.93 < np.mean(covered) < 0.97
+
+
+def test_one_value_has_no_interval_and_none_has_no_mean():
+    assert math.isnan(mean_interval([1.0]).low)
+    assert math.isnan(mean_interval([]).mean)
+    assert mean_interval([1.0]).format() == "1.00 n=1"
+    assert mean_interval([1.0, 1.0]).format(1) == "1.0 [1.0, 1.0] n=2"
+
+
+def test_paired_test_equals_scipys():
+    found = paired(B, A)
+    assert found.p == pytest.approx(scipy_stats.ttest_rel(B, A).pvalue)
+    assert found.difference.mean == pytest.approx(np.mean(np.subtract(B, A)))
+    excludes_zero = found.difference.low > 0 or found.difference.high < 0
+    assert excludes_zero == (found.p < 0.05)
+
+
+def test_paired_needs_equal_seeds():
+    with pytest.raises(ValueError, match="same seeds, got 2 and 3"):
+        paired([1, 2], [1, 2, 3])
+
+
+def test_equal_differences_have_a_defined_p():
+    assert paired([1.0, 2.0], [1.0, 2.0]).p == 1.0
+    assert paired([1.5, 2.5], [1.0, 2.0]).p == 0.0
+
+
+def test_holm_matches_a_worked_example_and_ignores_nan():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    found = holm([0.01, math.nan, 0.04])
+    assert found[0] == pytest.approx(0.02)
+    assert math.isnan(found[1])
+    assert found[2] == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(
+    ("reported", "ours", "comparable", "verdict"),
+    [
+        (0.74, Interval(0.742, 0.738, 0.746, 6), True, "agrees"),
+        (0.74, Interval(0.748, 0.744, 0.752, 6), True, "agrees"),
+        (0.74, Interval(0.76, 0.75, 0.77, 6), True, "ours is higher"),
+        (0.74, Interval(0.70, 0.69, 0.71, 6), True, "ours is lower"),
+        (0.74, Interval(0.74, math.nan, math.nan, 1), True, "one seed: no verdict"),
+        (0.74, Interval(0.74, 0.73, 0.75, 6), False, "other data: no verdict"),
+        (0.74, Interval(math.nan, math.nan, math.nan, 0), True, "not run"),
+    ],
+)
+def test_value_verdicts(reported, ours, comparable, verdict):
+    assert value_verdict(reported, ours, 0.005, comparable=comparable) == verdict
+
+
+def test_a_limit_is_judged_by_its_own_side():
+    ours = Interval(0.030, 0.029, 0.031, 6)
+    assert value_verdict(0.0305, ours, 0, comparable=True, bound="below") == "agrees"
+    assert value_verdict(0.028, ours, 0, comparable=True, bound="below") == "ours is not below"
+    assert value_verdict(0.0305, ours, 0, comparable=True, bound="above") == "agrees"
+    assert value_verdict(0.032, ours, 0, comparable=True, bound="above") == "ours is not above"
+
+
+@pytest.mark.parametrize(
+    ("mean", "n", "p", "claimed", "verdict"),
+    [
+        (0.02, 6, 0.01, "up", "held"),
+        (0.02, 6, 0.01, "down", "the opposite"),
+        (-0.02, 6, 0.01, "down", "held"),
+        (0.02, 6, 0.2, "up", "not shown"),
+        (0.02, 1, math.nan, "up", "one seed: no verdict"),
+        (math.nan, 0, math.nan, "up", "not run"),
+    ],
+)
+def test_claim_verdicts(mean, n, p, claimed, verdict):
+    assert claim_verdict(Interval(mean, mean - 0.01, mean + 0.01, n), p, claimed=claimed) == verdict
