@@ -129,12 +129,14 @@ def _inline(
             with done.store.claim(run) as mine:
                 if not mine:
                     continue
-                # between the look and the claim another process may have finished it, or failed at it
+                tell("claimed", run, None)
+                # between the look and the claim another process may have failed at it, or finished it
                 if (trace := done.store.failure(run)) is not None:
                     done.failed[run.key] = trace
                     tell("failed", run, trace)
-                elif not done.store.finished(run):
-                    tell("claimed", run, None)
+                elif done.store.finished(run):
+                    tell("done", run, None)
+                else:
                     try:
                         _compute(run, sets[run.data], done.store, tell, clock, device)
                     except OutOfTime:
@@ -213,17 +215,33 @@ def _local(
     context = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads and CUDA broken
     processes: dict[Connection, Any] = {}
     holding: dict[Connection, Run] = {}
+    blamed: set[Connection] = set()  # dead, their runs recorded, their pipes not yet found closed
     full = trouble = ""
 
     def start() -> None:
         # a pipe each: a worker killed while it writes to a shared queue would take the queue's lock with it
-        receive, send = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         runs = [run for run in todo if run.key not in done.failed]
-        arguments = (runs, done.store, send, deadline, device, max(1, _cores() // count))
-        processes[receive] = context.Process(target=_worker, args=arguments, daemon=True)
+        arguments = (runs, done.store, theirs, deadline, device, max(1, _cores() // count))
+        processes[ours] = context.Process(target=_worker, args=arguments, daemon=True)
         with _deaf():
-            processes[receive].start()
-        send.close()
+            processes[ours].start()
+        theirs.close()
+
+    def blame(worker: Connection) -> bool:
+        """Record the run that a dead worker had in hand as failed; whether it had one."""
+        if (run := holding.pop(worker, None)) is None:
+            return False
+        processes[worker].join()
+        if done.store.finished(run):  # it died between saving and saying so
+            tell("done", run, None)
+            return True
+        code = processes[worker].exitcode
+        trace = f"its process ended with exit code {code}: killed, or out of memory"
+        done.store.record_failure(run, trace)
+        done.failed[run.key] = trace
+        tell("failed", run, trace)
+        return True
 
     try:
         for _ in range(count):
@@ -233,16 +251,10 @@ def _local(
                 try:
                     event, run, detail = worker.recv()
                 except (EOFError, OSError):
+                    died_at_work = blame(worker)
                     process = processes.pop(worker)
                     process.join()
-                    if (run := holding.pop(worker, None)) is not None:
-                        # it died with a run in hand: blame the run, go on with the others
-                        trace = (
-                            f"its process ended with exit code {process.exitcode}: killed, or out of memory"
-                        )
-                        done.store.record_failure(run, trace)
-                        done.failed[run.key] = trace
-                        tell("failed", run, trace)
+                    if died_at_work or worker in blamed:  # the run's fault: go on with the others
                         start()
                     elif process.exitcode:  # it would die again: nothing is known of why
                         trouble = (
@@ -256,7 +268,15 @@ def _local(
                 elif event == "out_of_time":
                     done.out_of_time = True
                 elif event == "claimed":
+                    if not processes[worker].is_alive():  # killed before it began: heard of next
+                        continue
+                    # a claim outlives no process: who else held the run is dead, though not yet heard of
+                    for other in [other for other, held in holding.items() if held == run]:
+                        blame(other)
+                        blamed.add(other)
                     holding[worker] = run
+                    with contextlib.suppress(OSError):
+                        worker.send("go on")
                 elif event in ("done", "failed"):
                     holding.pop(worker, None)
                 if event == "failed":
@@ -303,7 +323,9 @@ def _worker(
     def tell(event: str, run: Run, detail: Any) -> None:
         try:
             events.send((event, run, detail))
-        except OSError:  # the parent is gone: stop as it would have told us to, not as a failure of the run
+            if event == "claimed":  # wait until a dead sibling's failure at the same run is on record
+                events.recv()
+        except (OSError, EOFError):  # the parent is gone: stop as it would have told us to, not as a failure
             raise KeyboardInterrupt from None
 
     try:

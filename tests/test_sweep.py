@@ -196,8 +196,12 @@ def test_two_processes_on_one_store_compute_each_run_once(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
-def test_a_killed_worker_fails_its_run_and_no_other(tmp_path):
-    """The run that its process dies of is recorded as failed; the others are computed all the same."""
+@pytest.mark.parametrize("parent_asleep", [False, True])
+def test_a_killed_worker_fails_its_run_and_no_other(tmp_path, parent_asleep):
+    """The run that its process dies of is recorded as failed; the others are computed all the same.
+
+    Even when the idle worker claims the dead one's run before the parent hears of the death.
+    """
     root = tmp_path / "runs"
     slow = BASE.replace(seed=50, epochs=3000)
     arguments = command(tmp_path, root, "local", [slow, *RUNS])
@@ -209,7 +213,14 @@ def test_a_killed_worker_fails_its_run_and_no_other(tmp_path):
     ):
         assert process.poll() is None
         time.sleep(0.05)
-    os.kill(owner_of(root / ".locks" / slow.key), signal.SIGKILL)
+    owner = owner_of(root / ".locks" / slow.key)
+    if parent_asleep:
+        process.send_signal(signal.SIGSTOP)
+        os.kill(owner, signal.SIGKILL)
+        time.sleep(1)  # several of the idle worker's looks
+        process.send_signal(signal.SIGCONT)
+    else:
+        os.kill(owner, signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert out.decode().strip() == "3 done", err.decode()
     assert "exit code -9" in (Store(root).failure(slow) or "")
