@@ -17,7 +17,10 @@ from noiseutils.models.alexnet import alexnet
 from noiseutils.models.cifar10net import cifar10net
 from noiseutils.models.custom_cnns import babycnn, simplecnn, tinycnn
 from noiseutils.models.lenet import lenet5
-from noiseutils.models.resnet import resnet18
+from noiseutils.models.mobilenet import mobilenet, mobilenet_v2
+from noiseutils.models.pyramidnet import pyramidnet48, pyramidnet270
+from noiseutils.models.resnet import resnet18, resnet20, resnet34, resnet56
+from noiseutils.models.vgg import vgg11, vgg16
 from noiseutils.rng import seeded
 
 __all__ = ["MODELS", "build_model"]
@@ -31,6 +34,15 @@ MODELS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
     "tinycnn": tinycnn,
     "simplecnn": simplecnn,
     "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+    "vgg11": vgg11,
+    "vgg16": vgg16,
+    "mobilenet": mobilenet,
+    "mobilenet_v2": mobilenet_v2,
+    "pyramidnet48": pyramidnet48,
+    "pyramidnet270": pyramidnet270,
 }
 
 

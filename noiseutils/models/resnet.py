@@ -5,19 +5,55 @@ Parameters are named as in torchvision's ResNet, so weights pass from one to the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from noiseutils.models.sizes import scaled
+from noiseutils.models.weights import draw_he_normal
+
+
+class ZeroChannels(nn.Module):
+    """(N, C, H, W) to (N, C + extra, H, W): `extra` channels of zeros behind the others."""
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.extra = extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, (0, 0, 0, 0, 0, self.extra))
+
+    def extra_repr(self) -> str:
+        return f"extra={self.extra}"
+
+
+def padded(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """He et al.'s option A: every `stride`-th pixel of the input, zeros for the new channels."""
+    return nn.Sequential(nn.AvgPool2d(1, stride=stride), ZeroChannels(out_channels - in_channels))
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """He et al.'s option B: a 1x1 convolution and a BatchNorm."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
 
 
 class BasicBlock(nn.Module):
     """conv1 3x3 - bn1 - relu1 - conv2 3x3 - bn2, plus the input - relu2   (He et al., figure 2).
 
     (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)). Where the shape changes,
-    the input passes through `downsample`, a 1x1 convolution and a BatchNorm (option B).
+    the input passes through `downsample`, which is `shortcut(in_channels, out_channels, stride)`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: Callable[[int, int, int], nn.Module] = projection,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -26,10 +62,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+            self.downsample = shortcut(in_channels, out_channels, stride)
         # a ReLU each, where torchvision runs one twice: each place in the network keeps its own name
         self.relu2 = nn.ReLU()
 
@@ -47,7 +80,12 @@ class ResNet(nn.Module):
     """
 
     def __init__(
-        self, blocks: tuple[int, ...], channels: tuple[int, ...], num_classes: int, in_channels: int
+        self,
+        blocks: tuple[int, ...],
+        channels: tuple[int, ...],
+        num_classes: int,
+        in_channels: int,
+        shortcut: Callable[[int, int, int], nn.Module] = projection,
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
@@ -58,16 +96,16 @@ class ResNet(nn.Module):
         for i, (depth, size) in enumerate(zip(blocks, channels, strict=True), 1):
             strides = [1 if i == 1 else 2] + [1] * (depth - 1)
             inputs = [previous] + [size] * (depth - 1)
-            layer = nn.Sequential(*(BasicBlock(n, size, s) for n, s in zip(inputs, strides, strict=True)))
+            layer = nn.Sequential(
+                *(BasicBlock(n, size, s, shortcut) for n, s in zip(inputs, strides, strict=True))
+            )
             self.layers.append(f"layer{i}")
             self.add_module(f"layer{i}", layer)
             previous = size
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.fc = nn.Linear(previous, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_he_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -85,3 +123,34 @@ def resnet18(num_classes: int, in_channels: int, image_size: int, width: float) 
     """
     channels = tuple(scaled(size, width) for size in (64, 128, 256, 512))
     return ResNet((2, 2, 2, 2), channels, num_classes, in_channels)
+
+
+def resnet34(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
+    """ResNet-34 with the CIFAR stem: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+
+    As `resnet18`, with layers of 3, 4, 6 and 3 blocks. 21,282,122 parameters with 3 channels and 10 classes.
+    Any image size will do.
+    """
+    channels = tuple(scaled(size, width) for size in (64, 128, 256, 512))
+    return ResNet((3, 4, 6, 3), channels, num_classes, in_channels)
+
+
+def resnet20(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
+    """ResNet-20: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+
+    conv1 16 - bn1 - relu - layer1 3 x 16 - layer2 3 x 32 - layer3 3 x 64 - avgpool - flatten - fc, with
+    shortcuts of option A throughout (He et al., section 4.2). 269,722 parameters with 3 channels and 10
+    classes: their 0.27 million. Any image size will do.
+    """
+    channels = tuple(scaled(size, width) for size in (16, 32, 64))
+    return ResNet((3, 3, 3), channels, num_classes, in_channels, shortcut=padded)
+
+
+def resnet56(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
+    """ResNet-56: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+
+    As `resnet20`, with 9 blocks a layer. 853,018 parameters with 3 channels and 10 classes: He et al.'s 0.85
+    million. Any image size will do.
+    """
+    channels = tuple(scaled(size, width) for size in (16, 32, 64))
+    return ResNet((9, 9, 9), channels, num_classes, in_channels, shortcut=padded)
