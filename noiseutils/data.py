@@ -1,7 +1,8 @@
 """Data sets as uint8 tensors on the device, and batches of them, cropped and flipped whole batches at a time.
 
-A set is read whole, once. Nothing ever falls back to other data: what is missing or damaged is an error
-that says where it was looked for, what was expected there and what fetches it.
+A set is read whole, once, unless it is streamed (see `noiseutils.streaming`). Nothing ever falls back to
+other data: what is missing or damaged is an error that says where it was looked for, what was expected there
+and what fetches it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +34,9 @@ from noiseutils.torchvision_sets import (
     torchvision_class,
 )
 
+if TYPE_CHECKING:
+    from noiseutils.streaming import StreamedImages
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
@@ -42,6 +47,18 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def channels(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        return self.pixels.shape[2]
+
+    def sample(self) -> Images:
+        """What a set's mean and std are taken from: all images."""
+        return self
 
     def subset(self, indices: Tensor) -> Images:
         """The images at (M,) int64 indices, in that order."""
@@ -58,15 +75,18 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
+AnyImages: TypeAlias = "Images | StreamedImages"  # one split: held in memory, or decoded as it is used
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Both splits, and what every result says about them."""
 
-    train: Images
-    test: Images
+    train: AnyImages
+    test: AnyImages
     classes: tuple[str, ...]
     label: str  # where the pixels came from, as in `config.Data.label`
-    fingerprint: str  # SHA-256 over classes, shapes, pixels and labels of what is used
+    fingerprint: str  # SHA-256 over classes, shapes, pixels and labels used; streamed: see load_streamed
 
     @property
     def num_classes(self) -> int:
@@ -74,15 +94,15 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        return self.train.pixels.shape[1]
+        return self.train.channels
 
     @property
     def image_size(self) -> int:
-        return self.train.pixels.shape[2]
+        return self.train.image_size
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Per channel, of the training pixels in [0, 1]."""
+        """Per channel, of the training pixels in [0, 1]; of a streamed set's, see `StreamedImages.sample`."""
         return tuple(mean for mean, _ in self._moments)
 
     @property
@@ -92,9 +112,9 @@ class Dataset:
 
     @cached_property
     def _moments(self) -> list[tuple[float, float]]:
-        moments = []
+        pixels, moments = self.train.sample().pixels, []
         for channel in range(self.channels):
-            plane = self.train.pixels[:, channel].reshape(-1)
+            plane = pixels[:, channel].reshape(-1)
             counts = torch.bincount(plane.cpu(), minlength=256).tolist()  # integers: exact in any order
             n = sum(counts)
             total = sum(value * count for value, count in enumerate(counts))
@@ -114,6 +134,10 @@ def load(data: config.Data, device: torch.device | str = "cpu") -> Dataset:
     `train_size` and `test_size` take the same images whatever the run's seed, the smaller of two from among
     the larger; the two sizes of `shapes` are how many are drawn.
     """
+    if data.streamed:
+        from noiseutils.streaming import load_streamed  # it builds on this module
+
+        return load_streamed(data, device)
     arrays = DATASETS[data.name](data)
     digest = hashlib.sha256(json.dumps(arrays.classes).encode())
     splits = []
@@ -161,6 +185,8 @@ def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int =
     Returns (N, C, H, W) uint8, channels last in memory. Nothing waits for the device.
     """
     n, c, h, w = images.shape
+    if n == 0:  # a shard's part of a small batch
+        return images
     tall, wide = h + 2 * padding, w + 2 * padding
     pixels = images.permute(0, 2, 3, 1)
     # Rows of a crop lie in one piece in the padded image, so one index_select copies all of them, and cutting
@@ -176,23 +202,39 @@ def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int =
     return cut.view(n, h, w, c).permute(0, 3, 1, 2)
 
 
+def batch_parts(n: int, batch_size: int, shard: tuple[int, int] = (0, 1)) -> list[slice]:
+    """Where in an epoch's order each batch of n images lies; of shard (r, w): its every w-th image from r on.
+
+    All shards have equally many parts. A last batch of fewer than w images leaves some of them an empty part.
+    """
+    rank, world = shard
+    if not 0 <= rank < world:
+        raise ValueError(f"shard {shard}: expected (rank, world) with 0 <= rank < world")
+    return [slice(start + rank, min(start + batch_size, n), world) for start in range(0, n, batch_size)]
+
+
 def batches(
-    images: Images,
+    images: AnyImages,
     batch_size: int,
     *,
     order: torch.Generator | None = None,
     augmentation: torch.Generator | None = None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """All images once: (B, C, H, W) float32 in [0, 1], channels last, and (B,) int64; the last may be less.
 
-    order: shuffles, anew each call; None: as stored.   augmentation: draws crops (padding 4) and flips;
-    None: none. Both generators on the images' device.
+    order: shuffles, anew each call; None: as stored.   augmentation: draws crops (padding 4; streamed: random
+    resized crops) and flips; None: none. Both generators on the images' device.
+    shard: (rank, world), for one of several processes: its part of every batch of batch_size, see
+    `batch_parts`. Given equal generators, all ranks' parts together are the batch that one process would see.
     """
+    if not isinstance(images, Images):
+        yield from images.batches(batch_size, order=order, augmentation=augmentation, shard=shard)
+        return
     n, device = len(images), images.labels.device
     indices = None if order is None else torch.randperm(n, generator=order, device=device)
     draws = None if augmentation is None else draw_augmentation(n, augmentation)
-    for start in range(0, n, batch_size):
-        part = slice(start, start + batch_size)
+    for part in batch_parts(n, batch_size, shard):
         if indices is None:
             batch = Images(images.pixels[part], images.labels[part])
         else:
@@ -244,7 +286,7 @@ def fetch(data: config.Data) -> str:
             torchvision_class(data.name)(root_of(data), download=True)
         except (OSError, RuntimeError) as error:
             raise UserError(f"{data.name} could not be fetched to {root_of(data)}: {error}") from error
-    elif data.name in config.TREES:
+    elif data.name in config.TREES and not data.streamed:
         load_tree(data)
     return check(data)
 

@@ -10,6 +10,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +20,9 @@ from noiseutils.embedded import Arrays
 from noiseutils.errors import UserError
 from noiseutils.provenance import data_root
 from noiseutils.subsets import fixed_choice, fixed_order
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 log = logging.getLogger("noiseutils")
 
@@ -218,8 +222,8 @@ def _stored_size(path: Path) -> int:
     return width
 
 
-def _decode_one(path: Path, size: int, resize: bool) -> tuple[np.ndarray, bool]:
-    """(S, S, 3) uint8, and whether the image is grey."""
+def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
+    """An image in RGB, and the mode that it is stored in."""
     from PIL import Image
 
     try:
@@ -229,6 +233,14 @@ def _decode_one(path: Path, size: int, resize: bool) -> tuple[np.ndarray, bool]:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
     if mode not in (*GREY, *COLOUR):
         raise UserError(f"{path} has pixels of mode {mode}; allowed: {', '.join((*GREY, *COLOUR))}")
+    return rgb, mode
+
+
+def _decode_one(path: Path, size: int, resize: bool) -> tuple[np.ndarray, bool]:
+    """(S, S, 3) uint8, and whether the image is grey."""
+    from PIL import Image
+
+    rgb, mode = read_rgb(path)
     if not resize and rgb.size != (size, size):
         width, height = rgb.size
         raise UserError(
