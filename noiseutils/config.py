@@ -25,6 +25,7 @@ TREES = ("imagenet", "folder")
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -53,6 +54,7 @@ class Data(Spec):
     train_size: PositiveInt | None = None  # images; None: all (shapes: 2,000)
     test_size: PositiveInt | None = None  # images; None: all (shapes: 1,000)
     image_size: PositiveInt | None = None  # pixels a side; None: as stored
+    streamed: bool = False  # decode an image tree anew each epoch: for one that does not fit in memory
 
     @model_validator(mode="before")
     @classmethod
@@ -60,6 +62,14 @@ class Data(Spec):
         if isinstance(values, dict) and not values.get("label"):
             values = {**values, "label": _label(values.get("name", "shapes"), values.get("root"))}
         return values
+
+    @model_validator(mode="after")
+    def _only_trees_are_streamed(self) -> Self:
+        if self.streamed and self.name not in TREES:
+            raise ValueError(f"`streamed` is for image trees ({', '.join(TREES)}); {self.name} is read whole")
+        if self.streamed and self.image_size is None:
+            raise ValueError("`streamed` needs `image_size`: pixels a side, after cutting")
+        return self
 
     def replace(self, **changes: Any) -> Self:
         """The same with some fields changed; a label that was derived follows name and root."""
@@ -69,14 +79,23 @@ class Data(Spec):
 
     @classmethod
     def parse(cls, text: str, **sizes: Any) -> Data:
-        """`Data` from what a person types: a known name, or the path of a train/test image tree."""
+        """`Data` from what a person types.
+
+        A known name; the path of a train/test image tree; NAME:PATH for one of torchvision's sets or imagenet
+        in a folder of its own; NAME:PATH:LABEL for another set in that layout, which goes by its label.
+        """
         if text in (*EMBEDDED, *TORCHVISION, "imagenet"):
             return cls(name=text, **sizes)
+        name, _, rest = text.partition(":")
+        if rest and name in (*TORCHVISION, "imagenet"):
+            path, _, label = rest.partition(":")
+            return cls(name=name, root=path, label=label or name, **sizes)
         if "/" in text or text.startswith((".", "~")):
             return cls(name="folder", root=text, **sizes)
         raise UserError(
             f"data {text!r} is not known; allowed: {', '.join((*EMBEDDED, *TORCHVISION, 'imagenet'))}, "
-            "or the path of a folder with train/<class>/* and test/<class>/* (write ./NAME for one here)"
+            "or the path of a folder with train/<class>/* and test/<class>/* (write ./NAME for one here), or "
+            "NAME:PATH, or NAME:PATH:LABEL for a set of your own in the layout of NAME"
         )
 
 
@@ -109,7 +128,44 @@ class GaussianNoise(Spec):
     std: NonNegative
 
 
-ActivationNoise = Annotated[NoisyDropout | GaussianNoise, Field(discriminator="kind")]
+class AdversarialNoise(Spec):
+    """ANL: noise along the loss gradient of the same batch, from a first pass (You et al., Algorithm 1)."""
+
+    kind: Literal["adversarial_noise"] = "adversarial_noise"
+    epsilon: Finite  # no unit: it scales the activations' std; negative: against the gradient
+    scaled: bool = True  # times s(h), the activations' std (Eq. 4); False is the paper's ablation
+    batchnorm: Literal["both", "clean", "noisy"] = "both"  # which pass moves the running statistics
+    variant: Literal["paper", "released"] = "paper"  # released: the rule of the authors' code
+
+
+class ClassAdversarialNoise(Spec):
+    """CANL: as ANL, along a gradient remembered for the sample's class (You et al., Algorithm 2)."""
+
+    kind: Literal["class_adversarial_noise"] = "class_adversarial_noise"
+    epsilon: Finite
+    num_classes: PositiveInt | None = None  # None, in a Run alone: as many as its data has
+    scaled: bool = True
+    variant: Literal["paper", "released"] = "paper"
+
+
+class LayerwiseAdversarialNoise(Spec):
+    """LAT: noise along the sign of the gradient that the batch before left (You et al., Eq. 6 and 7)."""
+
+    kind: Literal["layerwise_adversarial_noise"] = "layerwise_adversarial_noise"
+    epsilon: Finite  # in the activations' own units
+
+
+ActivationNoise = Annotated[
+    NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise,
+    Field(discriminator="kind"),
+]
+
+
+class AdversarialTraining(Spec):
+    """AT: half of the loss on FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J))."""
+
+    delta: NonNegative  # attack size, pixels in [0, 1]
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # Goodfellow et al. 2015 take one half
 
 
 class Optimizer(Spec):
@@ -130,17 +186,31 @@ class Optimizer(Spec):
 
 
 class Schedule(Spec):
-    """Learning rate over epochs: constant, or times `factor` every `every` epochs."""
+    """Learning rate over epochs.
 
-    kind: Literal["constant", "step"] = "constant"
+    constant   the same at every step
+    step       times `factor` every `every` epochs
+    plateau    times `factor` when the last `every` epochs have not lowered the validation loss, at least
+               `every` epochs at each rate, down to `minimum`; from epoch `switch` on, `minimum`
+    """
+
+    kind: Literal["constant", "step", "plateau"] = "constant"
     learning_rate: Positive = 0.05  # at the first step
     factor: Annotated[float, Field(gt=0, le=1)] = 1.0
-    every: PositiveInt | None = None  # epochs between two drops
+    every: PositiveInt | None = None  # epochs
+    minimum: NonNegative = 0.0  # of a plateau schedule
+    switch: PositiveInt | None = None  # epochs after which a plateau schedule stays at its minimum
 
     @model_validator(mode="after")
-    def _step_says_when(self) -> Self:
-        if (self.kind == "step") != (self.every is not None):
-            raise ValueError("a step schedule needs `every` (epochs), a constant one takes none")
+    def _kind_and_fields_agree(self) -> Self:
+        if (self.kind == "constant") != (self.every is None):
+            raise ValueError("step and plateau schedules need `every` (epochs), a constant one takes none")
+        if self.kind != "plateau" and (self.minimum or self.switch is not None):
+            raise ValueError("`minimum` and `switch` belong to a plateau schedule")
+        if self.minimum > self.learning_rate:
+            raise ValueError(f"minimum {self.minimum} is above the learning rate {self.learning_rate}")
+        if self.switch is not None and not self.minimum:
+            raise ValueError("`switch` needs a `minimum` above 0 to switch to")
         return self
 
 
@@ -150,6 +220,8 @@ class Evaluation(Spec):
     noise: Levels = ()  # std of Gaussian noise on the input, pixels in [0, 1]
     fgsm: Levels = ()  # attack sizes, pixels in [0, 1]: write 2 / 255 as 0.00784…
     recalibrate: bool = True  # again with BatchNorm statistics re-estimated on clean batches
+    similarity: Names = ()  # modules at which to compare the classes' gradients; "input" is the image
+    feature_maps: Annotated[int, Field(ge=0)] = 0  # test images whose first feature maps are kept
 
 
 class Run(Spec):
@@ -158,13 +230,16 @@ class Run(Spec):
     data: Data = Data()
     model: Model = Model()
     noise: ActivationNoise | None = None
-    after: Names = ()  # where noise goes: module names ("conv3") or types ("BatchNorm2d")
+    after: Names = ()  # where noise goes: module names ("conv3"), types ("BatchNorm2d"), "input" (the image)
+    noise_epochs: PositiveInt | None = None  # noise in the first epochs alone; None: in all
+    adversarial_training: AdversarialTraining | None = None
     loss: Literal["cross_entropy", "sigmoid_bce"] = "cross_entropy"
     optimizer: Optimizer = Optimizer(momentum=0.9)
     schedule: Schedule = Schedule()
     epochs: PositiveInt = 5
     batch_size: PositiveInt = 128
-    augment: bool = False  # random crop (padding 4) and horizontal flip
+    augment: bool = False  # random crop (padding 4; of a streamed tree: random resized crop) and flip
+    validation_size: Annotated[int, Field(ge=0)] = 0  # training images held out; 0: the test images validate
     evaluation: Evaluation = Evaluation()
     seed: Seed = 0
 
@@ -172,6 +247,10 @@ class Run(Spec):
     def _noise_has_a_place(self) -> Self:
         if (self.noise is None) != (not self.after):
             raise ValueError("`noise` needs `after` (module names or types), and `after` needs `noise`")
+        if self.noise_epochs is not None and self.noise is None:
+            raise ValueError("`noise_epochs` needs `noise`")
+        if self.noise is not None and self.adversarial_training is not None:
+            raise ValueError("a run takes `noise` or `adversarial_training`, not both")
         return self
 
     @property
@@ -181,7 +260,8 @@ class Run(Spec):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __str__(self) -> str:
-        noise = "no noise" if self.noise is None else _short(self.noise)
+        special = self.noise or self.adversarial_training
+        noise = "no noise" if special is None else _short(special)
         return f"{self.model.name} on {self.data.label}, {noise}, seed {self.seed}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 from noiseutils.attacks import fgsm
 from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_noise
-from noiseutils.data import Dataset, Images, batches
+from noiseutils.data import AnyImages, Dataset, batches
+from noiseutils.inspection import class_similarity, feature_maps
+from noiseutils.modes import eval_mode, full_float32, has_batchnorm
 from noiseutils.rng import generator
 
 BATCH = 500  # images at once; evaluation keeps no activations, so larger batches gain nothing on CPU
@@ -42,7 +43,8 @@ def evaluate(
     the network.   loss: how logits become probabilities, a key of `PROBABILITIES`.
     "conditions" is a list of records: condition (clean, gaussian_noise, fgsm), size (in units of the
     pixel range), statistics ("trained", or "recalibrated" for BatchNorm statistics re-estimated; absent
-    for a network without BatchNorm), and what `measure` returns.
+    for a network without BatchNorm), and what `measure` returns. "gradient_similarity" and "feature_maps",
+    where asked for, are what `noiseutils.inspection` returns.
     """
     networks = {"trained": model}
     if evaluation.recalibrate and has_batchnorm(model):
@@ -53,15 +55,21 @@ def evaluate(
             logits, labels = predict(network, data.test, perturb)
             numbers = measure(logits, labels, data.classes, PROBABILITIES[loss])
             records.append({"condition": condition, "size": size, "statistics": statistics, **numbers})
-    return {k: v for k, v in records[0].items() if k not in ("condition", "size", "statistics")} | {
-        "conditions": records
-    }
+    found = {k: v for k, v in records[0].items() if k not in ("condition", "size", "statistics")}
+    found["conditions"] = records
+    if evaluation.similarity:
+        found["gradient_similarity"] = class_similarity(
+            model, data.test, data.num_classes, evaluation.similarity
+        )
+    if evaluation.feature_maps:
+        found["feature_maps"] = feature_maps(model, data.test, evaluation.feature_maps)
+    return found
 
 
 def _conditions(
     model: nn.Module, evaluation: Evaluation, criterion: Callable, seed: int, data: Dataset
 ) -> Iterator[tuple[str, float, Perturb | None]]:
-    device = data.test.pixels.device
+    device = data.test.labels.device
     yield "clean", 0.0, None
     for sigma in evaluation.noise:
         source = generator(seed, f"evaluation/gaussian_noise/{sigma}", device)
@@ -70,7 +78,7 @@ def _conditions(
         yield "fgsm", delta, lambda x, y, d=delta: fgsm(model, x, y, delta=d, criterion=criterion)
 
 
-def predict(model: nn.Module, images: Images, perturb: Perturb | None = None) -> tuple[Tensor, Tensor]:
+def predict(model: nn.Module, images: AnyImages, perturb: Perturb | None = None) -> tuple[Tensor, Tensor]:
     """Logits (N, K) in float32 and labels (N,) of a split, in eval mode, on the images' device."""
     found = []
     with eval_mode(model), torch.no_grad(), full_float32():
@@ -119,12 +127,7 @@ def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> fl
     return (gap.abs().sum() / len(confidence)).item()
 
 
-def has_batchnorm(model: nn.Module) -> bool:
-    """Whether a network keeps running statistics that noise in training could have moved."""
-    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
-
-
-def recalibrated(model: nn.Module, images: Images) -> nn.Module:
+def recalibrated(model: nn.Module, images: AnyImages) -> nn.Module:
     """A copy of the network whose BatchNorm statistics are averages over clean training batches.
 
     Noise before a BatchNorm in training shifts the statistics that inference uses; this undoes it. Attached
@@ -137,33 +140,10 @@ def recalibrated(model: nn.Module, images: Images) -> nn.Module:
         norm.momentum = None  # torch: a plain average over the batches seen
         norm.train()
     # stored order may be sorted by class, and the statistics of one class are not the set's
-    order = generator(0, "recalibration", images.pixels.device)
+    order = generator(0, "recalibration", images.labels.device)
     with torch.no_grad():
         for seen, (x, _) in enumerate(batches(images, BATCH, order=order)):
             if seen * BATCH >= RECALIBRATION_IMAGES:
                 break
             model(x)
     return model.eval()
-
-
-@contextmanager
-def full_float32() -> Iterator[None]:
-    """TF32 off inside the block: CUDA convolutions would else round to ten bits and blur small attacks."""
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block, every module's own mode restored after it."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode

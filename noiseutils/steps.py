@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from noiseutils.attacks import fgsm
+from noiseutils.modes import still_statistics
 from noiseutils.noise import Handle
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -36,6 +38,27 @@ class CleanStep:
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.model(x)
         return self.criterion(logits, y), logits
+
+
+@dataclass(frozen=True)
+class AdversarialTrainingStep:
+    """The loss of a batch and of its FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J)).
+
+    Goodfellow, Shlens & Szegedy 2015, section 6. The attack is made in training mode and moves no BatchNorm
+    statistics; both losses do. Returns the clean images' logits.
+    """
+
+    model: nn.Module
+    criterion: Criterion
+    delta: float  # pixels in [0, 1]
+    weight: float
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        with still_statistics(self.model):
+            attacked = fgsm(self.model, x, y, delta=self.delta, criterion=self.criterion)
+        logits = self.model(x)
+        hard = self.criterion(self.model(attacked), y)
+        return (1 - self.weight) * self.criterion(logits, y) + self.weight * hard, logits
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from filelock import FileLock, Timeout
 from noiseutils.config import SCHEMA, Run
 from noiseutils.errors import UserError
 from noiseutils.provenance import versions
-from noiseutils.train import Classifier, Result, Snapshot, build_classifier
+from noiseutils.snapshot import Snapshot
+from noiseutils.train import Classifier, Result, build_classifier
 
 log = logging.getLogger("noiseutils")
 

@@ -26,8 +26,9 @@ from noiseutils.data import Dataset, load
 from noiseutils.errors import UserError, one_of
 from noiseutils.preflight import check_images, check_networks, load_sets
 from noiseutils.progress import Bar
+from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.store import Store, StoreError
-from noiseutils.train import CannotResume, Result, Snapshot, train
+from noiseutils.train import Result, train
 
 CHECKPOINT_SECONDS = 5.0  # at most this much training is lost to a kill; writing costs little beside it
 POLL_SECONDS = 0.2  # between two looks at runs that other processes hold

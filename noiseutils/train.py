@@ -15,14 +15,19 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from noiseutils.config import Optimizer, Run
-from noiseutils.data import Dataset, Images, batches, load, to_float
-from noiseutils.evaluate import eval_mode, evaluate, predict
+from noiseutils import snapshot
+from noiseutils.config import ClassAdversarialNoise, Optimizer, Run
+from noiseutils.data import AnyImages, Dataset, batches, load, to_float
+from noiseutils.errors import UserError
+from noiseutils.evaluate import evaluate, predict
 from noiseutils.models import build_model
+from noiseutils.modes import eval_mode
 from noiseutils.noise import Handle, attach
-from noiseutils.rng import Streams, streams
+from noiseutils.rng import streams
 from noiseutils.schedules import learning_rate
-from noiseutils.steps import LOSSES, CleanStep, NoisyStep, Step
+from noiseutils.snapshot import CannotResume, Snapshot
+from noiseutils.steps import LOSSES, AdversarialTrainingStep, CleanStep, Criterion, NoisyStep, Step
+from noiseutils.subsets import fixed_order
 
 PROBE_IMAGES = 256  # test images on which activation stds are read after each epoch
 
@@ -34,9 +39,10 @@ class Result:
     status: "finished", or "diverged" when the loss stopped being finite (then metrics is empty).
     metrics: see `noiseutils.evaluate.evaluate`.
     history: one row an epoch: epoch (from 1), train_loss, train_accuracy, test_loss, test_accuracy,
-    learning_rate (last step's), gradient_norm (mean over steps, L2 over all parameters), update_norm (L2 of
-    the epoch's whole weight change), seconds (training alone), and `activation_std.<module>` for every
-    convolution and dense layer (over the outputs for the first test images, in eval mode).
+    validation_loss and validation_accuracy where images were held out, learning_rate (last step's),
+    gradient_norm (mean over steps, L2 over all parameters), update_norm (L2 of the epoch's whole weight
+    change), seconds (training alone), and `activation_std.<module>` for every convolution, BatchNorm and
+    dense layer (over the outputs for the first test images, in eval mode).
     model: the trained network, pixels in [0, 1] to logits; None for a result stored without weights.
     info: where, when and with what it was made, and the fingerprint of the images.
     """
@@ -47,20 +53,6 @@ class Result:
     history: pd.DataFrame
     model: nn.Module | None
     info: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All that an unfinished run needs to go on, after a whole number of epochs."""
-
-    rows: list[dict[str, float]]  # the history so far
-    tensors: dict[str, Tensor]  # weights, optimiser state, positions of the generators
-    threads: int  # sums over threads round differently for another number of them
-    device: str  # type of device: a generator's position means nothing on another
-
-
-class CannotResume(Exception):
-    """A snapshot is not of this run on this kind of device."""
 
 
 class Classifier(nn.Module):
@@ -108,9 +100,10 @@ def train(
     model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
     # torch's annotations of `to` leave memory_format out
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    handle = attach_noise(model, run, random.noise.initial_seed())
+    handle = attach_noise(model, run, data.num_classes, random.noise.initial_seed())
     criterion = LOSSES[run.loss]
-    step: Step = NoisyStep(handle, criterion) if handle else CleanStep(model, criterion)
+    step = step_of(run, model, handle, criterion)
+    training, validation = held_out(data.train, run.validation_size)
     parameters = list(model.parameters())
     optimizer = build_optimizer(run.optimizer, parameters, device)
     rows: list[dict[str, float]] = []
@@ -119,24 +112,27 @@ def train(
         if resume.device != device.type:
             raise CannotResume(f"it was made on {resume.device}, this is {device.type}")
         try:
-            _restore(resume.tensors, model, optimizer, random, handle)
+            snapshot.restore(resume.tensors, model, optimizer, random, handle)
         except (KeyError, ValueError, RuntimeError) as error:
             raise CannotResume(f"it does not fit: {error}") from error
         rows = list(resume.rows)
         torch.set_num_threads(resume.threads)
-    steps_per_epoch = math.ceil(len(data.train) / run.batch_size)
+    steps_per_epoch = math.ceil(len(training) / run.batch_size)
     augmentation = random.augmentation if run.augment else None
     bf16 = torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda")
 
     try:
         for epoch in range(len(rows), run.epochs):
             started = time.perf_counter()
+            if handle is not None and run.noise_epochs is not None and epoch >= run.noise_epochs:
+                handle.remove()
             model.train()
             before = [p.detach().clone() for p in parameters]
             totals = torch.zeros(3, dtype=torch.double, device=device)  # loss, correct, gradient norm
             count, rate = epoch * steps_per_epoch, 0.0
-            for x, y in batches(data.train, run.batch_size, order=random.data, augmentation=augmentation):
-                rate = learning_rate(run.schedule, count, steps_per_epoch)
+            losses = [row.get("validation_loss", row["test_loss"]) for row in rows]
+            for x, y in batches(training, run.batch_size, order=random.data, augmentation=augmentation):
+                rate = learning_rate(run.schedule, count, steps_per_epoch, losses)
                 optimizer.param_groups[0]["lr"] = rate
                 with bf16:
                     loss, logits = step(x, y)
@@ -152,8 +148,8 @@ def train(
             sums = totals.tolist()
             row = {
                 "epoch": epoch + 1,
-                "train_loss": sums[0] / len(data.train),
-                "train_accuracy": sums[1] / len(data.train),
+                "train_loss": sums[0] / len(training),
+                "train_accuracy": sums[1] / len(training),
                 "learning_rate": rate,
                 "gradient_norm": sums[2] / steps_per_epoch,
                 "update_norm": update,
@@ -162,12 +158,14 @@ def train(
             if not _finite(row):
                 rows.append(row)
                 break
-            row |= _test_row(model, data.test, criterion) | activation_stds(model, data.test)
+            if validation is not None:
+                row |= _scores("validation", model, validation, criterion)
+            row |= _scores("test", model, data.test, criterion) | activation_stds(model, data.test)
             rows.append(row)
             if not _finite(row):
                 break
             if on_epoch is not None:
-                on_epoch(row, lambda: _snapshot(rows, model, optimizer, random, handle))
+                on_epoch(row, lambda: snapshot.take(rows, model, optimizer, random, handle))
     finally:
         used = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -219,12 +217,38 @@ def build_classifier(run: Run, num_classes: int, channels: int, image_size: int)
     return Classifier(net, channels)
 
 
-def attach_noise(model: Classifier, run: Run, seed: int) -> Handle | None:
+def attach_noise(model: Classifier, run: Run, num_classes: int, seed: int) -> Handle | None:
     """The run's noise on a network, None for a run without; names are those of the bare network."""
     if run.noise is None:
         return None
+    noise = run.noise
+    if isinstance(noise, ClassAdversarialNoise):
+        if noise.num_classes not in (None, num_classes):
+            raise UserError(
+                f"num_classes {noise.num_classes} of the noise is not that of {run.data.label}: {num_classes}"
+            )
+        noise = noise.replace(num_classes=num_classes)
     names = {name for name, _ in model.net.named_modules()}
-    return attach(model, run.noise, tuple(f"net.{n}" if n in names else n for n in run.after), seed)
+    return attach(model, noise, tuple(f"net.{n}" if n in names else n for n in run.after), seed)
+
+
+def step_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
+    """How the run takes the loss of a batch."""
+    if handle is not None:
+        return NoisyStep(handle, criterion)
+    if (hard := run.adversarial_training) is not None:
+        return AdversarialTrainingStep(model, criterion, hard.delta, hard.weight)
+    return CleanStep(model, criterion)
+
+
+def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]:
+    """Images to train on, and `size` of them kept for validation: the same ones in every run."""
+    if size == 0:
+        return images, None
+    if size >= len(images):
+        raise UserError(f"validation_size {size:,} leaves nothing to train on: {len(images):,} images")
+    order = torch.from_numpy(fixed_order(len(images), "validation")).to(images.labels.device)
+    return images.subset(order[size:].sort().values), images.subset(order[:size])
 
 
 def build_optimizer(
@@ -242,19 +266,19 @@ def build_optimizer(
     )
 
 
-def activation_stds(model: Classifier, images: Images) -> dict[str, float]:
-    """`activation_std.<module>`: std of each convolution's and dense layer's outputs, noise off."""
+def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:
+    """`activation_std.<module>`: std of the outputs of convolutions, BatchNorms, dense layers; noise off."""
     found: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(
             lambda m, i, output, *, name=name: found.update({name: output.float().std()})
         )
         for name, module in model.net.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear))
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
     ]
     try:
         with eval_mode(model), torch.no_grad():
-            model(to_float(images.pixels[:PROBE_IMAGES]))
+            model(to_float(images.take(PROBE_IMAGES).pixels))
     finally:
         for hook in hooks:
             hook.remove()
@@ -266,53 +290,7 @@ def _finite(row: dict[str, float]) -> bool:
     return all(map(math.isfinite, row.values()))
 
 
-def _test_row(model: nn.Module, images: Images, criterion: Callable) -> dict[str, float]:
+def _scores(split: str, model: nn.Module, images: AnyImages, criterion: Callable) -> dict[str, float]:
     logits, labels = predict(model, images)
     accuracy = (logits.argmax(1) == labels).double().mean()
-    return {"test_loss": criterion(logits, labels).item(), "test_accuracy": accuracy.item()}
-
-
-def _snapshot(
-    rows: list[dict[str, float]],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    random: Streams,
-    handle: Handle | None,
-) -> Snapshot:
-    slots = optimizer.state_dict()["state"]
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
-    tensors |= {
-        f"optimizer/{i}/{k}": v for i, slot in slots.items() for k, v in slot.items() if v is not None
-    }
-    tensors |= {f"streams/{name}": value for name, value in random.state().items()}
-    if handle is not None:
-        tensors |= {f"noise/{name}": value for name, value in handle.state().items()}
-    copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    device = next(model.parameters()).device.type
-    return Snapshot(list(rows), copies, torch.get_num_threads(), device)
-
-
-def _restore(
-    tensors: dict[str, Tensor],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    random: Streams,
-    handle: Handle | None,
-) -> None:
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "streams": {}, "noise": {}}
-    for key, value in tensors.items():
-        part, name = key.split("/", 1)
-        parts[part][name] = value
-    model.load_state_dict(parts["model"])
-    parameters = list(model.parameters())
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in parts["optimizer"].items():
-        index, name = key.split("/")
-        like = parameters[int(index)]
-        # fused kernels walk memory: a slot needs its parameter's layout, which a stored file does not keep
-        slot = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-        slots.setdefault(int(index), {})[name] = slot
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    random.restore(parts["streams"])
-    if handle is not None:
-        handle.restore(parts["noise"])
+    return {f"{split}_loss": criterion(logits, labels).item(), f"{split}_accuracy": accuracy.item()}

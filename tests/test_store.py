@@ -12,8 +12,9 @@ import torch
 
 import noiseutils
 from noiseutils.config import Data, Evaluation, GaussianNoise, Model, Run
+from noiseutils.snapshot import Snapshot
 from noiseutils.store import Store, StoreError
-from noiseutils.train import Result, Snapshot, train
+from noiseutils.train import Result, train
 
 RUN = Run(
     data=Data(train_size=60, test_size=30),

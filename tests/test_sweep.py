@@ -14,9 +14,9 @@ from PIL import Image
 
 from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Run
 from noiseutils.errors import UserError
+from noiseutils.snapshot import Snapshot
 from noiseutils.store import Store, StoreError
 from noiseutils.sweep import sweep
-from noiseutils.train import Snapshot
 
 BASE = Run(
     data=Data(train_size=60, test_size=30),

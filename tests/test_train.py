@@ -13,7 +13,7 @@ from noiseutils.data import batches, load
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.rng import streams
-from noiseutils.train import CannotResume, Snapshot
+from noiseutils.snapshot import CannotResume, Snapshot
 
 RUN = Run(
     data=Data(train_size=90, test_size=40),

@@ -1,15 +1,21 @@
-"""Noise added to activations whatever the loss says: Gaussian.
+"""Noise added to activations: Gaussian, and along the loss gradient (LAT, ANL, CANL).
 
-The baseline that You et al. (section "The Impact of Various Noise") set beside their adversarial noise.
+You, Ye, Li, Xu & Wang, *Adversarial Noise Layer: Regularize Neural Network By Adding Noise* (ANL and CANL,
+Equations 1 to 4, Algorithms 1 and 2); LAT, layerwise adversarial training, as its Equations 6 and 7 give it
+(Sankaranarayanan et al. 2018). The formulas are pure functions of tensors; what a site remembers between two
+passes is in `noiseutils.noise.adversarial`.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from noiseutils.config import GaussianNoise
 from noiseutils.errors import UserError
 from noiseutils.rng import SiteStreams, draw_normal
+
+FLOAT32 = torch.finfo(torch.float32)
 
 
 def add_gaussian(x: Tensor, z: Tensor, *, std: float) -> Tensor:
@@ -22,7 +28,60 @@ def add_gaussian(x: Tensor, z: Tensor, *, std: float) -> Tensor:
         raise UserError(f"std of the noise must be at least 0, got {std}")
     if x.shape != z.shape:
         raise UserError(f"x and z need one shape, got {(*x.shape,)} and {(*z.shape,)}")
-    return x + std * z
+    return torch.add(x, z, alpha=std)
+
+
+def noise_magnitude(z: Tensor, epsilon: float) -> Tensor:
+    """How strong the noise is: r = clip(epsilon / 2 + epsilon / 4 * z, 0, epsilon)   (You et al., Eq. 2).
+
+    z: (...) drawn from N(0, 1).   epsilon: no unit; a negative one gives r in [epsilon, 0], the noise against
+    the gradient that the paper's Figure 3e and Table 2 try.   Returns (...), the type of z.
+    """
+    return epsilon * (0.5 + 0.25 * z).clamp(0, 1)
+
+
+def adversarial_noise(grad: Tensor, std: Tensor, r: Tensor) -> Tensor:
+    """Noise along the loss gradient: eta = r * std * grad / max|grad|   (You et al., Eq. 4).
+
+    grad: (B, ...) loss gradient at the site, at eta = 0 (Eq. 3).   std: () of the activations, s(h).
+    r: (B, 1, ...) or anything that broadcasts with grad: the magnitude, see `noise_magnitude`.
+    Returns (B, ...), float32. The maximum is over each sample. A sample whose gradient is zero everywhere (or
+    below the smallest normal float32, 1.2e-38) gets no noise.
+    """
+    grad = grad.float()
+    return grad * scale_to(grad, std * r)
+
+
+def scale_to(grad: Tensor, magnitude: Tensor) -> Tensor:
+    """(B, 1, ...) factors that stretch each sample of grad, float32, to max|grad| = magnitude; 0 for none."""
+    over = tuple(range(1, grad.dim()))
+    # two reductions read the gradient twice but write nothing as large as it, which abs() would
+    largest = torch.maximum(grad.amax(over, keepdim=True), -grad.amin(over, keepdim=True))
+    factor = (magnitude / largest).clamp(FLOAT32.min, FLOAT32.max)
+    return torch.where(largest >= FLOAT32.tiny, factor, torch.zeros((), device=grad.device))
+
+
+def released_scale(grad: Tensor, magnitude: Tensor) -> Tensor:
+    """The factor in the authors' released code: magnitude / (max grad + 1e-6), the maximum a *signed* one.
+
+    grad: (B, ...) float32.   magnitude: broadcasts to (B, 1, ...).   Returns (B, 1, ...). For a sample whose
+    gradient is far below 1e-6 the noise fades; where all of it is negative the noise turns round.
+    """
+    return magnitude / (grad.amax(tuple(range(1, grad.dim())), keepdim=True) + 1e-6)
+
+
+def lat_noise(grad: Tensor, epsilon: float) -> Tensor:
+    """Noise of layerwise adversarial training: eta = epsilon * sign(grad)   (You et al., Eq. 7).
+
+    grad: (B, ...) loss gradient at the site in the batch before.   epsilon: in the activations' own units.
+    Returns (B, ...), the type of grad.
+    """
+    return epsilon * grad.sign()
+
+
+def activation_std(x: Tensor) -> Tensor:
+    """s(h): () float32, the standard deviation over the whole batch tensor (by N - 1), without gradient."""
+    return x.detach().float().std()
 
 
 class GaussianNoiseSite:

@@ -9,25 +9,39 @@ eval mode a forward pass is bitwise the clean model's. Parameters, buffers and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
-from noiseutils.config import GaussianNoise, NoisyDropout
+from noiseutils.config import (
+    AdversarialNoise,
+    ClassAdversarialNoise,
+    GaussianNoise,
+    LayerwiseAdversarialNoise,
+    NoisyDropout,
+)
 from noiseutils.errors import UserError
+from noiseutils.modes import frozen, still_statistics
 from noiseutils.noise.activation import GaussianNoiseSite
+from noiseutils.noise.adversarial import AdversarialSite, ClassSite, LayerwiseSite, Pass, check_labels
 from noiseutils.noise.dropout import NoisyDropoutSite
 from noiseutils.rng import SiteStreams
 
 After = type[nn.Module] | str | Iterable[type[nn.Module] | str] | Callable[[str, nn.Module], bool]
-Noise = NoisyDropout | GaussianNoise
+Noise = NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise
 Criterion = Callable[[Tensor, Tensor], Tensor]
+INPUT = "input"  # site 0: the network's own input
 
-SITES: dict[type, Callable[..., Callable[[Tensor], Tensor]]] = {
-    NoisyDropout: NoisyDropoutSite,
-    GaussianNoise: GaussianNoiseSite,
+# noise that is drawn whatever the loss, and noise that `Handle.loss` makes from it
+DRAWN: dict[type, Callable[..., Any]] = {NoisyDropout: NoisyDropoutSite, GaussianNoise: GaussianNoiseSite}
+ADVERSARIAL: dict[type, Callable[..., Any]] = {
+    AdversarialNoise: AdversarialSite,
+    ClassAdversarialNoise: ClassSite,
+    LayerwiseAdversarialNoise: LayerwiseSite,
 }
 
 
@@ -45,7 +59,27 @@ class _Hook:
                 f"noise goes on a tensor; module {self.name!r} returns {type(output).__name__}: "
                 "attach after one of its inner modules"
             )
-        return self.perturb(output)
+        return _uncompiled(self.perturb, output)
+
+
+class _InputHook:
+    """The same before a module, on the first thing that it is given."""
+
+    def __init__(self, perturb: Callable[[Tensor], Tensor]) -> None:
+        self.perturb = perturb
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if not module.training:
+            return None
+        return (_uncompiled(self.perturb, inputs[0]), *inputs[1:])
+
+
+def _perturbed(perturb: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Draws and memories stay outside a compiled graph, which breaks here."""
+    return perturb(x)
+
+
+_uncompiled: Any = torch.compiler.disable(_perturbed)
 
 
 class Handle:
@@ -54,9 +88,16 @@ class Handle:
     def __init__(self, model: nn.Module, noise: Noise, sites: dict[str, nn.Module], seed: int) -> None:
         self.model, self.noise = model, noise
         self.streams = {name: SiteStreams(seed, name) for name in sites}
-        make = SITES[type(noise)]
+        self._modules = sites
+        self._pass = Pass()
+        self._labels_checked = False
+        shared = (self._pass,) if type(noise) in ADVERSARIAL else ()
+        make = (DRAWN | ADVERSARIAL)[type(noise)]
+        self._perturb = {name: make(noise, self.streams[name], *shared) for name in sites}
         self._hooks = [
-            module.register_forward_hook(_Hook(name, make(noise, self.streams[name])))
+            module.register_forward_pre_hook(_InputHook(self._perturb[name]))
+            if module is model
+            else module.register_forward_hook(_Hook(name, self._perturb[name]))
             for name, module in sites.items()
         ]
 
@@ -67,31 +108,87 @@ class Handle:
 
     def forward(self, criterion: Criterion, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The training loss, and the logits it came from, with the noise in them."""
-        logits = self.model(x)
-        return criterion(logits, y), logits
+        if not self._hooks or type(self.noise) in DRAWN:
+            logits = self.model(x)
+            return criterion(logits, y), logits
+        self._check_labels(y)
+        if isinstance(self.noise, AdversarialNoise):
+            self._measure(self.noise, criterion, x, y)
+        clean_only = isinstance(self.noise, AdversarialNoise) and self.noise.batchnorm == "clean"
+        with self._making_noise(y), still_statistics(self.model) if clean_only else nullcontext():
+            logits = self.model(x)
+            return criterion(logits, y), logits
 
     def loss(self, criterion: Criterion, x: Tensor, y: Tensor) -> Tensor:
         """The training loss with the noise in it.
 
         criterion: (logits, y) -> scalar.   x: (N, ...) inputs.   y: (N,) targets.   Returns (): call
-        `backward()` on it and step the optimiser, as without noise.
+        `backward()` on it and step the optimiser, as without noise. ANL runs its first round inside, which
+        leaves no gradient on any parameter; CANL and LAT use what they remember, and renew it during
+        `backward()`. Raises UserError for labels that CANL has no class for.
         """
         return self.forward(criterion, x, y)[0]
 
+    def _measure(self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor) -> None:
+        """ANL's first round: the gradient at every site, at eta = 0, and the activations' std."""
+        if not any(module.training for module in self._modules.values()):
+            return
+        # eta is a leaf, so with the parameters frozen nothing below the first site is gone through again
+        still = still_statistics(self.model) if noise.batchnorm == "noisy" else nullcontext()
+        with self._making_noise(y, measuring=True), frozen(self.model), still, torch.enable_grad():
+            loss = criterion(self.model(x), y)
+            etas = [eta for site in self._perturb.values() for eta in site.etas]
+            if not etas:
+                raise UserError(f"none of the places for noise was run: {', '.join(self.sites)}")
+            gradients = iter(torch.autograd.grad(loss, etas, allow_unused=True))
+        for site in self._perturb.values():
+            site.prepare([next(gradients) for _ in site.etas])
+
+    @contextmanager
+    def _making_noise(self, y: Tensor, *, measuring: bool = False) -> Iterator[None]:
+        for site in self._perturb.values():
+            if isinstance(site, (ClassSite, LayerwiseSite)):
+                site.begin()
+        self._pass.labels, self._pass.measuring = y, measuring
+        try:
+            yield
+        finally:
+            self._pass.labels, self._pass.measuring = None, False
+
+    def _check_labels(self, y: Tensor) -> None:
+        if not isinstance(self.noise, ClassAdversarialNoise):
+            return
+        # a look at the labels waits for the device: once there, always where nothing waits
+        if not self._labels_checked or y.device.type == "cpu":
+            assert self.noise.num_classes is not None
+            check_labels(y, self.noise.num_classes)
+            self._labels_checked = True
+
     def state(self) -> dict[str, Tensor]:
-        """The positions of the noise generators, for a checkpoint."""
-        return {
-            f"{site}/{purpose}": source.get_state()
+        """The positions of the noise generators, and what the sites remember, for a checkpoint."""
+        found = {
+            f"{site}/random/{purpose}": source.get_state()
             for site, streams in self.streams.items()
             for purpose, source in streams.generators.items()
         }
+        if type(self.noise) in ADVERSARIAL:
+            for name, site in self._perturb.items():
+                found |= {f"{name}/memory/{key}": value for key, value in site.state().items()}
+        return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue the noise from positions that `state` gave, on the model's device."""
+        """Continue the noise from what `state` gave, on the model's device."""
         device = next(self.model.parameters()).device
+        memories: dict[str, dict[str, Tensor]] = {name: {} for name in self.sites}
         for key, value in state.items():
-            site, purpose = key.rsplit("/", 1)
-            self.streams[site].get(purpose, device).set_state(value)
+            site, kind, purpose = key.rsplit("/", 2)
+            if kind == "random":
+                self.streams[site].get(purpose, device).set_state(value)
+            else:
+                memories[site][purpose] = value
+        if type(self.noise) in ADVERSARIAL:
+            for name, memory in memories.items():
+                self._perturb[name].restore(memory, device)
 
     def remove(self) -> None:
         """Take the noise off: the model is as it was before `attach`. Twice does no harm."""
@@ -116,15 +213,17 @@ def attach(model: nn.Module, noise: Noise, after: After = nn.BatchNorm2d, seed: 
 
     noise: a value such as `NoisyDropout(p=0.25, std=0.08)`.
     after: a module type, a module's dotted name or type name, several of these, or a predicate
-    (name, module) -> bool.
+    (name, module) -> bool; "input", alone or among several, is the network's own input (site 0).
     seed: each site derives generators of its own from it, on the device of its activations.
 
     Returns a handle: `handle.loss` in place of the criterion, `handle.remove()` to take the noise off.
-    Raises UserError when no module matches, or noise is not a noise.
+    Raises UserError when no module matches, noise is not a noise, or CANL is not told how many classes.
     """
-    if type(noise) not in SITES:
-        known = ", ".join(kind.__name__ for kind in SITES)
+    if type(noise) not in DRAWN | ADVERSARIAL:
+        known = ", ".join(kind.__name__ for kind in DRAWN | ADVERSARIAL)
         raise UserError(f"noise must be one of {known}, got {noise!r}")
+    if isinstance(noise, ClassAdversarialNoise) and noise.num_classes is None:
+        raise UserError("ClassAdversarialNoise needs num_classes: how many classes the labels have")
     return Handle(model, noise, find_sites(model, after), seed)
 
 
@@ -132,7 +231,8 @@ def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
     """The modules of `model` that `after` names, by their dotted names, in the model's order.
 
     after: a module type, a module's dotted name or type name, several of these, or a predicate
-    (name, module) -> bool. Raises UserError when a name, or the whole, matches nothing.
+    (name, module) -> bool; the name "input" is the model itself, for what goes into it. Raises UserError when
+    a name, or the whole, matches nothing.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     if isinstance(after, (str, type)):
@@ -141,12 +241,16 @@ def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
         found = {name: module for name, module in modules.items() if after(name, module)}
         return found or _nothing(model, modules, "the predicate")
     wanted = list(after)
+    found = {}
+    if INPUT in wanted and INPUT not in modules:
+        wanted.remove(INPUT)
+        found[INPUT] = model
     for want in wanted:
         if not any(_matches(want, name, module) for name, module in modules.items()):
             _nothing(model, modules, want if isinstance(want, str) else want.__name__)
-    if not wanted:
+    if not wanted and not found:
         _nothing(model, modules, "an empty list")
-    return {
+    return found | {
         name: module
         for name, module in modules.items()
         if any(_matches(want, name, module) for want in wanted)

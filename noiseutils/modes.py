@@ -1,0 +1,64 @@
+"""Ways to use a network for a while, each undone at the end of its block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block, every module's own mode restored after it."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Inside the block no parameter asks for a gradient: only that of inputs or activations is paid for."""
+    asking = [p for p in model.parameters() if p.requires_grad]
+    for p in asking:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in asking:
+            p.requires_grad_(True)
+
+
+@contextmanager
+def still_statistics(model: nn.Module) -> Iterator[None]:
+    """Inside the block BatchNorm in training mode uses its batch's statistics and keeps none of them."""
+    moving = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in moving:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in moving:
+            norm.track_running_stats = True
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """TF32 off inside the block: CUDA convolutions would else round to ten bits and blur small attacks."""
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
+
+
+def has_batchnorm(model: nn.Module) -> bool:
+    """Whether a network keeps running statistics that noise in training could have moved."""
+    return any(isinstance(m, _BatchNorm) for m in model.modules())
