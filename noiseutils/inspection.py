@@ -68,14 +68,18 @@ def class_similarity(
 ) -> dict[str, list[list[float]]]:
     """How alike loss gradients are by class: mean cosine of pairs of images   (You et al., Eq. 5, Table 1).
 
-    limit: images taken, from the first.   Returns site -> (K, K): entry (a, b) over all pairs of an image of
+    after: names of modules, of the bare network where it has its normalisation around it.   limit: images
+    taken, from the first.   Returns site -> (K, K): entry (a, b) over all pairs of an image of
     class a and another one of class b. An image whose gradient is zero has no direction and is left out; a
     class without pairs gives nan.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
+    inner = {name for name, _ in model.named_modules()}
+    sites = {name if name in inner or name == INPUT else f"net.{name}": name for name in after}
     for x, y in batches(images.take(limit), BATCH):
-        for site, gradient in activation_gradients(model, x, y, after).items():
+        for place, gradient in activation_gradients(model, x, y, tuple(sites)).items():
+            site = sites[place]
             flat = gradient.flatten(1).double()
             length = flat.norm(dim=1)
             usable = length > 0
