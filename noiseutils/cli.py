@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from noiseutils.distributed import decided, launched, speaks
 from noiseutils.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ app.add_typer(data_app, name="data")
 Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
 Profile = Annotated[str, typer.Option(help="smoke, quick, cifar10, paper, or a YAML file of your own")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
-Executor = Annotated[str, typer.Option(help="auto, inline (this process) or local (several side by side)")]
+Executor = Annotated[str, typer.Option(help="auto, inline (this process), local (several side by side)")]
 Workers = Annotated[int | None, typer.Option(min=1, help="processes of the local executor")]
 
 
@@ -43,6 +44,8 @@ def run(
     """Train what is missing, then render the study's notebook: figures, tables, HTML."""
     from noiseutils import pipeline
 
+    if launched():
+        raise UserError("torchrun is for `noiseutils sweep`; then `noiseutils run`, without it, renders")
     pipeline.require_notebooks()
     names = list(pipeline.STUDIES) if study == "all" else [study]
     failed = False
@@ -75,19 +78,23 @@ def sweep(
     executor: Executor = "auto",
     workers: Workers = None,
 ) -> None:
-    """Train what is missing and nothing else; needs no Jupyter."""
+    """Train what is missing and nothing else; needs no Jupyter.
+
+    Under torchrun all its processes train each run together, each on a GPU of its own.
+    """
     from noiseutils import pipeline, profiles
 
     limit = profiles.seconds(budget) if budget else None
     params = pipeline.study_params(study, profile, changes or ())
     with _resumable():
         done = pipeline.sweep_study(params, executor, workers, limit)
-    _say_failures(done)
-    missing = len(done.missing)
+    missing = decided(lambda: len(done.missing))
     end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
-    typer.echo(
-        f"{study}, {params.profile}: {len(done.runs) - missing} of {len(done.runs)} runs stored; {end}."
-    )
+    if speaks():
+        _say_failures(done)
+        typer.echo(
+            f"{study}, {params.profile}: {len(done.runs) - missing} of {len(done.runs)} runs stored; {end}."
+        )
     raise typer.Exit(1 if missing and not done.out_of_time else 0)
 
 
@@ -172,7 +179,8 @@ def _resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\nnoiseutils: stopped; what is finished is kept, the same command goes on", err=True)
+        if speaks():
+            typer.echo("\nnoiseutils: stopped; what is finished is kept, the same command goes on", err=True)
         raise typer.Exit(130) from None
 
 
@@ -181,5 +189,6 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"noiseutils: {error}", file=sys.stderr)
+        if speaks():
+            print(f"noiseutils: {error}", file=sys.stderr)
         sys.exit(2)

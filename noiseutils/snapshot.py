@@ -1,6 +1,7 @@
 """A training's state after a whole number of epochs: taken, and gone on from.
 
-On CPU the training that goes on from one ends, bit for bit, as if it had not stopped.
+On CPU the training that goes on from one ends, bit for bit, as if it had not stopped. Of several processes
+that train together, all take one and all go on from one; the weights are rank 0's, the noise is each rank's.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noiseutils.distributed import gathered, rank, world
 from noiseutils.noise import Handle
 from noiseutils.rng import Streams
 
@@ -35,6 +37,7 @@ def take(
     random: Streams,
     handle: Handle | None,
 ) -> Snapshot:
+    """Called on all ranks; rank 0's has the noise of all of them, another's its own alone."""
     slots = optimizer.state_dict()["state"]
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     tensors |= {
@@ -42,7 +45,10 @@ def take(
     }
     tensors |= {f"streams/{name}": value for name, value in random.state().items()}
     if handle is not None:
-        tensors |= {f"noise/{name}": value for name, value in handle.state().items()}
+        states = gathered({name: value.detach().cpu() for name, value in handle.state().items()})
+        tensors |= {f"{_noise(r)}/{name}": v for r, state in states.items() for name, v in state.items()}
+    if world() > 1:
+        tensors["world/size"] = torch.tensor(world())
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     device = next(model.parameters()).device.type
     return Snapshot(list(rows), copies, torch.get_num_threads(), device)
@@ -55,10 +61,13 @@ def restore(
     random: Streams,
     handle: Handle | None,
 ) -> None:
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "streams": {}, "noise": {}}
+    """Raises ValueError, KeyError or RuntimeError when the tensors are not those of such a training."""
+    if (size := int(tensors.get("world/size", 1))) != world():
+        raise ValueError(f"{size} processes made it, here it is {world()}")
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "streams": {}, _noise(rank()): {}}
     for key, value in tensors.items():
         part, name = key.split("/", 1)
-        parts[part][name] = value
+        parts.setdefault(part, {})[name] = value
     model.load_state_dict(parts["model"])
     parameters = list(model.parameters())
     slots: dict[int, dict[str, Tensor]] = {}
@@ -71,4 +80,9 @@ def restore(
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
     random.restore(parts["streams"])
     if handle is not None:
-        handle.restore(parts["noise"])
+        handle.restore(parts[_noise(rank())])
+
+
+def _noise(rank: int) -> str:
+    """Under which name a rank's noise is stored."""
+    return f"noise.{rank}" if rank else "noise"

@@ -4,6 +4,7 @@
     <root>/<key>/history.csv           one row an epoch
     <root>/<key>/metrics.json          what `noiseutils.evaluate.evaluate` returned
     <root>/<key>/weights.safetensors   may be left out of a published copy
+    <root>/<key>/extra-<name>.json     what was found later about the network, with its checksum
     <root>/<key>/checkpoint            while unfinished: a safetensors image, then its SHA-256
     <root>/<key>/failure.txt           the traceback of the last attempt, when it failed
 
@@ -111,6 +112,26 @@ class Store:
             (folder / leftover).unlink(missing_ok=True)
         self._verified.add(result.run.key)
 
+    def save_extra(self, run: Run, name: str, content: dict[str, Any]) -> None:
+        """Keep what was found later about a finished run's network, under a name of letters and dashes."""
+        text = json.dumps({"content": content, "checksum": _checksum(content)}, indent=1)
+        _write(self._folder(run) / f"extra-{name}.json", text.encode())
+
+    def load_extra(self, run: Run, name: str) -> dict[str, Any] | None:
+        """What `save_extra` kept; None when there is nothing, or it is torn or edited (then it is named)."""
+        for folder in self._folders(run):
+            path = folder / f"extra-{name}.json"
+            if not path.exists():
+                continue
+            try:
+                stored = json.loads(path.read_bytes())
+                if stored["checksum"] == _checksum(stored["content"]):
+                    return stored["content"]
+            except (ValueError, KeyError, TypeError):
+                pass
+            log.warning("%s is torn or edited: not used", path)
+        return None
+
     def publish(self, run: Run, destination: Path) -> None:
         """A copy of a finished result without its weights, for sharing: another store's folder."""
         source = next(f for f in self._folders(run) if (f / "run.json").exists())
@@ -118,8 +139,8 @@ class Store:
         files = {name: digest for name, digest in record["files"].items() if name != "weights.safetensors"}
         folder = destination / run.key
         folder.mkdir(parents=True, exist_ok=True)
-        for name in files:
-            _write(folder / name, (source / name).read_bytes())
+        for path in [source / name for name in files] + sorted(source.glob("extra-*.json")):
+            _write(folder / path.name, path.read_bytes())
         _write_record(folder, run, record["status"], record["info"], files)
 
     def save_checkpoint(self, run: Run, snapshot: Snapshot) -> None:
@@ -176,8 +197,12 @@ class Store:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def claim(self, run: Run) -> Iterator[bool]:
-        """Whether this process has the run to itself inside the block; a killed process gives it up."""
+    def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
+        """Whether this process has the run to itself inside the block; a killed process gives it up.
+
+        owner: what the processes of one sweep have in common. A run that one of them died of is not given to
+        another of them, which might die of it, too; to the next sweep it is.
+        """
         locks = self.root / ".locks"
         with _clear_errors(locks):
             locks.mkdir(parents=True, exist_ok=True)
@@ -191,11 +216,18 @@ class Store:
         if not mine:
             yield False
             return
+        mark = locks / f"{run.key}.owner"
+        if owner and mark.exists() and mark.read_text() == owner:
+            lock.release()
+            yield False
+            return
         try:
+            mark.write_text(owner)
             for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
                 torn.unlink(missing_ok=True)
             yield True
         finally:
+            mark.unlink(missing_ok=True)
             lock.release()
 
     def _folders(self, run: Run) -> tuple[Path, ...]:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from noiseutils.config import Data
 from noiseutils.data import Dataset, Images, batch_parts, to_float
+from noiseutils.distributed import local_world
 from noiseutils.errors import UserError
 from noiseutils.image_trees import find_tree, read_rgb
 
@@ -153,7 +154,8 @@ def load_streamed(data: Data, device: torch.device | str = "cpu") -> Dataset:
         digest.update(b"\n")
         labels = torch.from_numpy(split.labels.astype(np.int64)).to(device)
         files = tuple(os.path.join(split.folder, name) for name, _, _ in split.files)
-        splits.append(StreamedImages(files, labels, data.image_size, workers=min(os.cpu_count() or 1, 32)))
+        workers = min(max(1, (os.cpu_count() or 1) // local_world()), 32)
+        splits.append(StreamedImages(files, labels, data.image_size, workers))
     train, test = splits
     return Dataset(train, test, classes, data.label, digest.hexdigest())
 

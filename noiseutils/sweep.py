@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import secrets
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +21,11 @@ from typing import Any, cast
 
 import torch
 
+from noiseutils.budget import CHECKPOINT_SECONDS, Clock, OutOfTime
 from noiseutils.config import Data, Run
 from noiseutils.data import Dataset, load
+from noiseutils.distributed import decided, in_turn, rank
+from noiseutils.distributed_sweep import train_together, under_torchrun
 from noiseutils.errors import UserError, one_of
 from noiseutils.preflight import check_images, check_networks, load_sets
 from noiseutils.progress import Bar
@@ -30,7 +33,6 @@ from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.store import Store, StoreError
 from noiseutils.train import Result, train
 
-CHECKPOINT_SECONDS = 5.0  # at most this much training is lost to a kill; writing costs little beside it
 POLL_SECONDS = 0.2  # between two looks at runs that other processes hold
 
 
@@ -54,10 +56,6 @@ class Sweep:
         return [run for run in self.runs if not self.store.finished(run)]
 
 
-class OutOfTime(Exception):
-    """The next piece of work would not end before the deadline."""
-
-
 Tell = Callable[[str, Run, Any], None]  # (event, run, detail): claimed, epoch, done, failed
 
 
@@ -74,8 +72,9 @@ def sweep(
     """Compute what is not stored yet; a failing run is recorded and does not stop the others.
 
     executor: "inline" (this process), "local" (`workers` processes side by side, default one a core, at
-    most 4), or "auto": local for several runs on CPU, where two small runs on a core each finish sooner than
-    one after the other on both.
+    most 4), "distributed" (under torchrun: all its processes train each run together), or "auto":
+    distributed under torchrun; else local for several runs on CPU, where two small runs on a core each
+    finish sooner than one after the other on both.
     budget: seconds; the sweep ends cleanly, resumable, before they are over.
     device: where to train, default CUDA where there is one.
     Missing data raises UserError before anything is computed; a full disk StoreError. Ctrl-C ends it and
@@ -86,23 +85,24 @@ def sweep(
     done = Sweep(runs, store)
     if executor not in ("auto", *EXECUTORS):
         raise one_of("executor", executor, ("auto", *EXECUTORS))
-    todo = [run for run in runs if not store.finished(run)]
-    sets = load_sets(runs, todo)
-    check_images(runs, sets, store)
+    executor = under_torchrun(executor)
+    todo = decided(lambda: [run for run in runs if not store.finished(run)])
+    sets = in_turn(lambda: load_sets(runs, todo))
+    decided(lambda: check_images(runs, sets, store))
     if not todo:
         return done
     if executor == "auto":
         on_cpu = not torch.cuda.is_available() if device is None else device == "cpu"
-        executor = "local" if on_cpu and len(todo) > 1 and _cores() > 1 else "inline"
+        executor = "local" if on_cpu and len(todo) > 1 and cores() > 1 else "inline"
     check_networks(todo, sets)
     for run in todo:
-        store.forget_failure(run)  # a new sweep is a new attempt
-    with Bar(todo, progress) as bar:
+        decided(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
+    with Bar(todo, progress and rank() == 0) as bar:
         EXECUTORS[executor](todo, sets, done, bar.tell, deadline, device, workers)
     return done
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -117,8 +117,9 @@ def _inline(
     deadline: float | None,
     device: str | None,
     workers: int | None,
+    owner: str = "",
 ) -> None:
-    clock = _Clock(deadline)
+    clock = Clock(deadline)
     pending = list(todo)
     while pending:
         waiting = len(pending)
@@ -127,17 +128,15 @@ def _inline(
                 pending.remove(run)
                 tell("done", run, None)
                 continue
-            with done.store.claim(run) as mine:
-                if not mine:
-                    continue
-                tell("claimed", run, None)
+            with done.store.claim(run, owner) as mine:
                 # between the look and the claim another process may have failed at it, or finished it
                 if (trace := done.store.failure(run)) is not None:
                     done.failed[run.key] = trace
                     tell("failed", run, trace)
-                elif done.store.finished(run):
-                    tell("done", run, None)
-                else:
+                elif not mine:
+                    continue
+                elif not done.store.finished(run):
+                    tell("claimed", run, None)
                     try:
                         _compute(run, sets[run.data], done.store, tell, clock, device)
                     except OutOfTime:
@@ -158,7 +157,7 @@ def _inline(
             time.sleep(POLL_SECONDS)
 
 
-def _compute(run: Run, data: Dataset, store: Store, tell: Tell, clock: _Clock, device: str | None) -> None:
+def _compute(run: Run, data: Dataset, store: Store, tell: Tell, clock: Clock, device: str | None) -> None:
     clock.start()
     saved = time.monotonic()
 
@@ -183,26 +182,6 @@ def _compute(run: Run, data: Dataset, store: Store, tell: Tell, clock: _Clock, d
     tell("done", run, None)
 
 
-class _Clock:
-    """Knows whether another lap, as long as the longest so far, still ends before the deadline."""
-
-    def __init__(self, deadline: float | None) -> None:
-        self.deadline, self.longest, self.since = deadline, 0.0, time.monotonic()
-
-    def over(self) -> bool:
-        return self.deadline is not None and time.monotonic() + 1.1 * self.longest > self.deadline
-
-    def start(self) -> None:
-        if self.over():
-            raise OutOfTime
-        self.since = time.monotonic()
-
-    def lap(self) -> bool:
-        now = time.monotonic()
-        self.longest, self.since = max(self.longest, now - self.since), now
-        return self.over()
-
-
 def _local(
     todo: list[Run],
     sets: dict[Data, Dataset],
@@ -212,37 +191,23 @@ def _local(
     device: str | None,
     workers: int | None,
 ) -> None:
-    count = min(workers or min(_cores(), 4), len(todo))
+    count = min(workers or min(cores(), 4), len(todo))
     context = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads and CUDA broken
     processes: dict[Connection, Any] = {}
     holding: dict[Connection, Run] = {}
-    blamed: set[Connection] = set()  # dead, their runs recorded, their pipes not yet found closed
+    owner = secrets.token_hex(8)  # in the claims of this sweep's workers: see Store.claim
     full = trouble = ""
 
     def start() -> None:
         # a pipe each: a worker killed while it writes to a shared queue would take the queue's lock with it
-        ours, theirs = context.Pipe()
+        receive, send = context.Pipe(duplex=False)
         runs = [run for run in todo if run.key not in done.failed]
-        arguments = (runs, done.store, theirs, deadline, device, max(1, _cores() // count))
-        processes[ours] = context.Process(target=_worker, args=arguments, daemon=True)
+        arguments = (runs, done.store, send, deadline, device, max(1, cores() // count), owner)
+        process = context.Process(target=_worker, args=arguments, daemon=True)
         with _deaf():
-            processes[ours].start()
-        theirs.close()
-
-    def blame(worker: Connection) -> bool:
-        """Record the run that a dead worker had in hand as failed; whether it had one."""
-        if (run := holding.pop(worker, None)) is None:
-            return False
-        processes[worker].join()
-        if done.store.finished(run):  # it died between saving and saying so
-            tell("done", run, None)
-            return True
-        code = processes[worker].exitcode
-        trace = f"its process ended with exit code {code}: killed, or out of memory"
-        done.store.record_failure(run, trace)
-        done.failed[run.key] = trace
-        tell("failed", run, trace)
-        return True
+            process.start()
+            processes[receive] = process
+        send.close()
 
     try:
         for _ in range(count):
@@ -252,10 +217,16 @@ def _local(
                 try:
                     event, run, detail = worker.recv()
                 except (EOFError, OSError):
-                    died_at_work = blame(worker)
                     process = processes.pop(worker)
                     process.join()
-                    if died_at_work or worker in blamed:  # the run's fault: go on with the others
+                    if (run := holding.pop(worker, None)) is not None:
+                        # it died with a run in hand: blame the run, go on with the others
+                        trace = (
+                            f"its process ended with exit code {process.exitcode}: killed, or out of memory"
+                        )
+                        done.store.record_failure(run, trace)
+                        done.failed[run.key] = trace
+                        tell("failed", run, trace)
                         start()
                     elif process.exitcode:  # it would die again: nothing is known of why
                         trouble = (
@@ -268,16 +239,9 @@ def _local(
                     full = detail
                 elif event == "out_of_time":
                     done.out_of_time = True
+                    holding.pop(worker, None)
                 elif event == "claimed":
-                    if not processes[worker].is_alive():  # killed before it began: heard of next
-                        continue
-                    # a claim outlives no process: who else held the run is dead, though not yet heard of
-                    for other in [other for other, held in holding.items() if held == run]:
-                        blame(other)
-                        blamed.add(other)
                     holding[worker] = run
-                    with contextlib.suppress(OSError):
-                        worker.send("go on")
                 elif event in ("done", "failed"):
                     holding.pop(worker, None)
                 if event == "failed":
@@ -299,15 +263,15 @@ def _local(
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C, which a terminal sends to all: their parent ends them."""
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
-        yield
-        return
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Processes started inside do not hear Ctrl-C, which a terminal sends to all: their parent ends them.
+
+    The parent hears it when the block ends; if it ignored the signal, one sent meanwhile would be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _worker(
@@ -317,6 +281,7 @@ def _worker(
     deadline: float | None,
     device: str | None,
     threads: int,
+    owner: str,
 ) -> None:
     torch.set_num_threads(threads)
     done = Sweep(runs, store)
@@ -324,14 +289,12 @@ def _worker(
     def tell(event: str, run: Run, detail: Any) -> None:
         try:
             events.send((event, run, detail))
-            if event == "claimed":  # wait until a dead sibling's failure at the same run is on record
-                events.recv()
-        except (OSError, EOFError):  # the parent is gone: stop as it would have told us to, not as a failure
+        except OSError:  # the parent is gone: stop as it would have told us to, not as a failure of the run
             raise KeyboardInterrupt from None
 
     try:
         sets = {data: load(data) for data in dict.fromkeys(run.data for run in runs)}
-        _inline(runs, sets, done, tell, deadline, device, None)
+        _inline(runs, sets, done, tell, deadline, device, None, owner)
     except KeyboardInterrupt:
         return
     except StoreError as error:
@@ -340,4 +303,8 @@ def _worker(
         events.send(("out_of_time", None, None))
 
 
-EXECUTORS: dict[str, Callable[..., None]] = {"inline": _inline, "local": _local}
+EXECUTORS: dict[str, Callable[..., None]] = {
+    "inline": _inline,
+    "local": _local,
+    "distributed": train_together,
+}

@@ -15,13 +15,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from noiseutils import snapshot
+from noiseutils import distributed, snapshot
 from noiseutils.config import ClassAdversarialNoise, Optimizer, Run
 from noiseutils.data import AnyImages, Dataset, batches, load, to_float
+from noiseutils.distributed import decided, each, sum_, together
 from noiseutils.errors import UserError
 from noiseutils.evaluate import evaluate, predict
 from noiseutils.models import build_model
-from noiseutils.modes import eval_mode
+from noiseutils.modes import eval_mode, has_batchnorm
 from noiseutils.noise import Handle, attach
 from noiseutils.rng import streams
 from noiseutils.schedules import learning_rate
@@ -92,33 +93,48 @@ def train(
     resume: where an earlier attempt stopped; on CPU the result is then, bit for bit, the uninterrupted one.
     on_epoch: called after each epoch with its history row and a function that makes a `Snapshot`; what it
     raises ends the training.
-    Raises CannotResume for a snapshot from another kind of device, or of other code.
+    Raises CannotResume for a snapshot from another kind of device or number of processes, or of other code.
+
+    After `distributed.start()` all processes train together: each calls this with the same arguments, and
+    `on_epoch` is called on each, its snapshots to be made on all or on none. They start from the same weights
+    and see one order of images and crops, each its part of every batch; noise differs by rank. Rank 0 alone
+    evaluates, and tells the others, as what they do next depends on it.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    data = load(run.data, device) if data is None else data.to(device)
-    random = streams(run.seed, device)
-    model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
-    # torch's annotations of `to` leave memory_format out
-    model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    handle = attach_noise(model, run, data.num_classes, random.noise.initial_seed())
-    criterion = LOSSES[run.loss]
-    step = step_of(run, model, handle, criterion)
-    training, validation = held_out(data.train, run.validation_size)
-    parameters = list(model.parameters())
-    optimizer = build_optimizer(run.optimizer, parameters, device)
-    rows: list[dict[str, float]] = []
-    threads = torch.get_num_threads()
-    if resume is not None:
-        if resume.device != device.type:
-            raise CannotResume(f"it was made on {resume.device}, this is {device.type}")
-        try:
-            snapshot.restore(resume.tensors, model, optimizer, random, handle)
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise CannotResume(f"it does not fit: {error}") from error
-        rows = list(resume.rows)
-        torch.set_num_threads(resume.threads)
+    rank, world = distributed.rank(), distributed.world()
+    with together():
+        device = torch.device(device or distributed.local_device())
+        data = load(run.data, device) if data is None else data.to(device)
+        random = streams(run.seed, device)
+        model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
+        # torch's annotations of `to` leave memory_format out
+        model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        handle = attach_noise(
+            model, run, data.num_classes, distributed.rank_seed(random.noise.initial_seed())
+        )
+        criterion = LOSSES[run.loss]
+        step = step_of(run, model, handle, criterion)
+        training, validation = held_out(data.train, run.validation_size)
+        # BatchNorm's statistics need two images: a smaller part of a last batch stays out of it
+        least = 2 if world > 1 and has_batchnorm(model) else 1
+        largest = min(run.batch_size, len(training))
+        if largest < least * world:
+            raise UserError(f"batches of {largest} leave no {least} images for each of {world} processes")
+        parameters = list(model.parameters())
+        optimizer = build_optimizer(run.optimizer, parameters, device)
+        rows: list[dict[str, float]] = []
+        threads = torch.get_num_threads()
+        if resume is not None:
+            if resume.device != device.type:
+                raise CannotResume(f"it was made on {resume.device}, this is {device.type}")
+            try:
+                snapshot.restore(resume.tensors, model, optimizer, random, handle)
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise CannotResume(f"it does not fit: {error}") from error
+            rows = list(resume.rows)
+            torch.set_num_threads(resume.threads)
     steps_per_epoch = math.ceil(len(training) / run.batch_size)
     augmentation = random.augmentation if run.augment else None
+    distributed.broadcast_model(model)
     bf16 = torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda")
 
     try:
@@ -129,43 +145,51 @@ def train(
             model.train()
             before = [p.detach().clone() for p in parameters]
             totals = torch.zeros(3, dtype=torch.double, device=device)  # loss, correct, gradient norm
-            count, rate = epoch * steps_per_epoch, 0.0
+            count, rate, seen = epoch * steps_per_epoch, 0.0, 0
             losses = [row.get("validation_loss", row["test_loss"]) for row in rows]
-            for x, y in batches(training, run.batch_size, order=random.data, augmentation=augmentation):
+            parts = batches(
+                training, run.batch_size, order=random.data, augmentation=augmentation, shard=(rank, world)
+            )
+            for x, y in each(parts):
                 rate = learning_rate(run.schedule, count, steps_per_epoch, losses)
                 optimizer.param_groups[0]["lr"] = rate
-                with bf16:
-                    loss, logits = step(x, y)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                gradient = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+                taken = len(y) if len(y) >= least else 0
+                with together():
+                    if taken:
+                        with bf16:
+                            loss, logits = step(x, y)
+                        loss.backward()
+                        correct = (logits.detach().argmax(1) == y).sum()
+                        totals[:2] += torch.stack((loss.detach().double() * taken, correct.double()))
+                distributed.average_gradients(parameters, taken)
+                totals[2] += nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
                 optimizer.step()
-                correct = (logits.detach().argmax(1) == y).sum()
-                totals += torch.stack((loss.detach().double() * len(y), correct.double(), gradient.double()))
                 count += 1
+                seen += taken
+            distributed.average_statistics(model)
+            sum_(totals[:2])
+            seen = int(sum_(torch.tensor(seen)))
             updates = [p.detach() - b for p, b in zip(parameters, before, strict=True)]
             update = nn.utils.get_total_norm(updates).item()
             sums = totals.tolist()
             row = {
                 "epoch": epoch + 1,
-                "train_loss": sums[0] / len(training),
-                "train_accuracy": sums[1] / len(training),
+                "train_loss": sums[0] / seen,
+                "train_accuracy": sums[1] / seen,
                 "learning_rate": rate,
                 "gradient_norm": sums[2] / steps_per_epoch,
                 "update_norm": update,
                 "seconds": time.perf_counter() - started,
             }
-            if not _finite(row):
-                rows.append(row)
-                break
-            if validation is not None:
-                row |= _scores("validation", model, validation, criterion)
-            row |= _scores("test", model, data.test, criterion) | activation_stds(model, data.test)
+            if _finite(row):
+                row = decided(lambda row=row: {**row, **_scored(model, validation, data.test, criterion)})
             rows.append(row)
             if not _finite(row):
                 break
             if on_epoch is not None:
-                on_epoch(row, lambda: snapshot.take(rows, model, optimizer, random, handle))
+                with together():
+                    on_epoch(row, lambda: snapshot.take(rows, model, optimizer, random, handle))
     finally:
         used = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -175,7 +199,9 @@ def train(
     diverged = not _finite(rows[-1])
     metrics: dict[str, Any] = {}
     if not diverged:
-        metrics = evaluate(model, data, run.evaluation, criterion=criterion, loss=run.loss, seed=run.seed)
+        metrics = decided(
+            lambda: evaluate(model, data, run.evaluation, criterion=criterion, loss=run.loss, seed=run.seed)
+        )
     return Result(
         run=run,
         status="diverged" if diverged else "finished",
@@ -183,7 +209,10 @@ def train(
         history=pd.DataFrame(rows),
         model=model.eval(),
         info={
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {used} threads",
+            "device": (
+                torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {used} threads"
+            )
+            + (f", {world} processes" if world > 1 else ""),
             "seconds": sum(row["seconds"] for row in rows),
             "parameters": sum(p.numel() for p in parameters),
             "data": describe(data),
@@ -288,6 +317,13 @@ def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:
 
 def _finite(row: dict[str, float]) -> bool:
     return all(map(math.isfinite, row.values()))
+
+
+def _scored(
+    model: Classifier, validation: AnyImages | None, test: AnyImages, criterion: Criterion
+) -> dict[str, float]:
+    found = {} if validation is None else _scores("validation", model, validation, criterion)
+    return found | _scores("test", model, test, criterion) | activation_stds(model, test)
 
 
 def _scores(split: str, model: nn.Module, images: AnyImages, criterion: Callable) -> dict[str, float]:

@@ -40,6 +40,19 @@ def folder(store: Store):
     return store.root / RUN.key
 
 
+def test_what_is_found_later_about_a_network_is_kept_checked_and_published(tmp_path, caplog):
+    result, store = train(RUN), Store(tmp_path / "here")
+    store.save(result)
+    assert store.load_extra(RUN, "attacks") is None
+    store.save_extra(RUN, "attacks", {"pgd20": 0.25})
+    store.publish(RUN, tmp_path / "there")
+    assert Store(tmp_path / "there").load_extra(RUN, "attacks") == {"pgd20": 0.25}
+    path = tmp_path / "here" / RUN.key / "extra-attacks.json"
+    path.write_text(path.read_text().replace("0.25", "0.75"))
+    assert store.load_extra(RUN, "attacks") is None
+    assert "extra-attacks.json is torn or edited" in caplog.text
+
+
 def snapshot() -> Snapshot:
     return Snapshot(
         [{"epoch": 1, "train_loss": 0.1 + 0.2}], {"model/w": torch.rand(3, 4)}, threads=1, device="cpu"

@@ -292,7 +292,11 @@ def test_ctrl_c_is_clean_and_the_same_command_goes_on(tmp_path, executor):
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert b"the same command goes on" in err
     assert b"Traceback" not in err

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from noiseutils.config import GaussianNoise
 from noiseutils.errors import UserError
-from noiseutils.rng import SiteStreams, draw_normal
+from noiseutils.rng import SiteStreams, fill_normal, laid_out_as
 
 FLOAT32 = torch.finfo(torch.float32)
 
@@ -89,9 +89,13 @@ class GaussianNoiseSite:
 
     def __init__(self, spec: GaussianNoise, streams: SiteStreams) -> None:
         self.spec, self.streams = spec, streams
+        self.buffer = torch.empty(0)  # kept: fresh memory for every draw costs as much as half of the draw
 
     def __call__(self, x: Tensor) -> Tensor:
         """x: (N, ...) activations in training; returns (N, ...)."""
         if self.spec.std == 0:
             return x
-        return add_gaussian(x, draw_normal(x, self.streams.get("noise", x.device)), std=self.spec.std)
+        if (self.buffer.shape, self.buffer.dtype, self.buffer.device) != ((x.numel(),), x.dtype, x.device):
+            self.buffer = torch.empty(x.numel(), dtype=x.dtype, device=x.device)
+        z = laid_out_as(x, fill_normal(self.buffer, self.streams, "noise"))
+        return add_gaussian(x, z, std=self.spec.std)

@@ -9,6 +9,7 @@ eval mode a forward pass is bitwise the clean model's. Parameters, buffers and t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
@@ -59,7 +60,7 @@ class _Hook:
                 f"noise goes on a tensor; module {self.name!r} returns {type(output).__name__}: "
                 "attach after one of its inner modules"
             )
-        return _uncompiled(self.perturb, output)
+        return _outside_graphs(self.perturb, output)
 
 
 class _InputHook:
@@ -71,15 +72,18 @@ class _InputHook:
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not module.training:
             return None
-        return (_uncompiled(self.perturb, inputs[0]), *inputs[1:])
+        return (_outside_graphs(self.perturb, inputs[0]), *inputs[1:])
 
 
-def _perturbed(perturb: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _outside_graphs(perturb: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Draws and memories stay outside a compiled graph, which breaks here."""
-    return perturb(x)
+    return _uncompiled()(perturb, x) if torch.compiler.is_compiling() else perturb(x)
 
 
-_uncompiled: Any = torch.compiler.disable(_perturbed)
+@functools.cache
+def _uncompiled() -> Any:
+    # made when it is needed: importing the compiler takes a second
+    return torch.compiler.disable(lambda perturb, x: perturb(x))
 
 
 class Handle:

@@ -1,0 +1,254 @@
+"""Several processes that train one network: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
+
+Each takes its part of every batch; before the optimiser steps they average their gradients, so their weights
+stay equal. The network is not wrapped: DistributedDataParallel averages in hooks of `backward()`, which ANL's
+first round, an `autograd.grad` towards activations alone, does not go through. What a batch is measured by is
+measured by process, as usual: BatchNorm's statistics, ANL's s(h), what CANL and LAT remember.
+
+Without `start()`, or without torchrun, there is a world of one, and everything here does nothing.
+All processes must call the same functions in the same order; GPUs must be of one kind, as each process draws
+the batch order for itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from noiseutils.errors import UserError
+from noiseutils.rng import derived_seed
+
+T = TypeVar("T")
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# Processes wait as long as the first one evaluates, or decodes a data set; torchrun sees one that died.
+PATIENCE = timedelta(days=1)
+
+
+def launched() -> bool:
+    """Whether torchrun, or what sets its variables, started this process as one of several."""
+    return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def speaks() -> bool:
+    """Whether this process prints what all of them would; known before `start`, too."""
+    return not launched() or os.environ["RANK"] == "0"
+
+
+def local_world() -> int:
+    """How many of the processes share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
+
+
+def start() -> None:
+    """Join the other processes, on the GPU of this one's LOCAL_RANK where there are GPUs."""
+    if not launched() or _joined():
+        return
+    gpus = torch.cuda.device_count()
+    if gpus:
+        if local_world() > gpus:
+            raise UserError(f"{local_world()} processes do not fit {gpus} GPUs: --nproc-per-node {gpus}")
+        torch.cuda.set_device(local_device())
+    # gloo beside nccl: what is decided on the CPU waits for no GPU
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    atexit.register(stop)
+
+
+def stop() -> None:
+    """Leave the other processes; at the latest at the end of this one."""
+    if _joined():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number among them, from 0."""
+    return dist.get_rank() if _joined() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if _joined() else 1
+
+
+def local_device() -> torch.device:
+    """Where this process trains unless it is told otherwise."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if launched() else torch.device("cuda")
+
+
+def rank_seed(seed: int) -> int:
+    """A seed for what must differ by process: the given one on rank 0."""
+    return seed if rank() == 0 else derived_seed(seed, f"rank {rank()}")
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """An exception inside the block on one rank is raised on all: the lowest rank's, see `alike`.
+
+    The block must not wait for other processes, except in a `together` of its own.
+    """
+    if world() == 1:
+        yield
+        return
+    error = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    first = torch.tensor(world() if error is None else rank())
+    dist.all_reduce(first, dist.ReduceOp.MIN)
+    source = int(first)
+    if source == world():
+        return
+    told = broadcast_object(None if error is None else _portable(error), source)
+    raised = told if error is None or source != rank() else error
+    assert raised is not None
+    vars(raised)["alike"] = True
+    raise raised
+
+
+def alike(error: Exception) -> bool:
+    """Whether an exception was raised on all ranks. If not, the others wait: this process must end."""
+    return world() == 1 or "alike" in vars(error)
+
+
+def each(items: Iterable[T]) -> Iterable[T]:
+    """The same items, as many on every rank; an error in making one on one rank is raised on all."""
+    return items if world() == 1 else _each(iter(items))
+
+
+def decided(make: Callable[[], T]) -> T:
+    """What `make` gives on rank 0, where alone it is called, told to all."""
+    if world() == 1:
+        return make()
+    made = None
+    with together():
+        if rank() == 0:
+            made = make()
+    return broadcast_object(made)  # pyright: ignore[reportReturnType]  rank 0's is a T
+
+
+def in_turn(make: Callable[[], T]) -> T:
+    """What `make` gives on each rank: on the others when rank 0 is done, and has left them its cache."""
+    made = []
+    for turn in (rank() == 0, rank() > 0):
+        with together():
+            if turn:
+                made.append(make())
+    return made[0]
+
+
+def sum_(tensor: Tensor) -> Tensor:
+    """A tensor replaced, in place, by its sum over all ranks."""
+    if world() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], weight: int) -> None:
+    """Replace each rank's gradients by their mean over ranks, weighted: that over the global batch.
+
+    weight: how many images this rank's loss is a mean over; 0 for a rank whose part took no part, whatever
+    gradients it has. Parameters that are in no rank's loss get a gradient of zeros, as all do if every
+    weight is 0.
+    """
+    if world() == 1:
+        return
+    kinds: dict[torch.dtype, list[nn.Parameter]] = {}
+    for p in parameters:
+        if p.requires_grad:
+            kinds.setdefault(torch.promote_types(p.dtype, torch.float32), []).append(p)
+    for dtype, members in kinds.items():
+        flat = torch.zeros(sum(p.numel() for p in members) + 1, dtype=dtype, device=members[0].device)
+        *pieces, total = flat.split([*(p.numel() for p in members), 1])
+        if weight:
+            total.fill_(1)
+            for p, piece in zip(members, pieces, strict=True):
+                if p.grad is not None:
+                    piece.view(p.shape).copy_(p.grad)
+            flat *= weight
+        dist.all_reduce(flat)
+        flat /= total.clamp(min=1)
+        for p, piece in zip(members, pieces, strict=True):
+            if p.grad is None:
+                p.grad = torch.empty_like(p)  # laid out in memory as fused optimisers need it
+            p.grad.copy_(piece.view(p.shape))
+
+
+def average_statistics(model: nn.Module) -> None:
+    """BatchNorm's running means and variances, averaged over ranks.
+
+    Each rank's are estimates from its own images. Their mean rests on all images, where rank 0's would leave
+    the others' unused; what the means differ by between ranks is missing from the variance, and small.
+    """
+    if world() == 1:
+        return
+    for norm in model.modules():
+        if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
+            assert norm.running_var is not None
+            assert norm.num_batches_tracked is not None
+            both = sum_(torch.stack((norm.running_mean, norm.running_var))) / world()
+            norm.running_mean.copy_(both[0])
+            norm.running_var.copy_(both[1])
+            dist.broadcast(norm.num_batches_tracked, 0)
+
+
+def broadcast_model(model: nn.Module) -> None:
+    """Parameters and buffers as they are on rank 0."""
+    if world() == 1:
+        return
+    for tensor in (*model.parameters(), *model.buffers()):
+        value = tensor.detach().clone(memory_format=torch.contiguous_format)
+        dist.broadcast(value, 0)
+        tensor.detach().copy_(value)
+
+
+def broadcast_object(value: T, source: int = 0) -> T:
+    """The value that rank `source` has. It is pickled, between processes of one program alone."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, source, device=torch.device("cpu"))
+    return box[0]
+
+
+def gathered(value: T) -> dict[int, T]:
+    """Every rank's value by rank on rank 0; on any other its own alone."""
+    if world() == 1:
+        return {0: value}
+    values: list[T] | None = [value] * world() if rank() == 0 else None
+    dist.gather_object(value, values)
+    return {rank(): value} if values is None else dict(enumerate(values))
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _each(items: Iterator[T]) -> Iterator[T]:
+    while True:
+        with together():
+            found = next(items, None)
+        if found is None:
+            return
+        yield found
+
+
+def _portable(error: Exception) -> Exception:
+    """An exception to be told: the package's own, or else a RuntimeError; its traceback in a note."""
+    if type(error).__module__.startswith("noiseutils."):
+        copy = type(error)(*error.args)
+    else:  # another's arguments may not travel, nor make it again
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note(f"on rank {rank()} of {world()}:\n{''.join(traceback.format_exception(error)).rstrip()}")
+    return copy
