@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from noiseutils.config import TREES, Data
+from noiseutils.config import Data
 from noiseutils.errors import UserError, one_of
 from noiseutils.page import notebooks_extra
 from noiseutils.profiles import read_profile
@@ -30,8 +31,12 @@ def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> Study
 def sweep_study(
     params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
 ) -> Sweep:
-    """Train what the study still lacks."""
-    return sweep(STUDIES[params.study].runs(params), store(), executor, workers=workers, budget=budget)
+    """Train what the study still lacks, then find out what it wants to know of the trained networks."""
+    started, study, place = time.monotonic(), STUDIES[params.study], store()
+    done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
+    if not done.out_of_time and hasattr(study, "analyse"):
+        study.analyse(params, place, None if budget is None else budget - (time.monotonic() - started))
+    return done
 
 
 def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
@@ -86,12 +91,21 @@ def publish(params: StudyParams) -> Path:
         shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
         shutil.copytree(rendered / name, folder / name)
     values = params.model_dump(mode="json")
-    data = Data.parse(values["data"])
-    if data.name in TREES:
-        values["data"] = f"./{data.label}"  # its name is its identity, where it lay is nobody's business
+    for name in getattr(STUDIES[params.study], "DATA_PARAMETERS", ("data",)):
+        given = values[name]
+        values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
     text = yaml.safe_dump(values, sort_keys=False)
     (folder / "params.yaml").write_text(f"# What these results were made with.\n{text}")
     return folder
+
+
+def placeless(text: str | None) -> str | None:
+    """Data as typed, without the folder: a name is its identity, where it lay is nobody's business."""
+    if text is None or (data := Data.parse(text)).root is None:
+        return text
+    if data.name == "folder":
+        return f"./{data.label}"
+    return f"{data.name}:./{data.label}" + (f":{data.label}" if data.label != data.name else "")
 
 
 def index() -> Path:

@@ -87,6 +87,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
+    """Two networks on equal images: how many only the first gets right, only the second, and the exact p.
+
+    The exact two-sided McNemar test: a binomial test of the images on which they differ. Raises ValueError
+    when the lengths differ.
+    """
+    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if len(a) != len(b):
+        raise ValueError(f"McNemar's test needs equal images, got {len(a)} and {len(b)} of them")
+    only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
+    differ = only_first + only_second
+    return only_first, only_second, float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+
+
 def value_verdict(
     reported: float, ours: Interval, rounding: float, *, comparable: bool, bound: object = None
 ) -> str:

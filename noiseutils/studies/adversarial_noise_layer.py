@@ -40,6 +40,7 @@ from noiseutils.config import (
 )
 from noiseutils.errors import UserError
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
+from noiseutils.store import Store
 from noiseutils.studies.common import StudyParams, known_data, known_model
 
 NOTEBOOK = "03_adversarial_noise_layer"
@@ -119,6 +120,7 @@ class Params(StudyParams):
     imagenet_width: Annotated[float, Field(gt=0, le=16)] = 1.0
     attack_images: Annotated[int, Field(ge=0)] = 1000
     attack_255: Levels = (2.0, 8.0)
+    attack_queries: Annotated[int, Field(ge=0)] = 5000
     attack_seeds: PositiveInt = 1
     timing_batch: Annotated[int, Field(ge=0)] = 32
     seeds: Annotated[int, Field(ge=1, le=1000)] = 6
@@ -307,3 +309,10 @@ def runs(params: Params) -> list[Run]:
     if not found:
         raise UserError("no table is asked for: give data and models, or similarity_data, or lenet_data")
     return list(dict.fromkeys(found))
+
+
+def analyse(params: Params, store: Store, budget: float | None = None) -> None:
+    """After the training: the attack reports, see `adversarial_noise_layer_attacks`."""
+    from noiseutils.studies import adversarial_noise_layer_attacks  # imports this module
+
+    adversarial_noise_layer_attacks.analyse(params, store, budget)

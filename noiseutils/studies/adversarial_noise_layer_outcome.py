@@ -11,6 +11,7 @@ import pandas as pd
 from noiseutils.errors import UserError
 from noiseutils.studies.adversarial_noise_layer import Cell, Params, cells, data_of, run_of, runs
 from noiseutils.studies.common import gather, select
+from noiseutils.studies.shelf import Shelf
 from noiseutils.train import Result
 
 FRAME_COLUMNS = [
@@ -61,6 +62,12 @@ class Outcome:
         rows = select(self.frame, **place(cell), statistics=statistics, **condition)
         rows = rows[rows["data"] == label_of(self.params, cell)]
         return dict(zip(rows.seed, rows[quantity], strict=True))
+
+    def shelf(self, *parts: str) -> Shelf:
+        """Where figures and tables of some parts are kept, with where those parts' results come from."""
+        own = [(c, r) for (c, _), r in self.by_cell.items() if c.part in parts]
+        labels = [label_of(self.params, cell) for cell, _ in own] or ["none"]
+        return Shelf(self.params, labels, [result for _, result in own])
 
     def of(self, part: str, **equal: Any) -> list[Cell]:
         """The cells of one table or figure, in its order."""

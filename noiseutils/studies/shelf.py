@@ -31,19 +31,26 @@ class Shelf:
     Every figure and table says where its pixels came from, every table also which code made its results.
     """
 
-    def __init__(self, params: StudyParams, label: str, results: Sequence[Result] = ()) -> None:
+    def __init__(
+        self, params: StudyParams, label: str | Sequence[str], results: Sequence[Result] = ()
+    ) -> None:
+        labels = [label] if isinstance(label, str) else list(dict.fromkeys(label))
         self.folder = outputs_root() / params.study / params.profile
-        self.data = f"{label}, embedded" if label in EMBEDDED else label
+        self.data = "; ".join(f"{name}, embedded" if name in EMBEDDED else name for name in labels)
         commits = {result.info["versions"]["commit"] for result in results} - {""}
         devices = {result.info["device"] for result in results}
-        prints = {result.info["data"]["fingerprint"] for result in results}
-        if len(prints) > 1:
-            raise UserError(
-                f"results named {label!r} come from {len(prints)} different sets of images: give each "
-                f"its own folder name, or remove those of one from {outputs_root() / 'runs'}"
-            )
+        prints: dict[str, set[str]] = {}
+        for result in results:
+            data = result.info["data"]
+            prints.setdefault(data.get("label", labels[0]), set()).add(data["fingerprint"])
+        for name, found in prints.items():
+            if len(found) > 1:
+                raise UserError(
+                    f"results named {name!r} come from {len(found)} different sets of images: give each "
+                    f"its own folder name, or remove those of one from {outputs_root() / 'runs'}"
+                )
         self.made_with = {
-            "data": label,
+            "data": "; ".join(labels),
             "commit": " ".join(sorted(commits)),
             "device": "; ".join(sorted(devices)),
         }
@@ -62,8 +69,12 @@ class Shelf:
     def table(self, table: pd.DataFrame, name: str, caption: str = "") -> None:
         """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
 
-        A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
+        A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one. An
+        empty table is not in this profile: that is said, and nothing is written.
         """
+        if table.empty:
+            print(f"{name}: nothing of it is in this profile, or finished")
+            return
         folder = self.folder / "tables"
         folder.mkdir(parents=True, exist_ok=True)
         table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)

@@ -1,0 +1,244 @@
+"""The honest attack report of every Table 4 network: does its robustness survive more than FGSM?
+
+It needs the trained weights, takes longer than many a training, and is kept in the store beside the run: what
+a GPU machine found is shown where there are neither weights nor time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from noiseutils.attack_report import Effort, attack_report
+from noiseutils.data import load
+from noiseutils.errors import UserError
+from noiseutils.stats import mcnemar
+from noiseutils.store import Store
+from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params, cells, data_of, run_of
+from noiseutils.sweep import cores
+
+SURROGATES = (("baseline", 0.0), ("at", 0.05))  # whose adversarial images are tried on all the others
+ATTACKS = {
+    "noise": "uniform noise",
+    "fgsm": "FGSM",
+    "pgd20": "PGD-20",
+    "pgd100": "PGD-100",
+    "pgd100_dlr": "PGD-100, DLR loss",
+    "autoattack": "AutoAttack",
+    "best": "all together",
+}
+
+
+def attacked(params: Params) -> list[tuple[Cell, int]]:
+    """The networks that get a report, by cell and seed."""
+    grid = [cell for cell in cells(params) if cell.part == "table4"]
+    seeds = min(params.attack_seeds, params.seeds)
+    return [(cell, seed) for seed in range(seeds) for cell in grid] if params.attack_images else []
+
+
+def name_of(params: Params) -> str:
+    """What a report is kept under: another name for other settings."""
+    settings = [params.attack_images, list(params.attack_255), params.attack_queries]
+    return "attacks-" + hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+
+
+def analyse(params: Params, store: Store, budget: float | None = None) -> None:
+    """Make every report that can be made and is not stored yet: that of a network whose weights are here.
+
+    On CPU a core each, as small networks gain nothing from several; not under a budget (seconds): then one
+    after the other, and none is begun that would end after it if it took as long as the longest so far.
+    """
+    jobs = [
+        (params, store, cell, seed)
+        for cell, seed in attacked(params)
+        if store.load_extra(run_of(params, cell, seed), name_of(params)) is None
+    ]
+    workers = min(cores(), len(jobs))
+    bar = partial(tqdm, total=len(jobs), desc="attack reports", disable=None if jobs else True)
+    if torch.cuda.is_available() or budget is not None or workers < 2:
+        deadline = math.inf if budget is None else time.monotonic() + budget
+        longest = 0.0
+        for job in bar(jobs):
+            started = time.monotonic()
+            if started + longest > deadline:
+                return
+            _keep_report(job)
+            longest = max(longest, time.monotonic() - started)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads broken
+    with context.Pool(workers, _start_worker, (max(1, cores() // workers),)) as pool:
+        for _ in bar(pool.imap_unordered(_keep_report, jobs)):
+            pass
+
+
+def _start_worker(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    torch.set_num_threads(threads)
+
+
+def _keep_report(job: tuple[Params, Store, Cell, int]) -> None:
+    params, store, cell, seed = job
+    report = _report(params, store, cell, seed)
+    if report is not None:
+        store.save_extra(run_of(params, cell, seed), name_of(params), report)
+
+
+def _report(params: Params, store: Store, cell: Cell, seed: int) -> dict[str, Any] | None:
+    """The report of one network; None without its weights, or its images."""
+    result = store.load(run_of(params, cell, seed), weights=True)
+    if result is None or result.model is None:
+        return None
+    surrogates = []
+    for other in (c for c in cells(params) if c.part == "table4" and c.data == cell.data):
+        found = store.load(run_of(params, other, seed), weights=True)
+        wanted = (other.method, other.epsilon) in SURROGATES and other != cell
+        if wanted and found is not None and found.model is not None:
+            surrogates.append((METHODS[other.method], found.model))
+    try:
+        test = load(data_of(params, cell)).test
+    except UserError:
+        return None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for _, network in surrogates:
+        network.to(device)
+    return attack_report(
+        result.model.to(device),
+        test.pixels,
+        test.labels,
+        deltas=[delta / 255 for delta in params.attack_255],
+        surrogates=surrogates,
+        seed=seed,
+        images_limit=params.attack_images,
+        autoattack=params.attack_queries > 0,
+        effort=Effort(square_queries=max(1, params.attack_queries)),
+    )
+
+
+def reports(params: Params, store: Store) -> dict[tuple[Cell, int], dict[str, Any]]:
+    """The reports that are stored."""
+    found = {}
+    for cell, seed in attacked(params):
+        report = store.load_extra(run_of(params, cell, seed), name_of(params))
+        if report is not None:
+            found[cell, seed] = report
+    return found
+
+
+def _accuracies(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    yield "noise", record["noise"]["accuracy"]
+    for name, found in record["attacks"].items():
+        yield name, found["accuracy"]
+    for name, found in record["transfer"].items():
+        yield f"transfer from {name}", found["accuracy"]
+    yield "best", record["best"]["accuracy"]
+
+
+def accuracy_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
+    """Accuracy of every network under every attack, a row an attack: shares of the attacked images.
+
+    delta: in 255ths of the pixel range.   images: how many were attacked.
+    """
+    rows = [
+        {
+            "method": METHODS[cell.method],
+            "epsilon": cell.epsilon,
+            "seed": seed,
+            "delta": record["delta"] * 255,
+            "attack": ATTACKS.get(name, name),
+            "clean": report["clean"]["accuracy"],
+            "accuracy": accuracy,
+            "images": report["settings"]["images"],
+        }
+        for (cell, seed), report in found.items()
+        for record in report["deltas"]
+        for name, accuracy in _accuracies(record)
+    ]
+    columns = ["method", "epsilon", "seed", "delta", "attack", "clean", "accuracy", "images"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def masking_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
+    """What tells masked gradients from robustness, a row a network.
+
+    order: whether FGSM >= PGD-20 >= PGD-100 >= AutoAttack holds at every size.   zero_gradients: share of
+    images whose input gradient is exactly zero.   zero_at: the attack size in 255ths at which PGD-20 leaves
+    nothing right.   signs: what raises suspicion, see `noiseutils.attack_report`.
+    """
+    rows = []
+    for (cell, seed), report in found.items():
+        zero_at = report["curve"]["reaches_zero_at"]
+        rows.append(
+            {
+                "method": METHODS[cell.method],
+                "epsilon": cell.epsilon,
+                "seed": seed,
+                "order": "holds" if all(r["order"]["holds"] for r in report["deltas"]) else "broken",
+                "zero_gradients": report["gradient"]["zero_images"],
+                "zero_at": "never" if zero_at is None else f"{zero_at * 255:g}",
+                "signs": ", ".join(dict.fromkeys(s["sign"] for s in report["signs"])) or "none",
+                "skipped": ", ".join(report["skipped"]) or "nothing",
+                "images": report["settings"]["images"],
+            }
+        )
+    columns = [
+        "method",
+        "epsilon",
+        "seed",
+        "order",
+        "zero_gradients",
+        "zero_at",
+        "signs",
+        "skipped",
+        "images",
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def survival_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
+    """Does the gain over no noise survive? Against the baseline on equal images, FGSM beside all attacks.
+
+    only_here, only_baseline: images that only the one network gets right.   p_value: exact McNemar.
+    """
+    rows = []
+    for (cell, seed), report in found.items():
+        plain = found.get((Cell("table4", cell.data, cell.model), seed))
+        if plain is None or cell.method == "baseline":
+            continue
+        for ours, theirs in zip(report["deltas"], plain["deltas"], strict=True):
+            pairs = {"fgsm": (ours["attacks"]["fgsm"], theirs["attacks"]["fgsm"])}
+            pairs["best"] = (ours["best"], theirs["best"])
+            for name, (a, b) in pairs.items():
+                only_here, only_baseline, p = mcnemar(*([c == "1" for c in r["correct"]] for r in (a, b)))
+                rows.append(
+                    {
+                        "method": METHODS[cell.method],
+                        "epsilon": cell.epsilon,
+                        "seed": seed,
+                        "delta": ours["delta"] * 255,
+                        "attack": ATTACKS[name],
+                        "accuracy": a["accuracy"],
+                        "baseline": b["accuracy"],
+                        "only_here": only_here,
+                        "only_baseline": only_baseline,
+                        "p_value": p,
+                        "verdict": _verdict(only_here, only_baseline, p),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _verdict(only_here: int, only_baseline: int, p: float, alpha: float = 0.05) -> str:
+    if not p < alpha:
+        return "no difference shown"
+    return "sturdier" if only_here > only_baseline else "weaker"

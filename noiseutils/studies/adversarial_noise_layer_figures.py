@@ -1,0 +1,312 @@
+"""The figures of the ANL study: Figures 2 to 4 of the paper, its Tables 1 and 4 as pictures, and attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from noiseutils import plots
+from noiseutils.config import EMBEDDED
+from noiseutils.inspection import unpacked
+from noiseutils.studies.adversarial_noise_layer import METHODS, Cell
+from noiseutils.studies.adversarial_noise_layer_attacks import ATTACKS, accuracy_table
+from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of
+from noiseutils.studies.adversarial_noise_layer_tables import histories, similarities
+from noiseutils.studies.common import select
+from noiseutils.studies.shelf import Drawn
+
+COLOURS = {
+    "baseline": plots.GREY,
+    "gaussian": plots.ORANGE,
+    "lat": plots.SKY,
+    "anl": plots.BLUE,
+    "canl": plots.GREEN,
+    "anl_negative": plots.VERMILION,
+    "anl_unscaled": plots.PURPLE,
+    "dropout": plots.ORANGE,
+    "at": plots.VERMILION,
+}
+FIGURE_3 = ("baseline", "gaussian", "anl", "canl", "anl_negative")  # the paper's (a) to (e)
+SHOWN_IMAGES = 3
+
+
+def construction(values: Mapping[str, Tensor]) -> Iterator[Drawn]:
+    """The walkthrough's picture: activations, their gradient, and the noise made of it. name -> (H, W)."""
+    figure, axes = plots.canvas(1, len(values), size=(2.6 * len(values), 2.6))
+    for ax, (name, value) in zip(axes[0], values.items(), strict=True):
+        top = float(value.abs().max()) or 1.0
+        image = ax.imshow(value.numpy(), cmap="PuOr", vmin=-top, vmax=top)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(name, fontsize=9)
+        ax.grid(False)
+        figure.colorbar(image, ax=ax, shrink=0.75).ax.tick_params(labelsize=7)
+    yield Drawn("construction", figure, "One activation map, its loss gradient and the noise along it.")
+
+
+def similarity(outcome: Outcome) -> Iterator[Drawn]:
+    """Table 1 at every site: how alike gradients are within a class and between classes."""
+    rows = []
+    for seed, site, values in similarities(outcome):
+        off = values[~np.eye(len(values), dtype=bool)]
+        rows.append({"site": site, "seed": seed, "pair": "same class", "phi": np.nanmean(np.diag(values))})
+        rows.append({"site": site, "seed": seed, "pair": "other classes, mean", "phi": np.nanmean(off)})
+        rows.append({"site": site, "seed": seed, "pair": "other classes, greatest", "phi": np.nanmax(off)})
+    if not rows:
+        return
+    table = pd.DataFrame(rows)
+    figure, axes = plots.canvas(size=(9.5, 3.8))
+    ax = axes[0, 0]
+    labels = {name: name for name in dict.fromkeys(table.pair)}
+    colours = [plots.BLUE, plots.GREY, plots.ORANGE]
+    plots.grouped_bars(ax, table, x="site", group="pair", value="phi", labels=labels, colours=colours)
+    ax.axhline(0.77, color=plots.VERMILION, linestyle="--", linewidth=1.3, label="the paper's 0.77")
+    cell = outcome.of("table1")[0]
+    title = _title(outcome, "Cosine of loss gradients (Table 1)", "table1", cell)
+    ax.set(ylabel="φ, mean over pairs of images", ylim=(min(0.0, table.phi.min() - 0.05), 1), title=title)
+    ax.set_xlabel("where the gradient is taken: outputs of LeNet-5's modules, from the image to the logits")
+    figure.legend(loc="outside lower center", ncols=4)
+    alt = "Mean cosine of loss gradients of two images, of one class and of different classes, site by site."
+    yield Drawn("table_1_similarity", figure, alt)
+
+
+def activation_std(outcome: Outcome) -> Iterator[Drawn]:
+    """Figure 2: the activations' std over epochs, layer by layer."""
+    for part, model in (("table2", "lenet5"), ("ablation", None), ("table2", None)):
+        table = histories(outcome, part)
+        if table.empty:
+            continue
+        for name in dict.fromkeys(table.model):
+            if model not in (None, name) or (model is None and name == "lenet5"):
+                continue
+            yield _activation_std(outcome, select(table, model=name), part, str(name))
+
+
+def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str) -> Drawn:
+    """A panel a kind of training, a line a layer."""
+    kind = "BatchNorm" if model != "lenet5" else "conv"
+    marks = {"BatchNorm": ("bn", "downsample.1", "norm"), "conv": ("conv", "fc")}[kind]
+    columns = [c for c in table.columns if c.startswith("activation_std.")]
+    columns = [c for c in columns if bool(table[c].notna().to_numpy().any())]
+    layers = [c for c in columns if any(m in c.rpartition("std.")[2].rsplit(".", 1)[-1] for m in marks)]
+    layers = layers or columns
+    methods = list(dict.fromkeys(table.method))
+    across = min(3, len(methods))
+    down = -(-len(methods) // across)
+    figure, axes = plots.canvas(
+        down, across, size=(3.6 * across + 1.4, 2.7 * down + 0.5), sharey=True, sharex=True
+    )
+    for ax in axes.flat[len(methods) :]:
+        ax.axis("off")
+    for ax, method in zip(axes.flat, methods, strict=False):
+        rows = select(table, method=method)
+        for column, colour in zip(layers, plots.shades(len(layers)), strict=True):
+            name = column.removeprefix("activation_std.")
+            plots.band(ax, rows, x="epoch", value=column, colour=colour, label=name, style="-")
+        ax.set_title(METHODS[str(method)], fontsize=10)
+        ax.set(yscale="log", xlabel="epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        if ax in axes[:, 0]:
+            ax.set_ylabel("std of the outputs")
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    columns_shown = 1 if len(names) <= 20 else 2
+    figure.legend(handles, names, loc="outside right center", fontsize=8, title="layer", ncols=columns_shown)
+    cell = outcome.of(part, model=model)[0]
+    figure.suptitle(_title(outcome, f"Activation std over epochs, {model}", part, cell))
+    stem = "figure_02_activation_std" + ("" if model == "lenet5" else f"_{part}_{model}")
+    alt = f"Standard deviation of the outputs of {model}'s layers over epochs, a panel a kind of training."
+    return Drawn(stem, figure, alt)
+
+
+def feature_maps(outcome: Outcome) -> Iterator[Drawn]:
+    """Figure 3: the first feature maps of the five trainings, same initial weights, same test images."""
+    found = {}
+    for (cell, _), result in outcome.by_cell.items():
+        if cell.part == "table2" and cell.model == "lenet5" and "feature_maps" in result.metrics:
+            stored = result.metrics["feature_maps"]
+            found.setdefault(cell.method, (unpacked(stored["images"]), unpacked(stored["maps"])))
+    shown = [method for method in (*FIGURE_3, "lat") if method in found]
+    if not shown:
+        return
+    images, maps = found[shown[0]]
+    count, channels = min(SHOWN_IMAGES, len(images)), maps.shape[1]
+    rows, columns = len(shown), count * (channels + 1)
+    figure, axes = plots.canvas(rows, columns, size=(0.58 * columns + 1.2, 0.62 * rows + 0.6))
+    for row, method in enumerate(shown):
+        images, maps = found[method]
+        for image in range(count):
+            first = image * (channels + 1)
+            axes[row, first].imshow(images[image].transpose(1, 2, 0).squeeze(), cmap="gray")
+            for channel in range(channels):
+                axes[row, first + 1 + channel].imshow(maps[image, channel], cmap="viridis", vmin=0, vmax=255)
+        axes[row, 0].set_ylabel(METHODS[method], rotation=0, ha="right", va="center", fontsize=9)
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    origin = _origin(label_of(outcome.params, outcome.of("table2", model="lenet5")[0]))
+    figure.suptitle(f"Feature maps of the first convolution  ·  {origin}, seed 0", fontsize=10)
+    alt = "A row a training: test images, each followed by the sigmoid of the first convolution's outputs."
+    yield Drawn("figure_03_feature_maps", figure, alt)
+
+
+def error_over_epsilon(outcome: Outcome) -> Iterator[Drawn]:
+    """Figure 4: test error over epsilon, with the baseline's as a dashed line."""
+    models = list(dict.fromkeys(cell.model for cell in outcome.of("figure4")))
+    drawn = [
+        m for m in models if any(outcome.values(c) for c in outcome.of("figure4", model=m, method="anl"))
+    ]
+    if not drawn:
+        return
+    figure, axes = plots.canvas(1, len(drawn), size=(4.6 * len(drawn) + 0.6, 3.4))
+    for ax, model in zip(axes[0], drawn, strict=True):
+        rows = [
+            {"epsilon": cell.epsilon, "seed": seed, "error": 100 * error}
+            for cell in outcome.of("figure4", model=model, method="anl")
+            for seed, error in outcome.values(cell).items()
+        ]
+        plots.band(ax, pd.DataFrame(rows), x="epsilon", value="error", colour=plots.BLUE, label="ANL, by ε")
+        plain = [
+            100 * e
+            for c in outcome.of("figure4", model=model, method="baseline")
+            for e in outcome.values(c).values()
+        ]
+        if plain:
+            plots.no_noise_line(ax, plain)
+        ax.set(xlabel="ε", ylabel="top-1 error (%)")
+        ax.set_title(model, fontsize=10)
+        ax.legend(fontsize=8)
+    cell = outcome.of("figure4")[0]
+    figure.suptitle(_title(outcome, "Error over ε", "figure4", cell))
+    yield Drawn("figure_04_error_over_epsilon", figure, "Test error of ANL over epsilon; dashed: no noise.")
+
+
+def errors(outcome: Outcome, part: str) -> Iterator[Drawn]:
+    """Tables 2 and 3 as pictures: each kind of training minus the baseline, seed by seed."""
+    places = list(dict.fromkeys((cell.data, cell.model) for cell in outcome.of(part)))
+    rows = []
+    for data, model in places:
+        grid = outcome.of(part, data=data, model=model)
+        plain = next((outcome.values(c) for c in grid if c.method == "baseline"), {})
+        for cell in (c for c in grid if c.method != "baseline"):
+            name = f"{model}\n{_origin(label_of(outcome.params, cell))}"
+            for seed, error in outcome.values(cell).items():
+                if seed in plain:
+                    gain = 100 * (error - plain[seed])
+                    rows.append({"place": name, "method": cell.method, "difference": gain})
+    if not rows:
+        return
+    table = pd.DataFrame(rows)
+    methods = [m for m in METHODS if m in set(table.method)]
+    figure, axes = plots.canvas(size=(max(7, 1.6 * len(set(table.place)) + 3), 3.6))
+    ax = axes[0, 0]
+    plots.grouped_bars(
+        ax, table, x="place", group="method", value="difference",
+        labels={m: METHODS[m] for m in methods}, colours=[COLOURS[m] for m in methods],
+    )  # fmt: skip
+    ax.axhline(0, color="#333333", linewidth=0.8)
+    ax.set_yscale("symlog", linthresh=2)  # a negative epsilon costs tens of points, the others one or two
+    ax.yaxis.set_major_formatter("{x:g}")
+    number = part.removeprefix("table")
+    seeds = len({seed for (cell, seed) in outcome.by_cell if cell.part == part})
+    ax.set(
+        ylabel="top-1 error minus no noise (points)",
+        title=f"Table {number}: below zero is better  ·  {seeds} seed{'s' if seeds != 1 else ''}",
+    )
+    figure.legend(loc="outside lower center", ncols=min(5, len(methods)))
+    alt = "Bars of the difference in test error against the training without noise, paired over seeds."
+    yield Drawn(f"table_{number}_errors", figure, alt)
+
+
+def robustness(outcome: Outcome) -> Iterator[Drawn]:
+    """Table 4 as a picture: accuracy over FGSM's size, a line a network."""
+    rows = select(outcome.frame, part="table4", statistics="trained")
+    if rows.empty:
+        return
+    figure, axes = plots.canvas(size=(7.5, 3.8))
+    ax = axes[0, 0]
+    for cell in outcome.of("table4"):
+        mine = select(rows, method=cell.method, epsilon=cell.epsilon)
+        if len(mine):
+            mine = mine.assign(accuracy=100 * (1 - mine.top1_error), delta=mine["size"] * 255)
+            plots.band(
+                ax, mine, x="delta", value="accuracy", colour=COLOURS[cell.method], label=_network(cell),
+                style=_style(outcome, cell),
+            )  # fmt: skip
+    ax.set(xlabel="FGSM size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
+    ax.set_title(_title(outcome, "Under FGSM (Table 4)", "table4", outcome.of("table4")[0]))
+    figure.legend(loc="outside right center", fontsize=9)
+    yield Drawn("table_4_fgsm", figure, "Accuracy over the size of an FGSM attack, a line a network.")
+
+
+def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> Iterator[Drawn]:
+    """The attack report as pictures: accuracy attack by attack, and over the attack's size down to 0 %."""
+    if not found:
+        return
+    table = accuracy_table(found)
+    table = select(table, attack=tuple(ATTACKS.values()))
+    cell = outcome.of("table4")[0]
+    methods = {_network(c): COLOURS[c.method] for c, _ in found}
+    table = table.assign(
+        network=[f"{m}, ε = {e:g}" if e else m for m, e in zip(table.method, table.epsilon, strict=True)],
+        percent=100 * table.accuracy,
+    )
+    for delta in sorted(set(table.delta)):
+        figure, axes = plots.canvas(size=(11, 3.8))
+        ax = axes[0, 0]
+        rows = select(table, delta=delta)
+        plots.grouped_bars(
+            ax, rows, x="attack", group="network", value="percent",
+            labels={name: name for name in methods}, colours=_distinct(list(methods.values())),
+        )  # fmt: skip
+        title = _title(
+            outcome, f"Under stronger attacks, δ = {delta:g}/255", "table4", cell, len({s for _, s in found})
+        )
+        ax.set(ylabel="accuracy (%)", ylim=(0, 100), title=title)
+        figure.legend(loc="outside lower center", ncols=3)
+        alt = f"Accuracy of each network under attacks of growing strength, size {delta:g}/255."
+        yield Drawn(f"attacks_{delta:g}_255", figure, alt)
+    figure, axes = plots.canvas(size=(7.5, 3.8))
+    ax = axes[0, 0]
+    for (network, _), report in found.items():
+        curve = report["curve"]
+        ax.plot(
+            [0.5, *(255 * d for d in curve["deltas"])],
+            [100 * report["clean"]["accuracy"], *(100 * a for a in curve["accuracies"])],
+            _style(outcome, network), color=COLOURS[network.method], label=_network(network), markersize=4,
+        )  # fmt: skip
+    ax.set_xscale("log", base=2)
+    ticks = [0.5, *(2**i for i in range(8)), 255]
+    ax.set_xticks(ticks, ["clean", *(f"{t:g}" for t in ticks[1:])])
+    ax.set(xlabel="PGD-20 size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
+    ax.set_title(_title(outcome, "Down to 0 %", "table4", cell, len({s for _, s in found})))
+    figure.legend(loc="outside right center", fontsize=9)
+    yield Drawn("attacks_curve", figure, "Accuracy under PGD-20 over its size, a line a network, until 0 %.")
+
+
+def _network(cell: Cell) -> str:
+    return METHODS[cell.method] + (f", ε = {cell.epsilon:g}" if cell.epsilon else "")
+
+
+def _style(outcome: Outcome, cell: Cell) -> str:
+    """Dashed for the smaller epsilon of a method that is there twice."""
+    twins = [c.epsilon for c in outcome.of(cell.part, method=cell.method)]
+    return "o--" if len(twins) > 1 and cell.epsilon == min(twins) else "o-"
+
+
+def _distinct(colours: list[str]) -> list:
+    """A colour that comes twice is lighter the first time."""
+    return [(c, 0.5) if c in colours[i + 1 :] else c for i, c in enumerate(colours)]
+
+
+def _origin(label: str) -> str:
+    return f"{label}, embedded data" if label in EMBEDDED else label
+
+
+def _title(outcome: Outcome, what: str, part: str, cell: Cell, seeds: int | None = None) -> str:
+    seeds = seeds or len({seed for (c, seed) in outcome.by_cell if c.part == part})
+    return f"{what}  ·  {_origin(label_of(outcome.params, cell))}, {seeds} seed{'s' if seeds != 1 else ''}"
