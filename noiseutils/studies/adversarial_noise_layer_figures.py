@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -101,6 +102,7 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
     )
     for ax in axes.flat[len(methods) :]:
         ax.axis("off")
+    least, most = math.inf, 0.0
     for ax, method in zip(axes.flat, methods, strict=False):
         rows = select(table, method=method)
         for column, colour in zip(layers, plots.shades(len(layers)), strict=True):
@@ -108,9 +110,11 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
             plots.band(ax, rows, x="epoch", value=column, colour=colour, label=name, style="-")
         ax.set_title(METHODS[str(method)], fontsize=10)
         ax.set(yscale="log", xlabel="epoch")
+        least, most = min(least, float(rows[layers].min().min())), max(most, float(rows[layers].max().max()))
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax in axes[:, 0]:
             ax.set_ylabel("std of the outputs")
+    axes[0, 0].set_ylim(0.8 * least, 1.25 * most)  # an interval may reach below 0, which a log axis has not
     handles, names = axes[0, 0].get_legend_handles_labels()
     columns_shown = 1 if len(names) <= 20 else 2
     figure.legend(handles, names, loc="outside right center", fontsize=8, title="layer", ncols=columns_shown)
