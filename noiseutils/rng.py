@@ -7,18 +7,13 @@ in the package touches torch's global generator.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-
-PARTS = 2  # of a large draw on CPU, each with a generator of its own
-PART_FROM = 2**20  # numbers; below it starting the parts costs more than it saves
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -96,26 +91,6 @@ def draw_normal(x: Tensor, source: torch.Generator) -> Tensor:
     # a flat draw takes torch's vectorised path; one in x's own strides is several times slower on CPU
     flat = torch.empty(x.numel(), dtype=x.dtype, device=x.device).normal_(generator=source)
     return laid_out_as(x, flat)
-
-
-def fill_normal(buffer: Tensor, streams: SiteStreams, purpose: str) -> Tensor:
-    """Overwrite a contiguous buffer with numbers from N(0, 1); returns it.
-
-    On CPU the generator is what noise costs, and it is serial: a large buffer is drawn in parts, a generator
-    each, side by side. The parts are the same on every machine, so the numbers are, too.
-    """
-    first = streams.get(purpose, buffer.device)
-    if buffer.device.type != "cpu" or buffer.numel() < PART_FROM:
-        return buffer.normal_(generator=first)
-    sources = [first, *(streams.get(f"{purpose}{i}", buffer.device) for i in range(1, PARTS))]
-    parts = buffer.view(-1).chunk(PARTS)
-    list(_pool().map(lambda part, source: part.normal_(generator=source), parts, sources))
-    return buffer
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(PARTS, thread_name_prefix="noise")
 
 
 def draw_keep(x: Tensor, probability: float, source: torch.Generator) -> Tensor:

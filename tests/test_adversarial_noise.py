@@ -24,6 +24,7 @@ from noiseutils.noise import (
     lat_noise,
     noise_magnitude,
 )
+from noiseutils.noise.activation import activation_std
 from noiseutils.noise.adversarial import one_of_each_class
 from noiseutils.rng import SiteStreams
 
@@ -524,3 +525,12 @@ def test_a_compiled_model_takes_the_same_steps(noise):
             loss.backward()
         for p, q in zip(eager.parameters(), compiled.parameters(), strict=True):
             torch.testing.assert_close(p.grad, q.grad)
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, 1e4])
+def test_the_activations_std_is_exact_wherever_their_mean_lies(shift):
+    x = torch.randn(8, 5, 9, 9, generator=torch.Generator().manual_seed(0)) + shift
+    assert activation_std(x).item() == pytest.approx(x.double().std().item(), rel=1e-4)
+    assert activation_std(torch.full((4, 3), 7.0)) == activation_std(torch.ones(1, 1)) == 0
+    channels_last = x.contiguous(memory_format=torch.channels_last)
+    assert activation_std(channels_last).item() == pytest.approx(activation_std(x).item(), rel=1e-5)

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise
 from noiseutils.errors import UserError
-from noiseutils.noise.activation import activation_std, lat_noise, noise_magnitude, released_scale, scale_to
+from noiseutils.noise.activation import (
+    activation_std,
+    lat_noise,
+    noise_magnitude,
+    peak,
+    released_scale,
+    scale_to,
+)
 from noiseutils.rng import SiteStreams
 
 MOVING_AVERAGE = 0.9  # of the released code's s(h), which starts at 0
@@ -78,7 +85,7 @@ class AdversarialSite:
     def _factor(self, gradient: Tensor, std: Tensor) -> Tensor:
         r = magnitudes(gradient, self.spec.epsilon, self.streams)
         if self.spec.variant == "paper":
-            return scale_to(gradient.float(), r * std if self.spec.scaled else r)
+            return scale_to(peak(gradient.float()), r * std if self.spec.scaled else r)
         if self.batch_size is None:
             self.batch_size = len(gradient)
         if self.spec.scaled:
@@ -139,12 +146,11 @@ class ClassSite:
     def _renew(self, call: int, gradient: Tensor, seen: Tensor, sample: Tensor) -> None:
         """One random sample of each class in the batch takes the class's place in the memory."""
         chosen = rows(gradient, sample).float()
-        one = torch.ones((), device=gradient.device)
-        scale = scale_to(chosen, one) if self.spec.variant == "paper" else released_scale(chosen, one)
+        one, largest = torch.ones((), device=gradient.device), peak(chosen)
+        scale = scale_to(largest, one) if self.spec.variant == "paper" else released_scale(chosen, one)
         fresh = chosen * scale
-        shape = (-1, *[1] * (fresh.dim() - 1))
         # an overflowed gradient, as under loss scaling, is not worth remembering
-        usable = (seen & fresh.isfinite().flatten(1).all(1)).view(shape)
+        usable = seen.view(largest.shape) & largest.isfinite()
         if call < len(self.memory):
             self.memory[call] = torch.where(usable, fresh, self.memory[call].to(fresh.device))
         elif call == len(self.memory):
