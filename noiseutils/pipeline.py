@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from noiseutils.config import Data
+from noiseutils.distributed import decided
 from noiseutils.errors import UserError, one_of
 from noiseutils.page import notebooks_extra
 from noiseutils.profiles import read_profile
@@ -35,7 +36,8 @@ def sweep_study(
     started, study, place = time.monotonic(), STUDIES[params.study], store()
     done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
     if not done.out_of_time and hasattr(study, "analyse"):
-        study.analyse(params, place, None if budget is None else budget - (time.monotonic() - started))
+        left = None if budget is None else budget - (time.monotonic() - started)
+        decided(lambda: study.analyse(params, place, left))  # under torchrun by one process alone
     return done
 
 

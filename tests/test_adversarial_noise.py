@@ -534,3 +534,24 @@ def test_the_activations_std_is_exact_wherever_their_mean_lies(shift):
     assert activation_std(torch.full((4, 3), 7.0)) == activation_std(torch.ones(1, 1)) == 0
     channels_last = x.contiguous(memory_format=torch.channels_last)
     assert activation_std(channels_last).item() == pytest.approx(activation_std(x).item(), rel=1e-5)
+
+
+def test_a_first_round_that_was_interrupted_leaves_nothing_to_the_next():
+    torch.manual_seed(0)
+    net, x, y = (
+        nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)),
+        torch.randn(4, 5),
+        torch.arange(4) % 3,
+    )
+    losses = []
+    for interrupted in (False, True):
+        with attach(net, AdversarialNoise(epsilon=2.0), after="0", seed=1) as handle:
+            if interrupted:
+                with pytest.raises(KeyboardInterrupt):
+                    handle.loss(stopped, x, y)
+            losses.append(handle.loss(F.cross_entropy, x, y).item())
+    assert losses[0] == losses[1]
+
+
+def stopped(logits: Tensor, y: Tensor) -> Tensor:
+    raise KeyboardInterrupt

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from noiseutils import Run, budget, distributed, distributed_sweep, train
+from noiseutils import Run, budget, distributed, distributed_sweep, pipeline, train
 from noiseutils.budget import OutOfTime
 from noiseutils.config import (
     AdversarialNoise,
@@ -33,7 +33,8 @@ from noiseutils.distributed import rank, together, world
 from noiseutils.errors import UserError
 from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.store import Store
-from noiseutils.sweep import sweep
+from noiseutils.studies import adversarial_noise_layer
+from noiseutils.sweep import Sweep, sweep
 
 CLEAN = Run(
     data=Data(train_size=65, test_size=30),  # a last batch of one: nothing is left for rank 1
@@ -415,6 +416,16 @@ def test_notebooks_are_not_rendered_by_several_processes(as_second_of_two):
     assert not distributed.speaks()
     with pytest.raises(UserError, match="torchrun is for `noiseutils sweep`"):
         run("noisy_dropout")
+
+
+def test_what_follows_the_training_is_done_by_one_process(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(pipeline, "decided", lambda make: told.append(make))
+    monkeypatch.setattr(pipeline, "sweep", lambda *_, **__: Sweep([], Store(tmp_path)))
+    params = pipeline.study_params("adversarial_noise_layer", "smoke")
+    monkeypatch.setattr(adversarial_noise_layer, "analyse", lambda *_: "analysed")
+    pipeline.sweep_study(params)
+    assert [make() for make in told] == ["analysed"]
 
 
 def test_processes_on_one_machine_share_its_cores_for_decoding(tmp_path, monkeypatch, as_second_of_two):

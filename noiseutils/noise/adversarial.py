@@ -59,6 +59,11 @@ class AdversarialSite:
         self.average: Tensor | None = None  # released: the moving average of s(h)
         self.batch_size: int | None = None  # released: that of the first batch, the only one with noise
 
+    def begin(self) -> None:
+        """A new forward pass; what an interrupted round one has left is not this one's."""
+        if self.shared.measuring:
+            self.etas, self.stds = [], []
+
     def __call__(self, x: Tensor) -> Tensor:
         """x: (B, ...) activations; returns (B, ...): in round one with the leaf, in round two with noise."""
         if not self.shared.runs():

@@ -150,11 +150,10 @@ class Handle:
 
     @contextmanager
     def _making_noise(self, y: Tensor, *, measuring: bool = False) -> Iterator[None]:
-        for site in self._perturb.values():
-            if isinstance(site, (ClassSite, LayerwiseSite)):
-                site.begin()
         self._pass.labels, self._pass.measuring = y, measuring
         try:
+            for site in self._perturb.values():
+                site.begin()
             yield
         finally:
             self._pass.labels, self._pass.measuring = None, False

@@ -17,9 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from noiseutils.config import (
+    TREES,
     AdversarialNoise,
     AdversarialTraining,
     ClassAdversarialNoise,
@@ -28,7 +29,6 @@ from noiseutils.config import (
     Finite,
     GaussianNoise,
     LayerwiseAdversarialNoise,
-    Levels,
     Model,
     NoisyDropout,
     NonNegative,
@@ -77,6 +77,7 @@ METHODS = {
 }
 Method = Literal["baseline", "gaussian", "lat", "anl", "canl", "anl_negative"]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
+Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False)]
 
 
 class Params(StudyParams):
@@ -110,7 +111,7 @@ class Params(StudyParams):
     table3_epochs: Annotated[int, Field(ge=2)] = 200
     plateau_epochs: PositiveInt = 5
     table4_model: str | None = "vgg16"
-    fgsm_255: Levels = (2.0, 4.0, 6.0, 8.0)
+    fgsm_255: Sizes255 = (2.0, 4.0, 6.0, 8.0)
     figure4_models: Texts = ("mobilenet_v2", "vgg16")
     figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False)] = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1)
     ablation_model: str | None = "vgg16"
@@ -119,7 +120,7 @@ class Params(StudyParams):
     imagenet_epochs: PositiveInt = 90
     imagenet_width: Annotated[float, Field(gt=0, le=16)] = 1.0
     attack_images: Annotated[int, Field(ge=0)] = 1000
-    attack_255: Levels = (2.0, 8.0)
+    attack_255: Sizes255 = (2.0, 8.0)
     attack_queries: Annotated[int, Field(ge=0)] = 5000
     attack_seeds: PositiveInt = 1
     timing_batch: Annotated[int, Field(ge=0)] = 32
@@ -135,6 +136,20 @@ class Params(StudyParams):
     def _known_data(cls, value: Any) -> Any:
         for text in (value,) if isinstance(value, str) else value or ():
             known_data(text)
+        return value
+
+    @field_validator("imagenet_data")
+    @classmethod
+    def _an_image_tree(cls, value: str | None) -> str | None:
+        if value is not None and Data.parse(value).name not in TREES:
+            raise UserError("these images are streamed from files: name imagenet, imagenet:PATH or a folder")
+        return value
+
+    @field_validator("attack_255")
+    @classmethod
+    def _attacks_have_a_size(cls, value: Any, info: ValidationInfo) -> Any:
+        if not value and info.data.get("table4_model") and info.data.get("attack_images"):
+            raise ValueError("the attack report needs at least one size; attack_images=0 leaves it out")
         return value
 
     @field_validator("table2_models", "table3_models", "figure4_models", "table4_model", "ablation_model")

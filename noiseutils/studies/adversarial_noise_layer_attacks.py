@@ -23,7 +23,7 @@ from tqdm import tqdm
 from noiseutils.attack_report import Effort, attack_report
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.stats import mcnemar
+from noiseutils.stats import holm, mcnemar
 from noiseutils.store import Store
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params, cells, data_of, run_of
 from noiseutils.sweep import cores
@@ -100,10 +100,9 @@ def _report(params: Params, store: Store, cell: Cell, seed: int) -> dict[str, An
     if result is None or result.model is None:
         return None
     surrogates = []
-    for other in (c for c in cells(params) if c.part == "table4" and c.data == cell.data):
-        found = store.load(run_of(params, other, seed), weights=True)
-        wanted = (other.method, other.epsilon) in SURROGATES and other != cell
-        if wanted and found is not None and found.model is not None:
+    for other in (Cell("table4", cell.data, cell.model, *kind) for kind in SURROGATES):
+        found = None if other == cell else store.load(run_of(params, other, seed), weights=True)
+        if found is not None and found.model is not None:
             surrogates.append((METHODS[other.method], found.model))
     try:
         test = load(data_of(params, cell)).test
@@ -208,7 +207,8 @@ def masking_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame
 def survival_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
     """Does the gain over no noise survive? Against the baseline on equal images, FGSM beside all attacks.
 
-    only_here, only_baseline: images that only the one network gets right.   p_value: exact McNemar.
+    only_here, only_baseline: images that only the one network gets right.   p_value: exact McNemar; the
+    verdict goes by p_holm, corrected over the table.
     """
     rows = []
     for (cell, seed), report in found.items():
@@ -232,9 +232,10 @@ def survival_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFram
                         "only_here": only_here,
                         "only_baseline": only_baseline,
                         "p_value": p,
-                        "verdict": _verdict(only_here, only_baseline, p),
                     }
                 )
+    for row, p in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
+        row |= {"p_holm": p, "verdict": _verdict(row["only_here"], row["only_baseline"], p)}
     return pd.DataFrame(rows)
 
 

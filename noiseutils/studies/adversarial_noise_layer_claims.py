@@ -72,7 +72,9 @@ def _cells_for(outcome: Outcome, row: dict) -> list[Cell]:
 def _ours(outcome: Outcome, cell: Cell, row: dict) -> dict[int, float]:
     if row["quantity"] == "similarity":
         site = nearest_site(outcome)
-        return {seed: v[0][int(row["x"])] for seed, at, v in similarities(outcome) if at == site}
+        other = int(row["x"])  # a set in place of MNIST may have fewer classes
+        found = [(seed, v[0]) for seed, at, v in similarities(outcome) if at == site]
+        return {seed: v[other] for seed, v in found if other < len(v)}
     if row["quantity"] == "accuracy":
         attacked = {"condition": "fgsm", "size": row["x"] / 255} if row["x"] else {}
         return {seed: 1 - error for seed, error in outcome.values(cell, **attacked).items()}

@@ -94,7 +94,7 @@ def comparable(params: Params, cell: Cell, data: str) -> bool:
     if label_of(params, cell) not in PAPER_DATA[data]:
         return False
     told = {
-        "table1": ("similarity_epochs", "lenet_width"),
+        "table1": ("similarity_epochs", "lenet_width", "lenet_learning_rate", "batch_size", "weight_decay"),
         "imagenet": ("imagenet_size", "imagenet_epochs", "imagenet_width", "batch_size", "weight_decay"),
     }
     general = (
@@ -107,8 +107,10 @@ def comparable(params: Params, cell: Cell, data: str) -> bool:
         "weight_decay",
     )
     general += ("augment", "validation_size", "table2_epochs", "table3_epochs", "plateau_epochs")
-    lenet = ("lenet_width", "lenet_epochs", "batch_size", "weight_decay")
+    lenet = ("lenet_width", "lenet_learning_rate", "lenet_epochs", "batch_size", "weight_decay")
     names = told.get(cell.part, lenet if cell.model == "lenet5" else general)
+    if cell.part == "table2" and cell.method != "baseline":
+        names += ("lat_epsilon",) if cell.method == "lat" else ("epsilon",)
     return all(getattr(params, name) == getattr(Params(), name) for name in names)
 
 

@@ -180,6 +180,11 @@ def notebook_parameters() -> dict:
         ("imagenet_epochs=many", "imagenet_epochs"),
         ("lenet_width=0", "lenet_width"),
         ("colour=red", "colour: unknown key"),
+        ("imagenet_data=cifar10", "imagenet_data: these images are streamed"),
+        ("attack_255=[]", "attack_255: the attack report needs at least one size"),
+        ("attack_255=[0]", "attack_255"),
+        ("attack_255=[300]", "attack_255"),
+        ("fgsm_255=[0, 2]", "fgsm_255"),
     ],
 )
 def test_a_bad_parameter_is_named(change, said):
@@ -207,6 +212,49 @@ def test_other_settings_than_ours_of_the_paper_get_no_verdict(change):
     assert comparable(PARAMS, cell, "cifar10")
     other = PARAMS.replace(**change)
     assert not comparable(other, anl.Cell("table3", other.data[0], "vgg16"), "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("part", "model", "method", "change"),
+    [
+        ("table1", "lenet5", "baseline", {"batch_size": 64}),
+        ("table2", "lenet5", "anl", {"lenet_learning_rate": 0.01}),
+        ("table2", "vgg16", "anl", {"epsilon": 0.1}),
+        ("table2", "lenet5", "canl", {"epsilon": 0.1}),
+        ("table2", "vgg16", "lat", {"lat_epsilon": 0.1}),
+    ],
+)
+def test_another_epsilon_or_rate_gets_no_verdict(part, model, method, change):
+    here = PARAMS.replace(data=("cifar10",))
+    (cell,) = [c for c in anl.cells(here) if (c.part, c.model, c.method) == (part, model, method)]
+    told = {"mnist": "mnist", "fashion_mnist": "fashion_mnist"}.get(cell.data, "cifar10")
+    assert comparable(here, cell, told)
+    assert not comparable(here.replace(**change), cell, told)
+
+
+def test_table_1_on_fewer_classes_says_not_run_for_the_others():
+    outcome = made_up(PARAMS, helpful)
+    for result in outcome.results:
+        for site, rows in result.metrics.get("gradient_similarity", {}).items():
+            result.metrics["gradient_similarity"][site] = [row[:4] for row in rows[:4]]
+    table = claims.reported_table(outcome, "table1")
+    assert table.n.tolist() == [3] * 4 + [0] * 6
+    assert set(table.verdict[4:]) == {"not run"}
+
+
+def test_verdicts_on_survival_are_corrected_for_their_number():
+    def report(fgsm: str, best: str) -> dict:
+        record = {"delta": 8 / 255, "attacks": {"fgsm": {"accuracy": 0.5, "correct": fgsm}}}
+        return {"deltas": [record | {"best": {"accuracy": 0.5, "correct": best}}]}
+
+    plain, noisy = (
+        anl.Cell("table4", "cifar10", "vgg16", m, e) for m, e in (("baseline", 0.0), ("anl", 0.05))
+    )
+    found = {(plain, 0): report("0" * 10, "0" * 10), (noisy, 0): report("1" * 6 + "0" * 4, "0" * 10)}
+    table = attacks.survival_table(found).set_index("attack")
+    assert table.loc["FGSM", "p_value"] == pytest.approx(2 / 64)
+    assert table.loc["FGSM", "p_holm"] == pytest.approx(4 / 64)
+    assert set(table.verdict) == {"no difference shown"}
 
 
 def test_similarity_is_told_site_by_site_and_table_1_at_the_nearest():
