@@ -38,7 +38,12 @@ def check_images(runs: list[Run], sets: dict[Data, Dataset], store: Store) -> No
 
 def check_networks(todo: list[Run], sets: dict[Data, Dataset]) -> None:
     """Raises UserError for a model, or a place for noise in it, that is not there: before any training."""
-    for run in {(run.data, run.model, run.after, run.noise): run for run in todo}.values():
+    for run in {(r.data, r.model, r.after, r.noise, r.validation_size): r for r in todo}.values():
         data = sets[run.data]
+        if run.validation_size >= len(data.train):
+            raise UserError(
+                f"validation_size {run.validation_size:,} leaves nothing to train on: {run.data.label} has "
+                f"{len(data.train):,} training images"
+            )
         model = build_classifier(run, data.num_classes, data.channels, data.image_size)
         attach_noise(model, run, data.num_classes, seed=0)

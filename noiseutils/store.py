@@ -89,6 +89,10 @@ class Store:
             return result
         return None
 
+    def has_weights(self, run: Run) -> bool:
+        """Whether the trained network of a finished run is here, and not its numbers alone."""
+        return any((folder / "weights.safetensors").exists() for folder in self._folders(run))
+
     def save(self, result: Result) -> None:
         """Write a result; `run.json` comes last and makes it count."""
         folder = self._folder(result.run)

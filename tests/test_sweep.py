@@ -163,6 +163,7 @@ def test_a_full_disk_stops_the_sweep_with_a_clear_error(tmp_path, monkeypatch):
     [
         ({"model": Model(name="nonet")}, "'nonet' is not known"),
         ({"after": ("relu7",)}, "relu7 matches no module"),
+        ({"validation_size": 60}, "leaves nothing to train on: shapes has 60"),
         ({"data": Data(name="folder", root="/no/such/folder")}, "/no/such/folder"),
     ],
 )

@@ -55,6 +55,8 @@ def adversarial_noise(grad: Tensor, std: Tensor, r: Tensor) -> Tensor:
 def peak(grad: Tensor) -> Tensor:
     """(B, 1, ...): max|grad| of each sample."""
     over = tuple(range(1, grad.dim()))
+    if not over:  # one number a sample; reducing over no dimension would reduce over all
+        return grad.abs()
     # two reductions read the gradient twice but write nothing as large as it, which abs() would
     return torch.maximum(grad.amax(over, keepdim=True), -grad.amin(over, keepdim=True))
 

@@ -177,7 +177,7 @@ class LayerwiseSite:
 
     def __init__(self, spec: LayerwiseAdversarialNoise, streams: SiteStreams, shared: Pass) -> None:
         self.spec, self.shared = spec, shared
-        self.memory: list[Tensor] = []  # (B, ...) signs, a call each
+        self.memory: list[Tensor] = []  # (B, ...) int8 signs, a call each
         self.calls = 0
 
     def begin(self) -> None:
@@ -192,14 +192,14 @@ class LayerwiseSite:
         self.calls += 1
         out = x
         if call < len(self.memory):
-            noise = lat_noise(self.memory[call].to(x.device), self.spec.epsilon).to(x.dtype)
+            noise = lat_noise(self.memory[call].to(x.device, x.dtype), self.spec.epsilon)
             if len(noise) < len(x):  # more images than the batch before: the rest have no noise
                 noise = torch.cat([noise, torch.zeros_like(x[len(noise) :])])
             out = x + noise[: len(x)]
         return listening(out, lambda gradient: self._renew(call, gradient))
 
     def _renew(self, call: int, gradient: Tensor) -> None:
-        signs = gradient.sign().nan_to_num_()
+        signs = gradient.sign().nan_to_num_().to(torch.int8)
         if call < len(self.memory):
             self.memory[call] = signs
         elif call == len(self.memory):

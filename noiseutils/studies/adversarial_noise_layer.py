@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from noiseutils.attacks import autoattack_library
 from noiseutils.config import (
     TREES,
     AdversarialNoise,
@@ -320,6 +321,8 @@ def data_of(params: Params, cell: Cell) -> Data:
 
 def runs(params: Params) -> list[Run]:
     """Every training of the study; a whole grid of one seed before the next seed."""
+    if params.table4_model and params.attack_images and params.attack_queries:
+        autoattack_library()  # missing, it is missed before hours of training and not after
     found = [run_of(params, cell, seed) for seed in range(params.seeds) for cell in cells(params)]
     if not found:
         raise UserError("no table is asked for: give data and models, or similarity_data, or lenet_data")

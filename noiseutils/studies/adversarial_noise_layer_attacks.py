@@ -13,6 +13,8 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
 
@@ -21,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from noiseutils.attack_report import Effort, attack_report
+from noiseutils.attacks import autoattack_library
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.stats import holm, mcnemar
@@ -63,7 +66,10 @@ def analyse(params: Params, store: Store, budget: float | None = None) -> None:
         (params, store, cell, seed)
         for cell, seed in attacked(params)
         if store.load_extra(run_of(params, cell, seed), name_of(params)) is None
+        and store.has_weights(run_of(params, cell, seed))
     ]
+    if jobs and params.attack_queries:
+        autoattack_library()
     workers = min(cores(), len(jobs))
     bar = partial(tqdm, total=len(jobs), desc="attack reports", disable=None if jobs else True)
     if torch.cuda.is_available() or budget is not None or workers < 2:
@@ -77,13 +83,19 @@ def analyse(params: Params, store: Store, budget: float | None = None) -> None:
             longest = max(longest, time.monotonic() - started)
         return
     context = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads broken
-    with context.Pool(workers, _start_worker, (max(1, cores() // workers),)) as pool:
-        for _ in bar(pool.imap_unordered(_keep_report, jobs)):
-            pass
+    with ProcessPoolExecutor(workers, context, _start_worker, (max(1, cores() // workers),)) as pool:
+        try:
+            for made in bar(as_completed([pool.submit(_keep_report, job) for job in jobs])):
+                made.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that made an attack report was killed, perhaps for memory; those made are kept, "
+                "the same command goes on (attack_images=0 leaves them out)"
+            ) from None
 
 
 def _start_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, and without a traceback
     torch.set_num_threads(threads)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from noiseutils.stats import Interval, Paired, claim_verdict, holm, mean_interval, paired, value_verdict
-from noiseutils.studies.adversarial_noise_layer import METHODS, Cell
+from noiseutils.studies.adversarial_noise_layer import METHODS, TABLE_4, Cell
 from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, comparable, label_of
 from noiseutils.studies.adversarial_noise_layer_tables import against_baseline, difference, similarities
 from noiseutils.studies.common import select
@@ -97,6 +97,8 @@ def claims_table(outcome: Outcome) -> pd.DataFrame:
     tests: list[tuple[str, str, Paired]] = []
     for cell in [*outcome.of("table2"), *outcome.of("table3")]:
         test = None if cell.method == "baseline" else against_baseline(outcome, cell)
+        if cell.model == "lenet5" and cell.method == "lat":
+            continue  # the paper has no LAT on LeNet-5 and claims nothing
         if test is not None and cell.method != "dropout":
             worse = cell.method in ("gaussian", "anl_negative")
             tests.append((_named(outcome, cell, "against no noise"), "up" if worse else "down", test))
@@ -110,6 +112,8 @@ def claims_table(outcome: Outcome) -> pd.DataFrame:
     ):
         for cell in outcome.of(part, method=better):
             for other in outcome.of(part, method=than, data=cell.data, model=cell.model):
+                if cell.model == "lenet5" and than == "lat":
+                    continue
                 said = _named(outcome, cell, f"against {METHODS[than]}")
                 tests.append((said, "down", difference(outcome, cell, other)))
     tests += _robustness_claims(outcome)
@@ -141,6 +145,11 @@ def _robustness_claims(outcome: Outcome) -> list[tuple[str, str, Paired]]:
         if test is not None:
             said = f"against no noise, FGSM {max(deltas):g}/255"
             tests.append((_named(outcome, cell, said), "down", test))
+    clean = outcome.of("table4", method="at")
+    for cell in outcome.of("table4"):
+        if clean and cell.method in ("anl", "canl") and cell.epsilon == max(e for _, e in TABLE_4):
+            test = difference(outcome, cell, clean[0])
+            tests.append((_named(outcome, cell, "against adversarial training, clean images"), "down", test))
     for method in ("anl", "canl"):
         pair = sorted(outcome.of("table4", method=method), key=lambda c: c.epsilon)
         if len(pair) == 2:

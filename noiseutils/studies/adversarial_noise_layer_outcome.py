@@ -97,16 +97,9 @@ def comparable(params: Params, cell: Cell, data: str) -> bool:
         "table1": ("similarity_epochs", "lenet_width", "lenet_learning_rate", "batch_size", "weight_decay"),
         "imagenet": ("imagenet_size", "imagenet_epochs", "imagenet_width", "batch_size", "weight_decay"),
     }
-    general = (
-        "train_size",
-        "test_size",
-        "image_size",
-        "width",
-        "batch_size",
-        "learning_rate",
-        "weight_decay",
-    )
-    general += ("augment", "validation_size", "table2_epochs", "table3_epochs", "plateau_epochs")
+    general = ("train_size", "test_size", "image_size", "width", "batch_size", "learning_rate")
+    general += ("weight_decay", "augment", "validation_size")
+    general += ("table2_epochs",) if cell.part == "table2" else ("table3_epochs", "plateau_epochs")
     lenet = ("lenet_width", "lenet_learning_rate", "lenet_epochs", "batch_size", "weight_decay")
     names = told.get(cell.part, lenet if cell.model == "lenet5" else general)
     if cell.part == "table2" and cell.method != "baseline":
