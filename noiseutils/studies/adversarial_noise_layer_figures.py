@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -108,24 +107,21 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
     )
     for ax in axes.flat[len(methods) :]:
         ax.axis("off")
-    least, most = math.inf, 0.0
     for ax, method in zip(axes.flat, methods, strict=False):
         rows = select(table, method=method)
+        means = rows.groupby("epoch")[layers].mean()  # bands of so many layers would hide one another
         for column, colour in zip(layers, plots.shades(len(layers)), strict=True):
-            name = column.removeprefix("activation_std.")
-            plots.band(ax, rows, x="epoch", value=column, colour=colour, label=name, style="-")
+            ax.plot(means.index, means[column], color=colour, label=column.removeprefix("activation_std."))
         ax.set_title(METHODS[str(method)], fontsize=10)
         ax.set(yscale="log", xlabel="epoch")
-        least, most = min(least, float(rows[layers].min().min())), max(most, float(rows[layers].max().max()))
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax in axes[:, 0]:
             ax.set_ylabel("std of the outputs")
-    axes[0, 0].set_ylim(0.8 * least, 1.25 * most)  # an interval may reach below 0, which a log axis has not
     handles, names = axes[0, 0].get_legend_handles_labels()
     columns_shown = 1 if len(names) <= 20 else 2
     figure.legend(handles, names, loc="outside right center", fontsize=8, title="layer", ncols=columns_shown)
     cell = outcome.of(part, model=model)[0]
-    figure.suptitle(_title(outcome, f"Activation std over epochs, {model}", part, cell))
+    figure.suptitle(_title(outcome, f"Activation std over epochs, {model}, means", part, cell))
     stem = "figure_02_activation_std" + ("" if model == "lenet5" else f"_{part}_{model}")
     alt = f"Standard deviation of the outputs of {model}'s layers over epochs, a panel a kind of training."
     return Drawn(stem, figure, alt)

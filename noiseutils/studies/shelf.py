@@ -39,11 +39,12 @@ class Shelf:
         self.data = "; ".join(f"{name}, embedded" if name in EMBEDDED else name for name in labels)
         commits = {result.info["versions"]["commit"] for result in results} - {""}
         devices = {result.info["device"] for result in results}
-        prints: dict[str, set[str]] = {}
+        prints: dict[tuple, set[str]] = {}
         for result in results:
             data = result.info["data"]
-            prints.setdefault(data.get("label", labels[0]), set()).add(data["fingerprint"])
-        for name, found in prints.items():
+            taken = (data.get("label", labels[0]), data.get("train"), data.get("test"))  # all, or some of them
+            prints.setdefault(taken, set()).add(data["fingerprint"])
+        for (name, _, _), found in prints.items():
             if len(found) > 1:
                 raise UserError(
                     f"results named {name!r} come from {len(found)} different sets of images: give each "
