@@ -42,7 +42,8 @@ class Shelf:
         prints: dict[tuple, set[str]] = {}
         for result in results:
             data = result.info["data"]
-            taken = (data.get("label", labels[0]), data.get("train"), data.get("test"))  # all, or some of them
+            # a set may be used whole in one part of a study and in part in another
+            taken = (data.get("label", labels[0]), data.get("train"), data.get("test"))
             prints.setdefault(taken, set()).add(data["fingerprint"])
         for (name, _, _), found in prints.items():
             if len(found) > 1:
