@@ -8,12 +8,24 @@ import torch
 import torch.nn.functional as F
 
 from noiseutils import Run, train
-from noiseutils.config import Data, Evaluation, GaussianNoise, Model, NoisyDropout, Optimizer, Schedule
+from noiseutils.config import (
+    AdversarialNoise,
+    ClassAdversarialNoise,
+    Data,
+    Evaluation,
+    GaussianNoise,
+    LayerwiseAdversarialNoise,
+    Model,
+    NoisyDropout,
+    Optimizer,
+    Schedule,
+)
 from noiseutils.data import batches, load
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.rng import streams
 from noiseutils.snapshot import CannotResume, Snapshot
+from noiseutils.train import held_out
 
 RUN = Run(
     data=Data(train_size=90, test_size=40),
@@ -53,6 +65,67 @@ def test_resumed_run_equals_uninterrupted(optimizer):
         assert resumed.metrics == whole.metrics
         plain = [c for c in whole.history if c != "seconds"]
         assert resumed.history[plain].equals(whole.history[plain])
+
+
+ADVERSARIAL = [
+    AdversarialNoise(epsilon=0.1),
+    AdversarialNoise(epsilon=0.1, variant="released"),
+    ClassAdversarialNoise(epsilon=0.1),
+    LayerwiseAdversarialNoise(epsilon=0.05),
+]
+
+
+@pytest.mark.parametrize("noise", ADVERSARIAL, ids=str)
+def test_a_resumed_run_remembers_what_its_noise_did(noise):
+    """ANL, CANL and LAT, in the first two of three epochs, under a plateau schedule on held-out images."""
+    run = RUN.replace(
+        model=Model(name="resnet20", width=0.25),
+        noise=noise,
+        after=("input", "BatchNorm2d"),
+        noise_epochs=2,
+        validation_size=20,
+        schedule=Schedule(kind="plateau", learning_rate=0.02, factor=0.5, every=1, minimum=0.001, switch=2),
+        evaluation=Evaluation(),
+    )
+    kept: list[Snapshot] = []
+    whole = train(run, on_epoch=lambda row, snapshot: kept.append(snapshot()))
+    for snapshot in kept[:2]:
+        resumed = train(run, resume=snapshot)
+        assert same(weights(resumed), weights(whole))
+        plain = [c for c in whole.history if c != "seconds"]
+        assert resumed.history[plain].equals(whole.history[plain])
+    assert {"validation_loss", "validation_accuracy"} <= set(whole.history)
+    assert whole.history.learning_rate.iloc[-1] == 0.001
+
+
+def test_noise_ends_when_its_epochs_are_over():
+    noisy = RUN.replace(
+        model=Model(name="resnet20", width=0.25), noise=ADVERSARIAL[0], after=("BatchNorm2d",)
+    )
+    plain = noisy.replace(noise=None, after=())
+    kept: list[Snapshot] = []
+    train(noisy.replace(noise_epochs=1), on_epoch=lambda row, snapshot: kept.append(snapshot()))
+    first = {k: v for k, v in kept[0].tensors.items() if not k.startswith("noise/")}
+    resumed = train(plain, resume=replace(kept[0], tensors=first))
+    assert same(weights(resumed), weights(train(noisy.replace(noise_epochs=1))))
+
+
+def test_held_out_images_are_not_trained_on():
+    data = load(RUN.data)
+    training, validation = held_out(data.train, 30)
+    assert (len(training), len(validation)) == (60, 30)
+    whole = {pixels.numpy().tobytes() for pixels in data.train.pixels}
+    parts = [{p.numpy().tobytes() for p in part.pixels} for part in (training, validation)]
+    assert parts[0] | parts[1] == whole
+    assert not parts[0] & parts[1]
+    with pytest.raises(UserError, match="leaves nothing to train on"):
+        held_out(data.train, 90)
+
+
+def test_a_wrong_number_of_classes_is_named():
+    run = RUN.replace(noise=ClassAdversarialNoise(epsilon=0.1, num_classes=7), after=("relu3",))
+    with pytest.raises(UserError, match="num_classes 7 of the noise is not that of shapes: 10"):
+        train(run)
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"tensors": {"model/w": torch.zeros(1)}}])
