@@ -109,9 +109,10 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
         ax.axis("off")
     for ax, method in zip(axes.flat, methods, strict=False):
         rows = select(table, method=method)
-        means = rows.groupby("epoch")[layers].mean()  # bands of so many layers would hide one another
         for column, colour in zip(layers, plots.shades(len(layers)), strict=True):
-            ax.plot(means.index, means[column], color=colour, label=column.removeprefix("activation_std."))
+            means = plots.summary(rows, ("epoch",), column)  # bands of so many layers would hide one another
+            name = column.removeprefix("activation_std.")
+            ax.plot(means["epoch"], means["mean"], color=colour, label=name)
         ax.set_title(METHODS[str(method)], fontsize=10)
         ax.set(yscale="log", xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
