@@ -39,9 +39,9 @@ def test_the_plain_loop_serves_the_same_images():
 
 def test_a_report_names_both_sides_and_is_written_as_json(tmp_path, monkeypatch):
     monkeypatch.setitem(
-        bench.BENCHMARKS, "noisy_dropout_step", lambda: bench.noisy_dropout_step(rounds=2, width=0.1)
+        bench.BENCHMARKS, "noisy_dropout_step", lambda: [bench.noisy_dropout_step(rounds=2, width=0.1)]
     )
-    monkeypatch.setitem(bench.BENCHMARKS, "augmentation", lambda: bench.augmentation(rounds=2))
+    monkeypatch.setitem(bench.BENCHMARKS, "augmentation", lambda: [bench.augmentation(rounds=2)])
     file = tmp_path / "bench.json"
     text = bench.report(["augmentation", "noisy_dropout_step"], file)
     assert "PIL, image by image / whole batch" in text
@@ -49,6 +49,13 @@ def test_a_report_names_both_sides_and_is_written_as_json(tmp_path, monkeypatch)
     assert [r["name"] for r in found["ratios"]] == ["augmentation", "noisy_dropout_step"]
     assert all(r["ratio"] == pytest.approx(r["slow_seconds"] / r["fast_seconds"]) for r in found["ratios"])
     assert {"machine", "torch", "commit"} <= found.keys()
+
+
+def test_every_noise_of_the_anl_paper_is_timed_against_the_same_step():
+    ratios = bench.noise_steps("resnet20", width=0.25, batch_size=10, rounds=1)
+    assert list(ratios) == ["anl", "canl", "lat", "gaussian"]
+    assert len({ratio.fast_seconds for ratio in ratios.values()}) == 1
+    assert all(r.ratio == pytest.approx(r.slow_seconds / r.fast_seconds) for r in ratios.values())
 
 
 def test_an_unknown_benchmark_is_refused_before_any_runs(monkeypatch):
