@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noiseutils.distributed import decided, launched, speaks
+from noiseutils.distributed import decided, launched, leave, speaks
 from noiseutils.errors import UserError
 
 if TYPE_CHECKING:
@@ -191,4 +191,8 @@ def main() -> None:
     except UserError as error:
         if speaks():
             print(f"noiseutils: {error}", file=sys.stderr)
+        leave(2)
         sys.exit(2)
+    except SystemExit as end:
+        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,18 @@ def stop() -> None:
     """Leave the other processes; at the latest at the end of this one."""
     if _joined():
         dist.destroy_process_group()
+
+
+def leave(code: int) -> None:
+    """End a process that torchrun started, at once; without torchrun, nothing.
+
+    Threads of the process group may outlive it, and C++ aborts a process that ends with one still running.
+    """
+    if launched():
+        stop()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def rank() -> int:

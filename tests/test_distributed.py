@@ -231,6 +231,7 @@ if __name__ == "__main__":
     report = {"gradients": gradients, "trainings": trainings, "errors": errors, "sweeps": sweeps}
     told = {name: report[name](place) for name in sys.argv[2:]}
     (place / f"{'-'.join(sys.argv[2:])}.{rank()}.json").write_text(json.dumps(told))
+    distributed.leave(0)
 
 
 # ------------------------------------------------------------------------------------- what is held of them
