@@ -184,7 +184,8 @@ def error_over_epsilon(outcome: Outcome) -> Iterator[Drawn]:
         ]
         if plain:
             plots.no_noise_line(ax, plain)
-        ax.set(xlabel="ε", ylabel="top-1 error (%)")
+        low, high = ax.get_ylim()  # an interval may leave what an error can be
+        ax.set(xlabel="ε", ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
         ax.set_title(model, fontsize=10)
         ax.legend(fontsize=8)
     cell = outcome.of("figure4")[0]
