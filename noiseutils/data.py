@@ -75,6 +75,8 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
+BLOCK_VALUES = 1024 * 3 * 32 * 32  # pixels that are put together at once, several batches of them
+
 AnyImages: TypeAlias = "Images | StreamedImages"  # one split: held in memory, or decoded as it is used
 
 
@@ -231,18 +233,61 @@ def batches(
     if not isinstance(images, Images):
         yield from images.batches(batch_size, order=order, augmentation=augmentation, shard=shard)
         return
+    drawn = draw_epoch(images, order, augmentation)
+    parts = batch_parts(len(images), batch_size, shard)
+    # a dozen small operations each: done for several batches at once they cost a quarter as much
+    together = max(1, BLOCK_VALUES // (batch_size * images.pixels[:1].numel()))
+    for start in range(0, len(parts), together):
+        block = parts[start : start + together]
+        x, y = assemble(images, *(_of(block, values) for values in drawn))
+        sizes = [len(drawn[0][part]) for part in block]
+        yield from zip(x.split(sizes), y.split(sizes), strict=True)
+
+
+def draw_epoch(
+    images: Images, order: torch.Generator | None, augmentation: torch.Generator | None
+) -> tuple[Tensor, ...]:
+    """What is drawn for an epoch: (N,) int64 rows; with augmentation also all images' offsets and flips."""
     n, device = len(images), images.labels.device
-    indices = None if order is None else torch.randperm(n, generator=order, device=device)
-    draws = None if augmentation is None else draw_augmentation(n, augmentation)
-    for part in batch_parts(n, batch_size, shard):
-        if indices is None:
-            batch = Images(images.pixels[part], images.labels[part])
-        else:
-            batch = images.subset(indices[part])
-        pixels = batch.pixels
-        if draws is not None:
-            pixels = crop_and_flip(pixels, draws[0][part], draws[1][part])
-        yield to_float(pixels), batch.labels
+    if order is None:
+        rows = torch.arange(n, device=device)
+    else:
+        rows = torch.randperm(n, generator=order, device=device)
+    return (rows,) if augmentation is None else (rows, *draw_augmentation(n, augmentation))
+
+
+def draws(
+    images: Images,
+    batch_size: int,
+    *,
+    order: torch.Generator | None = None,
+    augmentation: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, ...]]:
+    """What `assemble` makes the batches of an epoch from, a batch at a time: those that `batches` gives."""
+    drawn = draw_epoch(images, order, augmentation)
+    for part in batch_parts(len(images), batch_size):
+        yield tuple(values[part] for values in drawn)
+
+
+def assemble(
+    images: Images, rows: Tensor, offsets: Tensor | None = None, flips: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The images at (M,) int64 rows, cropped and flipped as drawn: (M, C, H, W) in [0, 1], and (M,) labels.
+
+    offsets, flips: see `draw_augmentation`; None: the images as they are. Nothing waits for the device.
+    """
+    batch = images.subset(rows)
+    pixels = batch.pixels
+    if offsets is not None and flips is not None:
+        pixels = crop_and_flip(pixels, offsets, flips)
+    return to_float(pixels), batch.labels
+
+
+def _of(parts: list[slice], values: Tensor) -> Tensor:
+    """The values of several parts, one after the other: a view where they lie so."""
+    if all(part.step in (None, 1) for part in parts):
+        return values[parts[0].start : parts[-1].stop]
+    return torch.cat([values[part] for part in parts])
 
 
 def _shapes(data: config.Data) -> Arrays:

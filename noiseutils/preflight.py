@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from noiseutils.classifier import attach_noise, build_classifier
 from noiseutils.config import Data, Run
 from noiseutils.data import Dataset, load
 from noiseutils.errors import UserError
 from noiseutils.store import Store
-from noiseutils.train import attach_noise, build_classifier
 
 
 def load_sets(runs: list[Run], todo: list[Run]) -> dict[Data, Dataset]:

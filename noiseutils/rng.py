@@ -8,12 +8,15 @@ in the package touches torch's global generator.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+
+_one_at_a_time = threading.RLock()  # the generator is the process's, and threads may train side by side
 
 
 def derived_seed(seed: int, purpose: str) -> int:
@@ -62,12 +65,13 @@ def seeded(seed: int) -> Iterator[None]:
 
     For library code that takes no generator: the initialisation of torch's own layers.
     """
-    state = torch.get_rng_state()
-    torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
+    with _one_at_a_time:
+        state = torch.get_rng_state()
+        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        try:
+            yield
+        finally:
+            torch.set_rng_state(state)
 
 
 class SiteStreams:

@@ -24,6 +24,7 @@ class Snapshot:
     tensors: dict[str, Tensor]  # weights, optimiser state, positions of the generators
     threads: int  # sums over threads round differently for another number of them
     device: str  # type of device: a generator's position means nothing on another
+    engine: str = "eager"  # another one rounds differently
 
 
 class CannotResume(Exception):
@@ -36,6 +37,7 @@ def take(
     optimizer: torch.optim.Optimizer,
     random: Streams,
     handle: Handle | None,
+    engine: str,
 ) -> Snapshot:
     """Called on all ranks; rank 0's has the noise of all of them, another's its own alone."""
     slots = optimizer.state_dict()["state"]
@@ -51,7 +53,7 @@ def take(
         tensors["world/size"] = torch.tensor(world())
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
     device = next(model.parameters()).device.type
-    return Snapshot(list(rows), copies, torch.get_num_threads(), device)
+    return Snapshot(list(rows), copies, torch.get_num_threads(), device, engine)
 
 
 def restore(

@@ -34,11 +34,12 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 
+from noiseutils.classifier import Classifier, build_classifier
 from noiseutils.config import SCHEMA, Run
 from noiseutils.errors import UserError
 from noiseutils.provenance import versions
 from noiseutils.snapshot import Snapshot
-from noiseutils.train import Classifier, Result, build_classifier
+from noiseutils.train import Result
 
 log = logging.getLogger("noiseutils")
 
@@ -150,7 +151,12 @@ class Store:
     def save_checkpoint(self, run: Run, snapshot: Snapshot) -> None:
         """Where an unfinished run stands; replaces the one before."""
         told = json.dumps(
-            {"rows": snapshot.rows, "threads": snapshot.threads, "device": snapshot.device}
+            {
+                "rows": snapshot.rows,
+                "threads": snapshot.threads,
+                "device": snapshot.device,
+                "engine": snapshot.engine,
+            }
         ).encode()
         tensors = {**snapshot.tensors, "told": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
         content = safetensors.torch.save(tensors)
@@ -168,7 +174,8 @@ class Store:
             return None
         tensors = safetensors.torch.load(content)
         told = json.loads(bytes(tensors.pop("told").tolist()))
-        return Snapshot(told["rows"], tensors, told["threads"], told.get("device", "cpu"))
+        device, engine = told.get("device", "cpu"), told.get("engine", "eager")
+        return Snapshot(told["rows"], tensors, told["threads"], device, engine)
 
     def drop_checkpoint(self, run: Run, why: str) -> None:
         """Set a checkpoint aside that cannot be gone on from; the run starts anew."""

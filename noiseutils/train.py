@@ -9,26 +9,29 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from noiseutils import distributed, snapshot
-from noiseutils.config import ClassAdversarialNoise, Optimizer, Run
-from noiseutils.data import AnyImages, Dataset, batches, load, to_float
+from noiseutils import distributed, engines, snapshot
+from noiseutils.allocator import keep_freed_memory
+from noiseutils.classifier import Classifier, attach_noise, build_classifier
+from noiseutils.config import Optimizer, Run
+from noiseutils.data import AnyImages, Dataset, Images, assemble, batches, draws, load, to_float
 from noiseutils.distributed import decided, each, sum_, together
 from noiseutils.errors import UserError
 from noiseutils.evaluate import evaluate, predict
-from noiseutils.models import build_model
 from noiseutils.modes import eval_mode, has_batchnorm
-from noiseutils.noise import Handle, attach
+from noiseutils.noise import Handle
 from noiseutils.rng import streams
 from noiseutils.schedules import learning_rate
 from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.steps import LOSSES, AdversarialTrainingStep, CleanStep, Criterion, NoisyStep, Step
 from noiseutils.subsets import fixed_order
+from noiseutils.tally import Tally
 
 PROBE_IMAGES = 256  # test images on which activation stds are read after each epoch
 
@@ -56,44 +59,24 @@ class Result:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-class Classifier(nn.Module):
-    """A network with its normalisation inside, so that it takes pixels in [0, 1]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.net = net
-        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
-        self.register_buffer("std", torch.ones(1, channels, 1, 1))
-
-    def normalise_as(self, data: Dataset) -> Self:
-        """Take mean and std per channel from a data set's training images."""
-        self.mean.copy_(torch.tensor(data.mean).view_as(self.mean))
-        self.std.copy_(torch.tensor(data.std).view_as(self.std))
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) in [0, 1].   Returns (N, K) logits."""
-        return self.net((x - self.mean) / self.std)
-
-
 def train(
     run: Run,
     *,
     data: Dataset | None = None,
     device: str | torch.device | None = None,
+    engine: str = "auto",
     resume: Snapshot | None = None,
     on_epoch: Callable[[dict[str, float], Callable[[], Snapshot]], None] | None = None,
 ) -> Result:
     """Train one network as `run` says and evaluate it.
 
     data: the run's data set when it is loaded already.   device: default CUDA where there is one.
+    engine: how a step is run, a key of `engines.ENGINES`; it changes seconds and rounding alone.
     resume: where an earlier attempt stopped; on CPU the result is then, bit for bit, the uninterrupted one.
     on_epoch: called after each epoch with its history row and a function that makes a `Snapshot`; what it
     raises ends the training.
     Raises CannotResume for a snapshot from another kind of device or number of processes, or of other code.
+    The process keeps the memory that it frees from now on, see `noiseutils.allocator`.
 
     After `distributed.start()` all processes train together: each calls this with the same arguments, and
     `on_epoch` is called on each, its snapshots to be made on all or on none. They start from the same weights
@@ -101,6 +84,7 @@ def train(
     evaluates, and tells the others, as what they do next depends on it.
     """
     rank, world = distributed.rank(), distributed.world()
+    keep_freed_memory()
     with together():
         device = torch.device(device or distributed.local_device())
         data = load(run.data, device) if data is None else data.to(device)
@@ -111,6 +95,7 @@ def train(
         handle = attach_noise(
             model, run, data.num_classes, distributed.rank_seed(random.noise.initial_seed())
         )
+        how = engines.Engine(engine if resume is None else resume.engine, device, model.net, handle)
         criterion = LOSSES[run.loss]
         step = step_of(run, model, handle, criterion)
         training, validation = held_out(data.train, run.validation_size)
@@ -120,7 +105,7 @@ def train(
         if largest < least * world:
             raise UserError(f"batches of {largest} leave no {least} images for each of {world} processes")
         parameters = list(model.parameters())
-        optimizer = build_optimizer(run.optimizer, parameters, device)
+        optimizer = build_optimizer(run.optimizer, parameters, device if how.records else None)
         rows: list[dict[str, float]] = []
         threads = torch.get_num_threads()
         if resume is not None:
@@ -133,63 +118,81 @@ def train(
             rows = list(resume.rows)
             torch.set_num_threads(resume.threads)
     steps_per_epoch = math.ceil(len(training) / run.batch_size)
-    augmentation = random.augmentation if run.augment else None
     distributed.broadcast_model(model)
+    tally = Tally(device)
     bf16 = torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda")
 
+    def update(x: Tensor, y: Tensor) -> None:
+        """One step. All it leaves is in the weights, the optimiser, the noise's memories and the tally."""
+        for p in parameters:
+            p.grad = None
+        taken = len(y) if len(y) >= least else 0
+        with together():
+            if taken:
+                with bf16:
+                    loss, logits = step(x, y)
+                loss.backward()
+                tally.add_outputs(loss, logits, y)
+        distributed.average_gradients(parameters, taken)
+        tally.add_gradient([p.grad for p in parameters if p.grad is not None])
+        optimizer.step()
+
+    drawn = {"order": random.data, "augmentation": random.augmentation if run.augment else None}
+    if how.records and isinstance(training, Images):  # then images are gathered and cropped in the graph, too
+        images = training
+        take = how.steps(lambda *chosen: update(*assemble(images, *chosen)))
+        parts_of_epoch = partial(draws, images, run.batch_size, **drawn)
+    else:
+        take = how.steps(update)
+        parts_of_epoch = partial(batches, training, run.batch_size, shard=(rank, world), **drawn)
+
     try:
-        for epoch in range(len(rows), run.epochs):
-            started = time.perf_counter()
-            if handle is not None and run.noise_epochs is not None and epoch >= run.noise_epochs:
-                handle.remove()
-            model.train()
-            before = [p.detach().clone() for p in parameters]
-            totals = torch.zeros(3, dtype=torch.double, device=device)  # loss, correct, gradient norm
-            count, rate, seen = epoch * steps_per_epoch, 0.0, 0
-            losses = [row.get("validation_loss", row["test_loss"]) for row in rows]
-            parts = batches(
-                training, run.batch_size, order=random.data, augmentation=augmentation, shard=(rank, world)
-            )
-            for x, y in each(parts):
-                rate = learning_rate(run.schedule, count, steps_per_epoch, losses)
-                optimizer.param_groups[0]["lr"] = rate
-                optimizer.zero_grad(set_to_none=True)
-                taken = len(y) if len(y) >= least else 0
-                with together():
-                    if taken:
-                        with bf16:
-                            loss, logits = step(x, y)
-                        loss.backward()
-                        correct = (logits.detach().argmax(1) == y).sum()
-                        totals[:2] += torch.stack((loss.detach().double() * taken, correct.double()))
-                distributed.average_gradients(parameters, taken)
-                totals[2] += nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-                optimizer.step()
-                count += 1
-                seen += taken
-            distributed.average_statistics(model)
-            sum_(totals[:2])
-            seen = int(sum_(torch.tensor(seen)))
-            updates = [p.detach() - b for p, b in zip(parameters, before, strict=True)]
-            update = nn.utils.get_total_norm(updates).item()
-            sums = totals.tolist()
-            row = {
-                "epoch": epoch + 1,
-                "train_loss": sums[0] / seen,
-                "train_accuracy": sums[1] / seen,
-                "learning_rate": rate,
-                "gradient_norm": sums[2] / steps_per_epoch,
-                "update_norm": update,
-                "seconds": time.perf_counter() - started,
-            }
-            if _finite(row):
-                row = decided(lambda row=row: {**row, **_scored(model, validation, data.test, criterion)})
-            rows.append(row)
-            if not _finite(row):
-                break
-            if on_epoch is not None:
-                with together():
-                    on_epoch(row, lambda: snapshot.take(rows, model, optimizer, random, handle))
+        with how.stream():
+            for epoch in range(len(rows), run.epochs):
+                started = time.perf_counter()
+                if handle is not None and run.noise_epochs is not None and epoch >= run.noise_epochs:
+                    handle.remove()
+                    how.forget()
+                model.train()
+                before = [p.detach().clone() for p in parameters]
+                tally.clear()
+                count, rate, seen = epoch * steps_per_epoch, 0.0, 0
+                losses = [row.get("validation_loss", row["test_loss"]) for row in rows]
+                with how.training():
+                    for part in each(parts_of_epoch()):
+                        rate = learning_rate(run.schedule, count, steps_per_epoch, losses)
+                        set_rate(optimizer, rate)
+                        take(*part)
+                        count += 1
+                        seen += len(part[0]) if len(part[0]) >= least else 0
+                distributed.average_statistics(model)
+                sums = tally.totals()
+                sum_(sums[:2])
+                seen = int(sum_(torch.tensor(seen)))
+                updates = [p.detach() - b for p, b in zip(parameters, before, strict=True)]
+                update_norm = nn.utils.get_total_norm(updates).item()
+                del before, updates
+                loss, correct, norm = sums.tolist()
+                row = {
+                    "epoch": epoch + 1,
+                    "train_loss": loss / seen,
+                    "train_accuracy": correct / seen,
+                    "learning_rate": rate,
+                    "gradient_norm": norm / steps_per_epoch,
+                    "update_norm": update_norm,
+                    "seconds": time.perf_counter() - started,
+                }
+                if _finite(row):
+                    row = decided(lambda row=row: {**row, **_scored(model, validation, data.test, criterion)})
+                rows.append(row)
+                if not _finite(row):
+                    break
+                if on_epoch is not None:
+                    with together():
+                        on_epoch(
+                            row,
+                            lambda: snapshot.take(rows, model, optimizer, random, handle, how.name),
+                        )
     finally:
         used = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -213,6 +216,7 @@ def train(
                 torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {used} threads"
             )
             + (f", {world} processes" if world > 1 else ""),
+            "engine": how.told,
             "seconds": sum(row["seconds"] for row in rows),
             "parameters": sum(p.numel() for p in parameters),
             "data": describe(data),
@@ -231,34 +235,6 @@ def describe(data: Dataset) -> dict[str, Any]:
         "channels": data.channels,
         "image_size": data.image_size,
     }
-
-
-def build_classifier(run: Run, num_classes: int, channels: int, image_size: int) -> Classifier:
-    """The network of a run at its initial weights, its normalisation not yet set."""
-    net = build_model(
-        run.model.name,
-        num_classes=num_classes,
-        in_channels=channels,
-        image_size=image_size,
-        width=run.model.width,
-        seed=streams(run.seed).init.initial_seed(),
-    )
-    return Classifier(net, channels)
-
-
-def attach_noise(model: Classifier, run: Run, num_classes: int, seed: int) -> Handle | None:
-    """The run's noise on a network, None for a run without; names are those of the bare network."""
-    if run.noise is None:
-        return None
-    noise = run.noise
-    if isinstance(noise, ClassAdversarialNoise):
-        if noise.num_classes not in (None, num_classes):
-            raise UserError(
-                f"num_classes {noise.num_classes} of the noise is not that of {run.data.label}: {num_classes}"
-            )
-        noise = noise.replace(num_classes=num_classes)
-    names = {name for name, _ in model.net.named_modules()}
-    return attach(model, noise, tuple(f"net.{n}" if n in names else n for n in run.after), seed)
 
 
 def step_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
@@ -281,18 +257,34 @@ def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]
 
 
 def build_optimizer(
-    spec: Optimizer, parameters: list[nn.Parameter], device: torch.device
+    spec: Optimizer, parameters: list[nn.Parameter], recorded: torch.device | None
 ) -> torch.optim.Optimizer:
-    """The optimiser of a run; its learning rate is set before every step."""
+    """The optimiser of a run; its learning rate is set before every step, see `set_rate`.
+
+    recorded: the device where steps are recorded, and read the rate from a tensor there; None: they are not.
+    """
+    rate = 0.0 if recorded is None else torch.zeros((), device=recorded)
     if spec.name == "adam":
-        return torch.optim.Adam(parameters, weight_decay=spec.weight_decay, fused=True)
+        return torch.optim.Adam(
+            parameters, lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=recorded is not None
+        )
     return torch.optim.SGD(
         parameters,
+        lr=rate,
         momentum=spec.momentum,
         nesterov=spec.nesterov,
         weight_decay=spec.weight_decay,
         fused=True,
     )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step."""
+    group = optimizer.param_groups[0]
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:

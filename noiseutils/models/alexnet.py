@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from noiseutils.models.plain import PlainCnn
 from noiseutils.models.sizes import require_image_size, scaled
 
 # the smallest image that outlives the large one's stride and three pools
@@ -58,7 +59,7 @@ def alexnet(num_classes: int, in_channels: int, image_size: int, width: float) -
     layers["fc2"] = nn.Linear(units, units)
     layers["relu7"] = nn.ReLU()
     layers["fc3"] = nn.Linear(units, num_classes)
-    return nn.Sequential(layers)
+    return PlainCnn(layers)
 
 
 def _convolutions(

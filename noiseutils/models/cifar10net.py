@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from noiseutils.models.plain import PlainCnn
 from noiseutils.models.sizes import require_image_size, scaled
 
 
@@ -31,7 +32,7 @@ def cifar10net(num_classes: int, in_channels: int, image_size: int, width: float
     require_image_size("cifar10net", image_size, smallest=8)
     side = image_size // 8
     c1, c2, c3, c4, d1, d2 = (scaled(size, width) for size in (24, 32, 64, 128, 256, 64))
-    return nn.Sequential(
+    return PlainCnn(
         OrderedDict(
             conv1=nn.Conv2d(in_channels, c1, 5, padding=2),
             relu1=nn.ReLU(),

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from noiseutils.models.plain import PlainCnn
 from noiseutils.models.sizes import require_image_size, scaled
 
 
@@ -72,4 +73,4 @@ def _plain(
         layers[f"fc{i}"] = nn.Linear(before, after)
         layers[f"relu{len(convs) + i}"] = nn.ReLU()
     layers[f"fc{len(units)}"] = nn.Linear(units[-1], num_classes)
-    return nn.Sequential(layers)
+    return PlainCnn(layers)

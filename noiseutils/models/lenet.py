@@ -11,6 +11,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from noiseutils.models.plain import PlainCnn
 from noiseutils.models.sizes import require_image_size, scaled
 
 
@@ -28,7 +29,7 @@ def lenet5(num_classes: int, in_channels: int, image_size: int, width: float) ->
     padding = 2 if image_size == 28 else 0
     side = ((image_size + 2 * padding - 4) // 2 - 4) // 2
     c1, c2, d1, d2 = (scaled(size, width) for size in (6, 16, 120, 84))
-    return nn.Sequential(
+    return PlainCnn(
         OrderedDict(
             conv1=nn.Conv2d(in_channels, c1, 5, padding=padding),
             relu1=nn.ReLU(),

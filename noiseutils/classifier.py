@@ -1,0 +1,71 @@
+"""The network of a run: a model with its normalisation inside, and the run's noise on it."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from noiseutils.config import ClassAdversarialNoise, Run
+from noiseutils.data import Dataset
+from noiseutils.errors import UserError
+from noiseutils.models import build_model
+from noiseutils.noise import Handle, attach
+from noiseutils.rng import streams
+
+
+class Classifier(nn.Module):
+    """A network with its normalisation inside, so that it takes pixels in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, channels, 1, 1))
+
+    def normalise_as(self, data: Dataset) -> Self:
+        """Take mean and std per channel from a data set's training images."""
+        self.mean.copy_(torch.tensor(data.mean).view_as(self.mean))
+        self.std.copy_(torch.tensor(data.std).view_as(self.std))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) in [0, 1].   Returns (N, K) logits."""
+        mean, std = self.mean, self.std
+        if x.device.type == "cpu":
+            # laid out as one image: to broadcast channels, the innermost in memory, takes ten times as long
+            one = (1, *x.shape[1:])
+            mean, std = (v.expand(one).contiguous(memory_format=torch.channels_last) for v in (mean, std))
+        return self.net((x - mean).div_(std))
+
+
+def build_classifier(run: Run, num_classes: int, channels: int, image_size: int) -> Classifier:
+    """The network of a run at its initial weights, its normalisation not yet set."""
+    net = build_model(
+        run.model.name,
+        num_classes=num_classes,
+        in_channels=channels,
+        image_size=image_size,
+        width=run.model.width,
+        seed=streams(run.seed).init.initial_seed(),
+    )
+    return Classifier(net, channels)
+
+
+def attach_noise(model: Classifier, run: Run, num_classes: int, seed: int) -> Handle | None:
+    """The run's noise on a network, None for a run without; names are those of the bare network."""
+    if run.noise is None:
+        return None
+    noise = run.noise
+    if isinstance(noise, ClassAdversarialNoise):
+        if noise.num_classes not in (None, num_classes):
+            raise UserError(
+                f"num_classes {noise.num_classes} of the noise is not that of {run.data.label}: {num_classes}"
+            )
+        noise = noise.replace(num_classes=num_classes)
+    names = {name for name, _ in model.net.named_modules()}
+    return attach(model, noise, tuple(f"net.{n}" if n in names else n for n in run.after), seed)

@@ -1,0 +1,71 @@
+"""Networks that are one chain of convolutions, ReLUs, pools and dense layers, and faster ways to run them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# what runs in oneDNN's own layout of tensors, gradients included
+BLOCKED = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear)
+
+
+class PlainCnn(nn.Sequential):
+    """A `Sequential` whose forward pass takes two short cuts while nobody looks at what is inside.
+
+    A maximum and a ReLU commute, ties and gradients included, so the pool goes first and a ReLU has a quarter
+    to do; and ReLUs overwrite what they are given. That is the same pass, bit for bit. With a hook on any
+    module, such as that of noise, each runs by itself and in its place.
+
+    `blocked`: in training on CPU, tensors stay in oneDNN's blocked layout from the images to the logits. Its
+    kernels for backward passes, pools and dense layers are faster there (tinycnn: two thirds of the time) and
+    round differently. For a training loop to set; what is trained is evaluated without it.
+    """
+
+    blocked: bool = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        """input: (N, C, H, W).   Returns (N, K) logits."""
+        if any(_watched(module) for module in self):
+            return super().forward(input)
+        if self.training and self.blocked and runs_blocked(self, input):
+            return self._short(input.to_mkldnn(), in_place=False).to_dense()
+        return self._short(input, in_place=True)
+
+    def _short(self, x: Tensor, *, in_place: bool) -> Tensor:
+        waiting = None  # a ReLU that lets a pool go first
+        modules = list(self)
+        for i, module in enumerate(modules):
+            if isinstance(module, nn.ReLU):
+                if i + 1 < len(modules) and isinstance(modules[i + 1], nn.MaxPool2d):
+                    waiting = module
+                else:
+                    x = F.relu(x, inplace=in_place and i > 0)
+            elif isinstance(module, nn.Flatten):
+                x = x.reshape(len(x), -1)
+            else:
+                x = module(x)
+                if waiting is not None:
+                    x, waiting = F.relu(x, inplace=in_place), None
+        return x
+
+
+def runs_blocked(model: nn.Sequential, x: Tensor) -> bool:
+    """Whether oneDNN has the layout for all of a chain, and for such an input."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and not torch.compiler.is_compiling()
+        and all(isinstance(module, BLOCKED) for module in model)
+    )
+
+
+def _watched(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
