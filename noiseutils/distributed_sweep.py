@@ -9,23 +9,16 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
 
 from noiseutils import budget
 from noiseutils.budget import Clock, OutOfTime
-from noiseutils.config import Data, Run
-from noiseutils.data import Dataset
+from noiseutils.config import Run
 from noiseutils.distributed import alike, decided, launched, local_device, rank, start
 from noiseutils.errors import UserError
+from noiseutils.jobs import POLL_SECONDS, Job
 from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.store import Store, StoreError
 from noiseutils.train import train
-
-if TYPE_CHECKING:
-    from noiseutils.sweep import Sweep
-
-POLL_SECONDS = 0.2  # between two looks at runs that other sweeps hold
-Tell = Callable[[str, Run, Any], None]
 
 
 def under_torchrun(executor: str) -> str:
@@ -49,21 +42,14 @@ def under_torchrun(executor: str) -> str:
     return executor
 
 
-def train_together(
-    todo: list[Run],
-    sets: dict[Data, Dataset],
-    done: Sweep,
-    tell: Tell,
-    deadline: float | None,
-    device: str | None,
-    workers: int | None,
-) -> None:
+def train_together(job: Job) -> None:
     """The executor under torchrun; called on every rank with the same runs, `tell` is heard on rank 0.
 
     A run that fails on one rank ends on all and is recorded, and the next one is begun. Where one rank fails
     and the others do not hear of it, that process ends, and torchrun ends the others.
     """
-    clock, store, pending = Clock(deadline), done.store, list(todo)
+    done, tell = job.done, job.tell
+    clock, store, pending = Clock(job.deadline), done.store, list(job.todo)
     while pending:
         waiting = len(pending)
         for run in list(pending):
@@ -74,7 +60,7 @@ def train_together(
                 pending.remove(run)
                 if state == "claimed":
                     try:
-                        _compute(run, sets[run.data], store, tell, clock, device)
+                        _compute(run, job, clock)
                         state = "done"
                     except OutOfTime:
                         done.out_of_time = True
@@ -112,7 +98,8 @@ def _state(run: Run, store: Store, claim: ExitStack) -> tuple[str, str]:
     return ("done" if store.finished(run) else "claimed"), ""
 
 
-def _compute(run: Run, data: Dataset, store: Store, tell: Tell, clock: Clock, device: str | None) -> None:
+def _compute(run: Run, job: Job, clock: Clock) -> None:
+    store, data, tell = job.done.store, job.sets[run.data], job.tell
     decided(clock.start)
     saved = time.monotonic()
 
@@ -132,7 +119,7 @@ def _compute(run: Run, data: Dataset, store: Store, tell: Tell, clock: Clock, de
         if over:
             raise OutOfTime
 
-    place = device or str(local_device())
+    place = job.device or str(local_device())
     resume = decided(lambda: store.load_checkpoint(run))
     try:
         result = train(run, data=data, device=place, resume=resume, on_epoch=on_epoch)

@@ -34,9 +34,9 @@ import json, sys, torch
 from noiseutils.config import Run
 from noiseutils.store import Store
 from noiseutils.sweep import sweep
-import noiseutils.sweep
+import noiseutils.inline_sweep
 torch.set_num_threads(1)
-noiseutils.sweep.CHECKPOINT_SECONDS = 0.0
+noiseutils.inline_sweep.CHECKPOINT_SECONDS = 0.0
 if __name__ == "__main__":
     runs = [Run.model_validate_json(text) for text in sys.argv[3:]]
     done = sweep(runs, Store(sys.argv[1]), sys.argv[2], progress=False)
@@ -65,13 +65,13 @@ def test_a_finished_run_is_never_computed_again(tmp_path, monkeypatch):
     store = Store(tmp_path)
     first = sweep(RUNS, store, "inline", progress=False)
     assert [r.run for r in first.results] == RUNS
-    monkeypatch.setattr("noiseutils.sweep.train", None)
+    monkeypatch.setattr("noiseutils.inline_sweep.train", None)
     again = sweep([*RUNS, RUNS[0]], Store(tmp_path), "inline", progress=False)
     assert len(again.results) == 3
 
 
 def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_path, monkeypatch):
-    from noiseutils import sweep as module
+    from noiseutils import inline_sweep as module
 
     real = module.train
 
@@ -168,7 +168,7 @@ def test_a_full_disk_stops_the_sweep_with_a_clear_error(tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_run_is_an_error_before_anything_is_computed(tmp_path, monkeypatch, change, said):
-    monkeypatch.setattr("noiseutils.sweep.train", None)
+    monkeypatch.setattr("noiseutils.inline_sweep.train", None)
     with pytest.raises(UserError, match=said):
         sweep([*RUNS, BASE.replace(**change)], Store(tmp_path), "inline", progress=False)
 
@@ -322,3 +322,63 @@ input_noise: []
 fgsm_255: []
 seeds: 50
 """
+
+
+def test_threads_side_by_side_compute_what_one_after_the_other_does(tmp_path):
+    runs = [BASE.replace(seed=seed) for seed in range(4)]
+    one = sweep(runs, Store(tmp_path / "one"), "inline", device="cpu", progress=False)
+    several = sweep(runs, Store(tmp_path / "several"), "streams", workers=3, device="cpu", progress=False)
+    assert not several.failed
+    for a, b in zip(one.results, several.results, strict=True):
+        assert a.metrics == b.metrics
+        assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
+
+
+def test_a_failing_run_in_a_thread_stops_no_other(tmp_path, monkeypatch):
+    from noiseutils import inline_sweep as module
+
+    real = module.train
+
+    def train(run, **how):
+        if run.seed == 1:
+            raise RuntimeError("broken")
+        return real(run, **how)
+
+    monkeypatch.setattr(module, "train", train)
+    runs = [BASE.replace(seed=seed) for seed in range(3)]
+    done = sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
+    assert "broken" in done.failed[runs[1].key]
+    assert [result.run.seed for result in done.results] == [0, 2]
+
+
+def test_a_full_disk_stops_all_threads(tmp_path, monkeypatch):
+    def full(self, result):
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(Store, "save", full)
+    runs = [BASE.replace(seed=seed) for seed in range(4)]
+    with pytest.raises(StoreError, match="disk full"):
+        sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
+
+
+def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path, monkeypatch):
+    import threading
+
+    from noiseutils.progress import Bar
+
+    ordinary, told = Bar.tell, []
+
+    def tell(self, event, run, detail):
+        told.append(event)
+        if event == "epoch" and told.count("epoch") == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        ordinary(self, event, run, detail)
+
+    monkeypatch.setattr(Bar, "tell", tell)
+    runs = [BASE.replace(seed=seed, epochs=200) for seed in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
+    assert not [thread for thread in threading.enumerate() if "(work)" in thread.name]
+    monkeypatch.setattr(Bar, "tell", ordinary)
+    short = [run.replace(epochs=1) for run in runs]
+    assert not sweep(short, Store(tmp_path), "streams", workers=2, device="cpu", progress=False).failed
