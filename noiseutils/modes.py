@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,15 +49,34 @@ def still_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+class _Exact:
+    """How many blocks of `full_float32` are open, in all threads, and the flags before the first."""
+
+    lock = threading.Lock()
+    blocks = 0
+    before = (True, True)
+
+
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """TF32 off inside the block: CUDA convolutions would else round to ten bits and blur small attacks."""
-    convolutions, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    """TF32 off inside the block: CUDA convolutions would else round to ten bits and blur small attacks.
+
+    The flags are the process's: where trainings run side by side in threads, the last block to end puts them
+    back.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    with _Exact.lock:
+        if _Exact.blocks == 0:
+            _Exact.before = (cudnn.allow_tf32, products.allow_tf32)
+            cudnn.allow_tf32 = products.allow_tf32 = False
+        _Exact.blocks += 1
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, products
+        with _Exact.lock:
+            _Exact.blocks -= 1
+            if _Exact.blocks == 0:
+                cudnn.allow_tf32, products.allow_tf32 = _Exact.before
 
 
 def has_batchnorm(model: nn.Module) -> bool:

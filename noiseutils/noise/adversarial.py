@@ -1,7 +1,11 @@
 """What a site of LAT, ANL or CANL does and remembers: between two passes, or from one batch to the next.
 
-A site is called with the activations in training mode. A module may run more than once in a forward pass:
-whatever a site keeps, it keeps once a call, in order.
+A site is called with the activations in training mode, and told whether they are `owned`: held by nothing
+else, so that noise may go into their memory. A module may run more than once in a forward pass: whatever a
+site keeps, it keeps once a call, in order.
+
+What a site remembers from one step to the next stays where it is from the first step on and is renewed in
+place, and nothing looks at a value on a GPU: a step can be captured in a CUDA graph, `backward()` too.
 """
 
 from __future__ import annotations
@@ -12,14 +16,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise
 from noiseutils.errors import UserError
 from noiseutils.noise.activation import (
     activation_std,
-    lat_noise,
     noise_magnitude,
     peak,
+    plus,
     released_scale,
     scale_to,
 )
@@ -34,7 +39,17 @@ class Pass:
 
     labels: Tensor | None = None  # of the batch in hand; None outside `handle.loss`
     measuring: bool = False  # ANL's first round
+    at_first_site: Callable[[], object] | None = None  # to be called once, when a pass comes to a site
     warned: bool = False
+    _there: Tensor | None = None
+
+    def begin(self, labels: Tensor, *, measuring: bool) -> None:
+        """A forward pass inside `handle.loss`."""
+        self.labels, self.measuring = labels, measuring
+
+    def end(self) -> None:
+        """It is over."""
+        self.labels, self.measuring, self.at_first_site, self._there = None, False, None, None
 
     def runs(self) -> bool:
         """Whether noise is due. A training pass outside `handle.loss` has no labels to make it from."""
@@ -47,13 +62,26 @@ class Pass:
             )
         return self.labels is not None
 
+    def classes_there(self, num_classes: int) -> Tensor:
+        """`classes_there` of the batch in hand, made once for all sites."""
+        if self._there is None:
+            assert self.labels is not None
+            self._there = classes_there(self.labels, num_classes)
+        return self._there
+
+    def reached(self) -> None:
+        """A site has been reached."""
+        if self.at_first_site is not None:
+            call, self.at_first_site = self.at_first_site, None
+            call()
+
 
 class AdversarialSite:
     """ANL: a leaf eta = 0 in round one, whose gradient (Eq. 3) becomes the noise of round two (Eq. 4)."""
 
     def __init__(self, spec: AdversarialNoise, streams: SiteStreams, shared: Pass) -> None:
         self.spec, self.streams, self.shared = spec, streams, shared
-        self.etas: list[Tensor] = []
+        self.etas: list[Tensor | GradientEdge] = []
         self.stds: list[Tensor] = []
         self.noise: list[tuple[Tensor, Tensor] | None] = []  # gradient and its factor, a call each
         self.average: Tensor | None = None  # released: the moving average of s(h)
@@ -64,20 +92,25 @@ class AdversarialSite:
         if self.shared.measuring:
             self.etas, self.stds = [], []
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
         """x: (B, ...) activations; returns (B, ...): in round one with the leaf, in round two with noise."""
         if not self.shared.runs():
             return x
+        self.shared.reached()
         if self.shared.measuring:
+            self.stds.append(activation_std(x))
+            if owned and x.requires_grad:  # d loss/d eta at eta = 0 is d loss/d x: no sum need be taken
+                self.etas.append(get_gradient_edge(x))
+                return x
             eta = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x).requires_grad_()
             self.etas.append(eta)
-            self.stds.append(activation_std(x))
             return x + eta
         if self.spec.variant == "released":
-            before = torch.zeros((), device=x.device) if self.average is None else self.average
-            self.average = MOVING_AVERAGE * before + (1 - MOVING_AVERAGE) * activation_std(x)
+            if self.average is None:
+                self.average = torch.zeros((), device=x.device)
+            average_(self.average, activation_std(x))
         noise = self.noise.pop(0) if self.noise else None
-        return x if noise is None else added(x, *noise)
+        return x if noise is None else plus(x, *noise, owned=owned)
 
     def prepare(self, gradients: list[Tensor | None]) -> None:
         """Turn the gradients of round one, in the order of `etas`, into the noise of round two."""
@@ -98,14 +131,14 @@ class AdversarialSite:
         return released_scale(gradient.float(), r * (len(gradient) == self.batch_size))
 
     def state(self) -> dict[str, Tensor]:
-        """What the next batch depends on."""
-        found = {} if self.average is None else {"average": self.average}
+        """What the next batch depends on, as it is now."""
+        found = {} if self.average is None else {"average": self.average.clone()}
         return found | ({} if self.batch_size is None else {"batch_size": torch.tensor(self.batch_size)})
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `state` gave."""
         if "average" in state:
-            self.average = state["average"].to(device)
+            self.average = put(state["average"], self.average, device)
         if "batch_size" in state:
             self.batch_size = int(state["batch_size"])
 
@@ -123,7 +156,7 @@ class ClassSite:
         """A new forward pass."""
         self.calls = 0
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
         """x: (B, ...) activations; returns (B, ...) with noise, and listens for its gradient."""
         if not self.shared.runs():
             return x
@@ -132,11 +165,13 @@ class ClassSite:
         call, y = self.calls, self.shared.labels
         self.calls += 1
         r = magnitudes(x, self.spec.epsilon, self.streams)
-        seen, sample = one_of_each_class(y, self.spec.num_classes, self.streams.get("sample", x.device))
+        there = self.shared.classes_there(self.spec.num_classes)
+        seen, sample = one_of_each(there, self.streams.get("sample", x.device))
         out = x
         if call < len(self.memory):
-            std = self._std(x, call) if self.spec.scaled else torch.ones((), device=x.device)
-            out = added(x, rows(self.memory[call].to(x.device), y), r * std)
+            self.memory[call] = beside(x, self.memory[call])
+            factor = r * self._std(x, call) if self.spec.scaled else r
+            out = plus(x, rows(self.memory[call], y), factor, owned=owned)
         return listening(out, lambda gradient: self._renew(call, gradient, seen, sample))
 
     def _std(self, x: Tensor, call: int) -> Tensor:
@@ -144,32 +179,31 @@ class ClassSite:
             return activation_std(x)
         while len(self.averages) <= call:
             self.averages.append(torch.zeros((), device=x.device))
-        before = self.averages[call]
-        self.averages[call] = MOVING_AVERAGE * before + (1 - MOVING_AVERAGE) * activation_std(x)
+        before = self.averages[call].clone()
+        average_(self.averages[call], activation_std(x))
         return before
 
     def _renew(self, call: int, gradient: Tensor, seen: Tensor, sample: Tensor) -> None:
         """One random sample of each class in the batch takes the class's place in the memory."""
-        chosen = rows(gradient, sample).float()
-        one, largest = torch.ones((), device=gradient.device), peak(chosen)
-        scale = scale_to(largest, one) if self.spec.variant == "paper" else released_scale(chosen, one)
-        fresh = chosen * scale
+        fresh = rows(gradient, sample).float()
+        largest = peak(fresh)
+        fresh *= scale_to(largest, 1.0) if self.spec.variant == "paper" else released_scale(fresh, 1.0)
         # an overflowed gradient, as under loss scaling, is not worth remembering
-        usable = seen.view(largest.shape) & largest.isfinite()
+        usable = seen.view(largest.shape) & (largest < torch.inf)
+        if call == len(self.memory):
+            self.memory.append(torch.zeros_like(fresh))
         if call < len(self.memory):
-            self.memory[call] = torch.where(usable, fresh, self.memory[call].to(fresh.device))
-        elif call == len(self.memory):
-            self.memory.append(torch.where(usable, fresh, torch.zeros((), device=fresh.device)))
+            torch.where(usable, fresh, self.memory[call], out=self.memory[call])
 
     def state(self) -> dict[str, Tensor]:
-        """What the next batch depends on."""
-        found = {f"memory.{i}": value for i, value in enumerate(self.memory)}
-        return found | {f"average.{i}": value for i, value in enumerate(self.averages)}
+        """What the next batch depends on, as it is now."""
+        found = {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
+        return found | {f"average.{i}": value.clone() for i, value in enumerate(self.averages)}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `state` gave."""
-        self.memory = listed(state, "memory", device)
-        self.averages = listed(state, "average", device)
+        self.memory = listed(state, "memory", self.memory, device)
+        self.averages = listed(state, "average", self.averages, device)
 
 
 class LayerwiseSite:
@@ -177,14 +211,15 @@ class LayerwiseSite:
 
     def __init__(self, spec: LayerwiseAdversarialNoise, streams: SiteStreams, shared: Pass) -> None:
         self.spec, self.shared = spec, shared
-        self.memory: list[Tensor] = []  # (B, ...) int8 signs, a call each
+        self.memory: list[Tensor] = []  # (B, ...) int8 signs, a call each; B: of the largest batch so far
+        self.outgrown: list[Tensor] = []  # kept, as a captured step goes on writing there
         self.calls = 0
 
     def begin(self) -> None:
         """A new forward pass."""
         self.calls = 0
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
         """x: (B, ...) activations; returns (B, ...) with noise, and listens for its gradient."""
         if not self.shared.runs():
             return x
@@ -192,26 +227,35 @@ class LayerwiseSite:
         self.calls += 1
         out = x
         if call < len(self.memory):
-            noise = lat_noise(self.memory[call].to(x.device, x.dtype), self.spec.epsilon)
-            if len(noise) < len(x):  # more images than the batch before: the rest have no noise
-                noise = torch.cat([noise, torch.zeros_like(x[len(noise) :])])
-            out = x + noise[: len(x)]
+            signs = self.memory[call] = beside(x, self.memory[call])
+            both = min(len(signs), len(x))  # more images than any batch before: the rest have no noise
+            if owned:
+                plus(x[:both], signs[:both], self.spec.epsilon, owned=True)
+            else:
+                extra = signs.new_zeros(len(x) - both, *x.shape[1:])
+                noise = torch.cat([signs[:both], extra]) if len(extra) else signs[:both]
+                out = plus(x, noise, self.spec.epsilon, owned=False)
         return listening(out, lambda gradient: self._renew(call, gradient))
 
     def _renew(self, call: int, gradient: Tensor) -> None:
-        signs = gradient.sign().nan_to_num_().to(torch.int8)
-        if call < len(self.memory):
-            self.memory[call] = signs
-        elif call == len(self.memory):
-            self.memory.append(signs)
+        if call == len(self.memory):
+            self.memory.append(torch.empty_like(gradient, dtype=torch.int8))
+        elif call > len(self.memory):
+            return
+        memory, size = self.memory[call], len(gradient)
+        if size > len(memory):
+            self.outgrown.append(memory)
+            memory = self.memory[call] = torch.empty_like(gradient, dtype=torch.int8)
+        memory[:size].copy_(gradient.sign())  # a NaN's sign is 0
+        memory[size:].zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """What the next batch depends on."""
-        return {f"memory.{i}": value for i, value in enumerate(self.memory)}
+        """What the next batch depends on, as it is now."""
+        return {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `state` gave."""
-        self.memory = listed(state, "memory", device)
+        self.memory = listed(state, "memory", self.memory, device)
 
 
 def magnitudes(x: Tensor, epsilon: float, streams: SiteStreams) -> Tensor:
@@ -220,11 +264,9 @@ def magnitudes(x: Tensor, epsilon: float, streams: SiteStreams) -> Tensor:
     return noise_magnitude(z.normal_(generator=streams.get("noise", x.device)), epsilon)
 
 
-def added(x: Tensor, gradient: Tensor, factor: Tensor) -> Tensor:
-    """x + gradient * factor in the type of x, the product in float32."""
-    if x.dtype == gradient.dtype == torch.float32:
-        return torch.addcmul(x, gradient, factor)  # one pass over the memory
-    return x + (gradient.float() * factor).to(x.dtype)
+def average_(average: Tensor, value: Tensor) -> None:
+    """The released code's moving average: average = 0.9 * average + 0.1 * value, in place."""
+    average.mul_(MOVING_AVERAGE).add_(value, alpha=1 - MOVING_AVERAGE)
 
 
 def listening(x: Tensor, hear: Callable[[Tensor], None]) -> Tensor:
@@ -240,12 +282,21 @@ def listening(x: Tensor, hear: Callable[[Tensor], None]) -> Tensor:
 def one_of_each_class(y: Tensor, num_classes: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
     """A random sample of each class in a batch: (num_classes,) bool, whether there is one, and its index.
 
-    y: (B,) int64. Nothing waits for the device.
+    y: (B,) int64. Nothing waits for the device. The sample of a class that is not there means nothing.
     """
-    order = torch.randperm(len(y), generator=source, device=y.device)
-    rank = torch.full((num_classes,), -1, device=y.device)
-    rank = rank.scatter_reduce(0, y[order], torch.arange(len(y), device=y.device), "amax")
-    return rank >= 0, order[rank.clamp(min=0)]
+    return one_of_each(classes_there(y, num_classes), source)
+
+
+def classes_there(y: Tensor, num_classes: int) -> Tensor:
+    """(num_classes, B) float32: 1 where a sample is of a class, else 0."""
+    return (y == torch.arange(num_classes, device=y.device).unsqueeze(1)).float()
+
+
+def one_of_each(there: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same, from `classes_there`."""
+    draw = torch.empty(there.shape[1], device=there.device).uniform_(1, 2, generator=source)
+    largest, sample = (there * draw).max(1)
+    return largest > 0, sample
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
@@ -255,10 +306,27 @@ def rows(x: Tensor, index: Tensor) -> Tensor:
     return x.index_select(0, index)
 
 
-def listed(state: dict[str, Tensor], name: str, device: torch.device) -> list[Tensor]:
-    """The tensors name.0, name.1, … of a state."""
+def beside(x: Tensor, memory: Tensor) -> Tensor:
+    """The memory itself if it is on x's device and laid out as x; else, as after `restore`, one that is."""
+    if memory.device != x.device:
+        memory = memory.to(x.device)
+    if x.dim() == memory.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return memory.contiguous(memory_format=torch.channels_last)
+    return memory
+
+
+def put(value: Tensor, old: Tensor | None, device: torch.device) -> Tensor:
+    """A copy of a stored value: in the place of the old one, if there is one like it."""
+    if old is None or (old.shape, old.dtype, old.device) != (value.shape, value.dtype, device):
+        return value.to(device, copy=True)
+    return old.copy_(value)
+
+
+def listed(state: dict[str, Tensor], name: str, old: list[Tensor], device: torch.device) -> list[Tensor]:
+    """The tensors name.0, name.1, … of a state, in the places of old ones where there are any."""
     count = sum(key.startswith(f"{name}.") for key in state)
-    return [state[f"{name}.{i}"].to(device) for i in range(count)]
+    places = [*old[:count], *[None] * (count - len(old))]
+    return [put(state[f"{name}.{i}"], place, device) for i, place in enumerate(places)]
 
 
 def check_labels(y: Tensor, num_classes: int) -> None:

@@ -61,7 +61,7 @@ class NoisyDropoutSite:
     def __init__(self, spec: NoisyDropout, streams: SiteStreams) -> None:
         self.spec, self.streams = spec, streams
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
         """x: (N, ...) activations in training; returns (N, ...)."""
         spec = self.spec
         keep = draw_keep(x, 1 - spec.p, self.streams.get("mask", x.device))

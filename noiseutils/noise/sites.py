@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,11 +30,13 @@ from noiseutils.modes import frozen, still_statistics
 from noiseutils.noise.activation import GaussianNoiseSite
 from noiseutils.noise.adversarial import AdversarialSite, ClassSite, LayerwiseSite, Pass, check_labels
 from noiseutils.noise.dropout import NoisyDropoutSite
+from noiseutils.noise.prefix import Prefix, sharing
 from noiseutils.rng import SiteStreams
 
 After = type[nn.Module] | str | Iterable[type[nn.Module] | str] | Callable[[str, nn.Module], bool]
 Noise = NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise
 Criterion = Callable[[Tensor, Tensor], Tensor]
+Perturb = Callable[[Tensor, bool], Tensor]
 INPUT = "input"  # site 0: the network's own input
 
 # noise that is drawn whatever the loss, and noise that `Handle.loss` makes from it
@@ -45,11 +47,23 @@ ADVERSARIAL: dict[type, Callable[..., Any]] = {
     LayerwiseAdversarialNoise: LayerwiseSite,
 }
 
+# their output is new memory, which neither they nor their backward pass look at again; subclasses may
+FRESH = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} | {
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+}
+
+
+def _owned(module: nn.Module, output: Tensor) -> bool:
+    """Whether nothing but the hook on a module holds its output, so that noise may be added in place."""
+    others = len(module._forward_hooks) > 1 or torch.nn.modules.module._global_forward_hooks
+    compiled = torch.compiler.is_compiling() or module._compiled_call_impl is not None
+    return type(module) in FRESH and type(output) is Tensor and not others and not compiled
+
 
 class _Hook:
     """A forward hook; a class, not a closure, so that a model with noise can be copied and pickled."""
 
-    def __init__(self, name: str, perturb: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, name: str, perturb: Perturb) -> None:
         self.name, self.perturb = name, perturb
 
     def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
@@ -60,30 +74,30 @@ class _Hook:
                 f"noise goes on a tensor; module {self.name!r} returns {type(output).__name__}: "
                 "attach after one of its inner modules"
             )
-        return _outside_graphs(self.perturb, output)
+        return _outside_graphs(self.perturb, output, _owned(module, output))
 
 
 class _InputHook:
     """The same before a module, on the first thing that it is given."""
 
-    def __init__(self, perturb: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, perturb: Perturb) -> None:
         self.perturb = perturb
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not module.training:
             return None
-        return (_outside_graphs(self.perturb, inputs[0]), *inputs[1:])
+        return (_outside_graphs(self.perturb, inputs[0], False), *inputs[1:])
 
 
-def _outside_graphs(perturb: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _outside_graphs(perturb: Perturb, x: Tensor, owned: bool) -> Tensor:
     """Draws and memories stay outside a compiled graph, which breaks here."""
-    return _uncompiled()(perturb, x) if torch.compiler.is_compiling() else perturb(x)
+    return _uncompiled()(perturb, x, owned) if torch.compiler.is_compiling() else perturb(x, owned)
 
 
 @functools.cache
 def _uncompiled() -> Any:
     # made when it is needed: importing the compiler takes a second
-    return torch.compiler.disable(lambda perturb, x: perturb(x))
+    return torch.compiler.disable(lambda perturb, x, owned: perturb(x, owned))
 
 
 class Handle:
@@ -110,6 +124,21 @@ class Handle:
         """The dotted names of the modules whose outputs get noise."""
         return tuple(self.streams)
 
+    @property
+    def capturable(self) -> bool:
+        """Whether steps can be captured in a CUDA graph, `backward()` too: true of every noise there is.
+
+        One step is to be made outside first. It makes what a capture must find made: the generators (see
+        `generators`) and the memories of CANL and LAT, which from then on lie where they are; and CANL looks
+        at the labels in it. LAT makes room for a batch larger than any before elsewhere, where no graph
+        finds it: capture the largest.
+        """
+        return True
+
+    def generators(self) -> list[torch.Generator]:
+        """Those that noise has been drawn from so far, each for `CUDAGraph.register_generator_state`."""
+        return [source for streams in self.streams.values() for source in streams.generators.values()]
+
     def forward(self, criterion: Criterion, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The training loss, and the logits it came from, with the noise in them."""
         if not self._hooks or type(self.noise) in DRAWN:
@@ -117,9 +146,8 @@ class Handle:
             return criterion(logits, y), logits
         self._check_labels(y)
         if isinstance(self.noise, AdversarialNoise):
-            self._measure(self.noise, criterion, x, y)
-        clean_only = isinstance(self.noise, AdversarialNoise) and self.noise.batchnorm == "clean"
-        with self._making_noise(y), still_statistics(self.model) if clean_only else nullcontext():
+            return self._two_rounds(self.noise, criterion, x, y)
+        with self._making_noise(y):
             logits = self.model(x)
             return criterion(logits, y), logits
 
@@ -133,14 +161,50 @@ class Handle:
         """
         return self.forward(criterion, x, y)[0]
 
-    def _measure(self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor) -> None:
+    def _two_rounds(
+        self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """ANL: a round that measures, and one with noise; they share what comes before the first site."""
+        prefix = sharing(self.model)
+        if any(module.training for module in self._modules.values()):
+            self._measure(noise, criterion, x, y, prefix)
+        with (
+            self._making_noise(y),
+            still_statistics(self.model) if noise.batchnorm == "clean" else nullcontext(),
+        ):
+            with nullcontext() if prefix is None else prefix.round(recording=False):
+                self._pass.at_first_site = None if prefix is None else prefix.end
+                logits = self.model(x)
+            return criterion(logits, y), logits
+
+    def _measure(
+        self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor, prefix: Prefix | None
+    ) -> None:
         """ANL's first round: the gradient at every site, at eta = 0, and the activations' std."""
-        if not any(module.training for module in self._modules.values()):
-            return
-        # eta is a leaf, so with the parameters frozen nothing below the first site is gone through again
-        still = still_statistics(self.model) if noise.batchnorm == "noisy" else nullcontext()
-        with self._making_noise(y, measuring=True), frozen(self.model), still, torch.enable_grad():
-            loss = criterion(self.model(x), y)
+        with ExitStack() as stack:
+            stack.enter_context(self._making_noise(y, measuring=True))
+            if noise.batchnorm == "noisy":
+                stack.enter_context(still_statistics(self.model))
+            stack.enter_context(torch.enable_grad())
+
+            def freeze() -> None:
+                stack.enter_context(frozen(self.model))
+
+            def part() -> None:
+                assert prefix is not None
+                prefix.end()
+                freeze()
+
+            # with the parameters frozen no weight gradient is computed, and nothing below the first site is
+            # gone through again; what round two takes over needs its graph, down to the parameters
+            if prefix is None:
+                freeze()
+                logits = self.model(x)
+            else:
+                self._pass.at_first_site = part
+                with prefix.round(recording=True):
+                    logits = self.model(x)
+            loss = criterion(logits, y)
             etas = [eta for site in self._perturb.values() for eta in site.etas]
             if not etas:
                 raise UserError(f"none of the places for noise was run: {', '.join(self.sites)}")
@@ -150,13 +214,17 @@ class Handle:
 
     @contextmanager
     def _making_noise(self, y: Tensor, *, measuring: bool = False) -> Iterator[None]:
-        self._pass.labels, self._pass.measuring = y, measuring
+        self._pass.begin(y, measuring=measuring)
         try:
             for site in self._perturb.values():
                 site.begin()
             yield
+        except BaseException:
+            for site in self._perturb.values():
+                site.begin()  # what is left of a first round holds its graph
+            raise
         finally:
-            self._pass.labels, self._pass.measuring = None, False
+            self._pass.end()
 
     def _check_labels(self, y: Tensor) -> None:
         if not isinstance(self.noise, ClassAdversarialNoise):
