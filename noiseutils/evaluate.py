@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noiseutils.attacks import fgsm
+from noiseutils.attacks import FORWARD, GRADIENT, Parts, fgsm_of, input_gradient
 from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_noise
 from noiseutils.data import AnyImages, Dataset, batches
@@ -18,9 +21,11 @@ from noiseutils.inspection import class_similarity, feature_maps
 from noiseutils.modes import eval_mode, full_float32, has_batchnorm
 from noiseutils.rng import generator
 
-BATCH = 500  # images at once; evaluation keeps no activations, so larger batches gain nothing on CPU
+# Noise is drawn, and BatchNorm's statistics are taken, for so many images at once whatever the device likes:
+# other parts would give other numbers, and results would not be those of runs made before.
+BLOCK = 500
+LARGEST_SIDE = 64  # pixels; blocks of larger images are not put together, they fill the device as they are
 RECALIBRATION_IMAGES = 10_000  # enough for stable means and variances; more costs a second epoch
-Perturb = Callable[[Tensor, Tensor], Tensor]
 
 PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "cross_entropy": lambda logits: logits.softmax(1),
@@ -49,11 +54,18 @@ def evaluate(
     networks = {"trained": model}
     if evaluation.recalibrate and has_batchnorm(model):
         networks["recalibrated"] = recalibrated(model, data.train)
+    outcomes = _outcomes(networks, data.test, evaluation, criterion, PROBABILITIES[loss], seed)
+    conditions = [
+        ("clean", 0.0),
+        *(("gaussian_noise", sigma) for sigma in evaluation.noise),
+        *(("fgsm", delta) for delta in evaluation.fgsm),
+    ]
     records = []
-    for statistics, network in networks.items():
-        for condition, size, perturb in _conditions(network, evaluation, criterion, seed, data):
-            logits, labels = predict(network, data.test, perturb)
-            numbers = measure(logits, labels, data.classes, PROBABILITIES[loss])
+    for statistics in networks:
+        for condition, size in conditions:
+            # without any noise or attack the images are the clean ones
+            outcome = outcomes[statistics, *((condition, size) if size else conditions[0])]
+            numbers = _summary(outcome, data.test.labels, data.classes)
             records.append({"condition": condition, "size": size, "statistics": statistics, **numbers})
     found = {k: v for k, v in records[0].items() if k not in ("condition", "size", "statistics")}
     found["conditions"] = records
@@ -66,24 +78,102 @@ def evaluate(
     return found
 
 
-def _conditions(
-    model: nn.Module, evaluation: Evaluation, criterion: Callable, seed: int, data: Dataset
-) -> Iterator[tuple[str, float, Perturb | None]]:
-    device = data.test.labels.device
-    yield "clean", 0.0, None
-    for sigma in evaluation.noise:
-        source = generator(seed, f"evaluation/gaussian_noise/{sigma}", device)
-        yield "gaussian_noise", sigma, lambda x, y, s=sigma, g=source: gaussian_noise(x, s, g)
-    for delta in evaluation.fgsm:
-        yield "fgsm", delta, lambda x, y, d=delta: fgsm(model, x, y, delta=d, criterion=criterion)
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What metrics need to know of logits, image by image: a few bytes, whatever the number of classes.
+
+    predicted: (N,) int64.   among_five: (N,) bool, whether the true class is among the five likeliest.
+    confidence: (N,) probability of the predicted class.
+    """
+
+    predicted: Tensor
+    among_five: Tensor
+    confidence: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Outcome:
+        """logits: (N, K).   labels: (N,).   probabilities: logits -> (N, K)."""
+        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        return cls(logits.argmax(1), (top5 == labels[:, None]).any(1), probabilities(logits).amax(1))
+
+    @classmethod
+    def cat(cls, parts: list[Outcome]) -> Outcome:
+        """The outcomes of several parts as one."""
+        columns = zip(*((p.predicted, p.among_five, p.confidence) for p in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
 
 
-def predict(model: nn.Module, images: AnyImages, perturb: Perturb | None = None) -> tuple[Tensor, Tensor]:
+def _outcomes(
+    networks: dict[str, nn.Module],
+    images: AnyImages,
+    evaluation: Evaluation,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    probabilities: Callable[[Tensor], Tensor],
+    seed: int,
+) -> dict[tuple[str, str, float], Outcome]:
+    """By network, condition and size.
+
+    One pass over the images: each is decoded once, a noise level is drawn once for all networks, one gradient
+    serves all sizes of FGSM, and no more than a block is ever held as floats.
+    """
+    device = images.labels.device
+    forward, gradient = Parts.of(FORWARD, device), Parts.of(GRADIENT, device)
+    sources = {
+        sigma: generator(seed, f"evaluation/gaussian_noise/{sigma}", device)
+        for sigma in evaluation.noise
+        if sigma
+    }
+    deltas = [delta for delta in dict.fromkeys(evaluation.fgsm) if delta]
+    found: dict[tuple[str, str, float], list[Outcome]] = {}
+
+    def corrupted(x: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+        yield "clean", 0.0, x
+        for sigma, source in sources.items():
+            yield (
+                "gaussian_noise",
+                sigma,
+                torch.cat([gaussian_noise(b, sigma, source) for b in x.split(BLOCK)]),
+            )
+
+    with ExitStack() as stack:
+        for network in networks.values():
+            stack.enter_context(eval_mode(network))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(full_float32())
+        for x, y in batches(images, _together(images)):
+
+            def add(name: str, condition: str, size: float, shown: Tensor, y: Tensor = y) -> None:
+                logits = forward(networks[name], shown).float()
+                outcome = Outcome.of(logits, y, probabilities)
+                found.setdefault((name, condition, size), []).append(outcome)
+
+            for condition, size, shown in corrupted(x):
+                for name in networks:
+                    add(name, condition, size, shown)
+            for name, network in networks.items() if deltas else ():
+                direction = gradient(partial(_direction, network, criterion), x, y)
+                for delta in deltas:
+                    add(name, "fgsm", delta, fgsm_of(x, direction, delta))
+    return {key: Outcome.cat(parts) for key, parts in found.items()}
+
+
+def _direction(
+    model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
+) -> Tensor:
+    return input_gradient(model, x, y, criterion).sign()
+
+
+def _together(images: AnyImages) -> int:
+    """How many images are made floats at once: whole blocks."""
+    several = images.labels.device.type == "cuda" and images.image_size <= LARGEST_SIDE
+    return FORWARD["cuda"] if several else BLOCK
+
+
+def predict(model: nn.Module, images: AnyImages) -> tuple[Tensor, Tensor]:
     """Logits (N, K) in float32 and labels (N,) of a split, in eval mode, on the images' device."""
-    found = []
+    forward = Parts.of(FORWARD, images.labels.device)
     with eval_mode(model), torch.no_grad(), full_float32():
-        for x, y in batches(images, BATCH):
-            found.append(model(x if perturb is None else perturb(x, y)).float())
+        found = [forward(model, x).float() for x, _ in batches(images, _together(images))]
     return torch.cat(found), images.labels
 
 
@@ -97,20 +187,21 @@ def measure(
     weighted_precision weighs the per-class precisions likewise (0 for a class never predicted).
     """
     labels = labels.to(logits.device)
-    count = len(classes)
-    predicted = logits.argmax(1)
+    return _summary(Outcome.of(logits, labels, probabilities), labels, classes)
+
+
+def _summary(outcome: Outcome, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    count, predicted = len(classes), outcome.predicted
     table = torch.bincount(labels * count + predicted, minlength=count * count).view(count, count).double()
     support, right = table.sum(1), table.diagonal()
-    top5 = logits.topk(min(5, count), dim=1).indices
     per_class = right / support
     precision = torch.nan_to_num(right / table.sum(0))
-    confidence = probabilities(logits).amax(1)
     return {
         "top1_error": 1 - (right.sum() / support.sum()).item(),
-        "top5_error": 1 - (top5 == labels[:, None]).any(1).double().mean().item(),
+        "top5_error": 1 - outcome.among_five.double().mean().item(),
         "weighted_accuracy": (per_class * support).nansum().item() / len(labels),
         "weighted_precision": (precision * support).sum().item() / len(labels),
-        "calibration_error": calibration_error(confidence, predicted == labels),
+        "calibration_error": calibration_error(outcome.confidence, predicted == labels),
         "images": len(labels),
         "per_class": dict(zip(classes, per_class.tolist(), strict=True)),
     }
@@ -137,13 +228,15 @@ def recalibrated(model: nn.Module, images: AnyImages) -> nn.Module:
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch: a plain average over the batches seen
         norm.train()
     # stored order may be sorted by class, and the statistics of one class are not the set's
     order = generator(0, "recalibration", images.labels.device)
     with torch.no_grad():
-        for seen, (x, _) in enumerate(batches(images, BATCH, order=order)):
-            if seen * BATCH >= RECALIBRATION_IMAGES:
+        for seen, (x, _) in enumerate(batches(images, BLOCK, order=order)):
+            if seen * BLOCK >= RECALIBRATION_IMAGES:
                 break
+            for norm in norms:
+                # a plain average over the batches seen; torch's own, momentum None, waits for the device
+                norm.momentum = 1 / (seen + 1)
             model(x)
     return model.eval()

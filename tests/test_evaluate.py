@@ -5,12 +5,13 @@ import torch.nn.functional as F
 from sklearn.metrics import classification_report, top_k_accuracy_score
 from torch import nn
 
-from noiseutils.attacks import fgsm
+from noiseutils.attacks import FORWARD, GRADIENT, fgsm
 from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_noise
-from noiseutils.data import Dataset, Images
+from noiseutils.data import Dataset, Images, batches
 from noiseutils.errors import UserError
 from noiseutils.evaluate import (
+    BLOCK,
     PROBABILITIES,
     calibration_error,
     eval_mode,
@@ -19,6 +20,7 @@ from noiseutils.evaluate import (
     predict,
     recalibrated,
 )
+from noiseutils.modes import full_float32
 from noiseutils.rng import generator
 from noiseutils.steps import sigmoid_bce
 
@@ -31,8 +33,8 @@ def images(n: int = 60, seed: int = 0) -> Images:
     return Images(pixels, torch.arange(n) % len(CLASSES))
 
 
-def dataset() -> Dataset:
-    return Dataset(images(seed=0), images(seed=1), CLASSES, "made up", "none")
+def dataset(n: int = 60) -> Dataset:
+    return Dataset(images(n, seed=0), images(n, seed=1), CLASSES, "made up", "none")
 
 
 def net() -> nn.Sequential:
@@ -161,3 +163,121 @@ def test_predict_keeps_the_order_of_the_images():
     logits, labels = predict(model, data)
     assert torch.allclose(logits, model(data.pixels.float() / 255), atol=1e-5)
     assert torch.equal(labels, data.labels)
+
+
+def one_condition_at_a_time(model: nn.Module, data: Dataset, noise, deltas, seed: int) -> list[dict]:
+    """The records of `evaluate`, written out: every condition goes through all images anew."""
+
+    def record(network: nn.Module, perturb) -> dict:
+        found = []
+        with eval_mode(network), torch.no_grad():
+            for x, y in batches(data.test, BLOCK):
+                shown = perturb(x, y)
+                found += [network(part) for part in shown.split(FORWARD["cpu"])]
+        return measure(torch.cat(found), data.test.labels, CLASSES, PROBABILITIES["cross_entropy"])
+
+    def attacked(network: nn.Module, delta: float):
+        def perturb(x, y):
+            size = GRADIENT["cpu"]
+            parts = zip(x.split(size), y.split(size), strict=True)
+            return torch.cat([fgsm(network, a, b, delta=delta) for a, b in parts])
+
+        return perturb
+
+    found = []
+    for statistics, network in (("trained", model), ("recalibrated", recalibrated(model, data.train))):
+        places = [("clean", 0.0, lambda x, y: x)]
+        for sigma in noise:
+            source = generator(seed, f"evaluation/gaussian_noise/{sigma}")
+            places.append(("gaussian_noise", sigma, lambda x, y, s=sigma, g=source: gaussian_noise(x, s, g)))
+        places += [("fgsm", delta, attacked(network, delta)) for delta in deltas]
+        for condition, size, perturb in places:
+            where = {"condition": condition, "size": size, "statistics": statistics}
+            found.append(where | record(network, perturb))
+    return found
+
+
+def test_one_pass_for_all_conditions_equals_one_pass_for_each_bitwise():
+    noise, deltas = (0.0, 0.1, 0.3, 0.1), (0.02, 0.0, 0.05)
+    model, data = net(), dataset(1130)
+    found = evaluate(model, data, Evaluation(noise=noise, fgsm=deltas), seed=3)
+    assert found["conditions"] == one_condition_at_a_time(model, data, noise, deltas, seed=3)
+
+
+class Witness(nn.Module):
+    """A linear network that keeps what it is shown, with a gradient and without."""
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.Sequential(nn.Flatten(), nn.Linear(values, len(CLASSES)))
+        self.shown: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+
+    def forward(self, x):
+        self.shown[torch.is_grad_enabled()].append(x.detach())
+        return self.inner(x)
+
+
+def test_noise_and_results_do_not_depend_on_batch_sizes(monkeypatch):
+    # 243 values an image: torch then draws other numbers for other parts of the same images
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (700, 3, 9, 9), generator=random, dtype=torch.uint8)
+    split = Images(pixels, torch.arange(700) % len(CLASSES))
+    data = Dataset(split, split, CLASSES, "made up", "none")
+    found, shown = [], []
+    for sizes in ((250, 125), (100, 30), (5000, 5000)):
+        monkeypatch.setitem(FORWARD, "cpu", sizes[0])
+        monkeypatch.setitem(GRADIENT, "cpu", sizes[1])
+        witness = Witness(243)
+        found.append(evaluate(witness, data, Evaluation(noise=(0.2,), fgsm=(0.02,))))
+        # clean, noisy and attacked images of one block after the other
+        shown.append(torch.cat(witness.shown[False]))
+    assert torch.equal(shown[0], shown[1])
+    assert torch.equal(shown[0], shown[2])
+    source = generator(0, "evaluation/gaussian_noise/0.2")
+    x, _ = next(batches(split, BLOCK))
+    assert torch.equal(shown[0][BLOCK : 2 * BLOCK], gaussian_noise(x, 0.2, source))
+    for one, other in zip(found[0]["conditions"], found[1]["conditions"], strict=True):
+        assert one["top1_error"] == other["top1_error"]
+        assert one["calibration_error"] == pytest.approx(other["calibration_error"])
+
+
+def test_every_size_of_fgsm_shares_one_gradient():
+    data, witness = dataset(60), Witness(192)
+    evaluate(witness, data, Evaluation(noise=(0.1,), fgsm=(0.0, 0.01, 0.02, 0.03)))
+    assert len(witness.shown[True]) == 1
+    assert len(witness.shown[False]) == 1 + 1 + 3
+
+
+def test_blocks_are_whole_in_what_a_device_takes_at_once():
+    assert FORWARD["cuda"] % BLOCK == 0, "noise is drawn block by block, and must not be cut elsewhere"
+    assert GRADIENT["cpu"] <= FORWARD["cpu"] <= BLOCK
+
+
+def test_recalibration_is_torchs_own_average():
+    model, data = net(), images(1200)
+    expected = net()
+    expected[1].momentum = None
+    order = generator(0, "recalibration")
+    with torch.no_grad():
+        for x, _ in batches(data, BLOCK, order=order):
+            expected.train()(x)
+    found = recalibrated(model, data)
+    assert torch.equal(found[1].running_mean, expected[1].running_mean)
+    assert torch.equal(found[1].running_var, expected[1].running_var)
+
+
+def test_blocks_of_full_float32_may_overlap():
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    products.allow_tf32 = True
+    try:
+        first, second = full_float32(), full_float32()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not products.allow_tf32, "another block is still open"
+        second.__exit__(None, None, None)
+        assert products.allow_tf32
+    finally:
+        products.allow_tf32 = before
