@@ -35,12 +35,16 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) in [0, 1].   Returns (N, K) logits."""
+        return self.net(self.normalised(x))
+
+    def normalised(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) in [0, 1].   Returns what the network itself takes, channels last in memory."""
         mean, std = self.mean, self.std
         if x.device.type == "cpu":
             # laid out as one image: to broadcast channels, the innermost in memory, takes ten times as long
             one = (1, *x.shape[1:])
             mean, std = (v.expand(one).contiguous(memory_format=torch.channels_last) for v in (mean, std))
-        return self.net((x - mean).div_(std))
+        return (x - mean).div_(std)
 
 
 def build_classifier(run: Run, num_classes: int, channels: int, image_size: int) -> Classifier:

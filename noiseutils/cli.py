@@ -17,6 +17,8 @@ from noiseutils.errors import UserError
 if TYPE_CHECKING:
     from noiseutils.sweep import Sweep
 
+HEARD = 5.0  # seconds that the process which speaks has for it
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -121,13 +123,30 @@ def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="benchmarks; none: all of them")] = None,
-    json: Annotated[Path | None, typer.Option(help="write the figures here, too")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="benchmarks; none: all that can run here")] = None,
+    json: Annotated[Path | None, typer.Option(help="write what is measured here, too")] = None,
+    readme: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="measure nothing; rewrite README.md's tables from it")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="measure nothing; draw the networks' epochs beside it")
+    ] = None,
 ) -> None:
-    """Ratios of medians, both sides interleaved in one process, on this machine."""
-    from noiseutils import bench as benchmarks
+    """Ratios of medians, both sides interleaved on this machine, and every network beside its floor."""
+    from noiseutils.bench import figure as figures
+    from noiseutils.bench import report, table
 
-    typer.echo(benchmarks.report(names or list(benchmarks.BENCHMARKS), json))
+    if readme is None and figure is None:
+        report.report(names or (), json, typer.echo)
+        return
+    if names or json:
+        raise UserError("--readme and --figure measure nothing: leave the benchmarks and --json out")
+    if readme is not None:
+        table.rewrite(Path("README.md"), readme)
+        typer.echo(f"README.md has the tables of {readme}")
+    if figure is not None:
+        for path in figures.draw(figure):
+            typer.echo(_near(path))
 
 
 @data_app.command("list")
@@ -191,6 +210,8 @@ def main() -> None:
     except UserError as error:
         if speaks():
             print(f"noiseutils: {error}", file=sys.stderr)
+        else:
+            time.sleep(HEARD)  # torchrun ends all processes as soon as one has ended: first comes the word
         leave(2)
         sys.exit(2)
     except SystemExit as end:

@@ -8,6 +8,7 @@ measured seconds, says how much is left to win; it stays below one as long as th
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,7 @@ def work_of(model: nn.Module, channels: int = 3, image_size: int = 32) -> Work:
     return Work(forward // images, backward // images, numbers // images, parameters)
 
 
+@functools.cache
 def work_of_named(name: str, **options: float) -> Work:
     """The same of an entry of `MODELS`; options as `build_model` takes them."""
     with torch.device("meta"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,7 @@ class _Exact:
 
     lock = threading.Lock()
     blocks = 0
-    before = (True, True)
+    before: tuple[bool, Any] = (True, True)
 
 
 @contextmanager
@@ -64,11 +65,11 @@ def full_float32() -> Iterator[None]:
     The flags are the process's: where trainings run side by side in threads, the last block to end puts them
     back.
     """
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    products = torch.backends.cuda.matmul
     with _Exact.lock:
         if _Exact.blocks == 0:
-            _Exact.before = (cudnn.allow_tf32, products.allow_tf32)
-            cudnn.allow_tf32 = products.allow_tf32 = False
+            _Exact.before = (torch.backends.cudnn.allow_tf32, products.allow_tf32)
+            torch.backends.cudnn.allow_tf32 = products.allow_tf32 = False
         _Exact.blocks += 1
     try:
         yield
@@ -76,7 +77,7 @@ def full_float32() -> Iterator[None]:
         with _Exact.lock:
             _Exact.blocks -= 1
             if _Exact.blocks == 0:
-                cudnn.allow_tf32, products.allow_tf32 = _Exact.before
+                torch.backends.cudnn.allow_tf32, products.allow_tf32 = _Exact.before
 
 
 def has_batchnorm(model: nn.Module) -> bool:

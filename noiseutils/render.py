@@ -84,6 +84,7 @@ def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str)
             _plain(notebook),
             _plain(partial),
             parameters,
+            engine_name=_engine(),
             kernel_name="python3",
             language="python",
             cwd=str(notebook.parent),
@@ -177,6 +178,28 @@ def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     for name in parameters:
         if name not in known:
             raise one_of(f"{notebook.name}: parameter", name, known or ["none"])
+
+
+def _engine() -> str:
+    """The name of papermill's engine in a form that does not write the notebook before and after every cell.
+
+    A study's notebook has megabytes of figures: writing it some eighty times takes as long as drawing them.
+    """
+    with notebooks_extra():
+        from papermill.engines import NBClientEngine, papermill_engines
+        from papermill.iorw import write_ipynb
+
+    class WrittenAtTheEnd(NBClientEngine):
+        @classmethod
+        def execute_notebook(cls, nb: Any, kernel_name: str, output_path: Any = None, **options: Any) -> Any:
+            try:
+                return super().execute_notebook(nb, kernel_name, None, **options)
+            except Exception:  # a dead kernel; papermill itself writes what ends well or in a failing cell
+                write_ipynb(nb, output_path)
+                raise
+
+    papermill_engines.register("noiseutils", WrittenAtTheEnd)
+    return "noiseutils"
 
 
 def _own_kernel() -> type:

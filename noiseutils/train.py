@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -84,12 +85,12 @@ def train(
     evaluates, and tells the others, as what they do next depends on it.
     """
     rank, world = distributed.rank(), distributed.world()
-    keep_freed_memory()
     with together():
         device = torch.device(device or distributed.local_device())
         data = load(run.data, device) if data is None else data.to(device)
         random = streams(run.seed, device)
         model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
+        keep_freed_memory(4 * outputs(model, data) * min(run.batch_size, len(data.train)))
         # torch's annotations of `to` leave memory_format out
         model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         handle = attach_noise(
@@ -120,7 +121,7 @@ def train(
     steps_per_epoch = math.ceil(len(training) / run.batch_size)
     distributed.broadcast_model(model)
     tally = Tally(device)
-    bf16 = torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda")
+    bf16 = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
     def update(x: Tensor, y: Tensor) -> None:
         """One step. All it leaves is in the weights, the optimiser, the noise's memories and the tally."""
@@ -137,6 +138,10 @@ def train(
         tally.add_gradient([p.grad for p in parameters if p.grad is not None])
         optimizer.step()
 
+    prepare = None
+    if how.name == "blocked" and isinstance(step, CleanStep) and isinstance(training, Images):
+        # an operation on one small batch costs more to begin than to do: normalised several batches at a time
+        step, prepare = CleanStep(model.net, criterion), lambda x: model.normalised(x).contiguous()
     drawn = {"order": random.data, "augmentation": random.augmentation if run.augment else None}
     if how.records and isinstance(training, Images):  # then images are gathered and cropped in the graph, too
         images = training
@@ -144,7 +149,9 @@ def train(
         parts_of_epoch = partial(draws, images, run.batch_size, **drawn)
     else:
         take = how.steps(update)
-        parts_of_epoch = partial(batches, training, run.batch_size, shard=(rank, world), **drawn)
+        parts_of_epoch = partial(
+            batches, training, run.batch_size, shard=(rank, world), prepare=prepare, **drawn
+        )
 
     try:
         with how.stream():
@@ -235,6 +242,22 @@ def describe(data: Dataset) -> dict[str, Any]:
         "channels": data.channels,
         "image_size": data.image_size,
     }
+
+
+def outputs(model: nn.Module, data: Dataset) -> int:
+    """Numbers that the layers of a network put out for one image: what a step keeps goes with it."""
+    found = 0
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal found
+        found += output.numel()
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
+    with eval_mode(model), torch.no_grad():
+        model(torch.zeros(1, data.channels, data.image_size, data.image_size))
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def step_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:

@@ -19,7 +19,7 @@ def _nothing_remembered(tmp_path, monkeypatch):
 
 @pytest.fixture
 def sets():
-    return {DATA: load(DATA)}
+    return {DATA: load(DATA)}  # pyright: ignore[reportUnhashable]
 
 
 def answers(monkeypatch, *, alone=1.0, together=1.5, eager=1.0, compiled=1.0):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from noiseutils.errors import UserError
+from noiseutils.page import notebooks_extra
 from noiseutils.render import current, render, stamp, to_html, write_index
 
 nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
@@ -151,6 +152,34 @@ def test_failing_cell_is_named_and_an_earlier_rendering_stays(rendered, tmp_path
     assert "so far" in kept.read_text()
     kept.unlink()
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+
+
+def test_what_ran_before_the_kernel_died_is_kept(tmp_path):
+    notebook = write(tmp_path / "notebooks", "print('so far')", "import os\nos._exit(1)")
+    with pytest.raises(UserError, match="kernel died"):
+        render(notebook, tmp_path / "out", {}, "s")
+    (kept,) = (tmp_path / "out").iterdir()
+    assert kept.name == "01_study.failed.ipynb"
+    printed = [
+        out["text"] for cell in nbformat.read(kept, as_version=4).cells for out in cell.get("outputs", [])
+    ]
+    assert printed == ["so far\n"]
+
+
+def test_an_executed_notebook_is_written_when_all_cells_have_run(tmp_path):
+    """Not after every cell: a study's is megabytes."""
+    code = "from pathlib import Path\nprint([path.name for path in Path('../out').iterdir()])"
+    notebook = write(tmp_path / "notebooks", "1 + 1", code)
+    render(notebook, tmp_path / "out", {}, "s")
+    cells = nbformat.read(tmp_path / "out" / notebook.name, as_version=4).cells
+    assert cells[-1].outputs[0].text == "[]\n"
+
+
+def test_what_the_jupyter_stack_is_imported_without_can_be_imported_later(monkeypatch):
+    monkeypatch.delitem(sys.modules, "rfc3987_syntax", raising=False)
+    with notebooks_extra():
+        assert sys.modules["rfc3987_syntax"] is None
+    assert "rfc3987_syntax" not in sys.modules
 
 
 def test_rendering_never_overwrites_its_source(tmp_path):

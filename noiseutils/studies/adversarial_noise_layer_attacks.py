@@ -26,10 +26,10 @@ from noiseutils.attack_report import Effort, attack_report
 from noiseutils.attacks import autoattack_library
 from noiseutils.data import load
 from noiseutils.errors import UserError
+from noiseutils.jobs import cores
 from noiseutils.stats import holm, mcnemar
 from noiseutils.store import Store
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params, cells, data_of, run_of
-from noiseutils.sweep import cores
 
 SURROGATES = (("baseline", 0.0), ("at", 0.05))  # whose adversarial images are tried on all the others
 ATTACKS = {

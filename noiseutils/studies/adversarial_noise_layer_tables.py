@@ -14,7 +14,7 @@ from noiseutils.bench import noise_steps
 from noiseutils.stats import Paired, holm, mean_interval, paired
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params
 from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of
-from noiseutils.studies.common import select
+from noiseutils.studies.common import select, threads_of_a_run
 
 
 def errors_table(outcome: Outcome, part: str) -> pd.DataFrame:
@@ -225,7 +225,9 @@ def timing_table(params: Params) -> pd.DataFrame:
     gradients of a convolution cost alike, and ANL's round one takes the first two again: 5/3.
     """
     model = params.ablation_model or params.table4_model or "vgg16"
-    ratios = noise_steps(model, width=params.width, batch_size=params.timing_batch)
+    with threads_of_a_run():
+        ratios = noise_steps(model, width=params.width, batch_size=params.timing_batch)
+        threads = torch.get_num_threads()
     paper = {"anl": 27.57 / 14.26, "canl": 15.83 / 14.26}
     theory = {"anl": 5 / 3}
     return pd.DataFrame(
@@ -238,8 +240,8 @@ def timing_table(params: Params) -> pd.DataFrame:
             "with_noise_ms": ratio.slow_seconds * 1000,
             "without_ms": ratio.fast_seconds * 1000,
             "batch": params.timing_batch,
-            "rounds": ratio.rounds,
-            "threads": torch.get_num_threads(),
+            "rounds": len(ratio.above.values),
+            "threads": threads,
         }
         for name, ratio in ratios.items()
     )

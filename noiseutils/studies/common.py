@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Self
 
+import numpy as np
 import pandas as pd
+import torch
 from pydantic import Field, ValidationError
 
 from noiseutils.config import Data, Run, Spec, explain
 from noiseutils.errors import one_of
+from noiseutils.jobs import cores
+from noiseutils.local_sweep import default_workers
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.store import Store
@@ -63,9 +68,9 @@ def known_model(name: str) -> str:
 
 def select(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
     """The rows whose columns have the given values; of a tuple, any of them."""
-    kept = pd.Series(True, index=frame.index)
+    kept = np.ones(len(frame), dtype=bool)  # arrays: a study's tables ask some thousand times
     for column, value in equal.items():
-        kept &= frame[column].isin(value) if isinstance(value, tuple) else frame[column] == value
+        kept &= frame[column].isin(value) if isinstance(value, tuple) else frame[column].to_numpy() == value
     return frame.loc[kept]
 
 
@@ -82,3 +87,18 @@ def gather(runs: list[Run], executor: str = "auto") -> list[Result]:
         if trace := done.failed.get(run.key):
             print(f"failed: {run}\n  {trace.strip().splitlines()[-1]}")
     return done.results
+
+
+@contextmanager
+def threads_of_a_run() -> Iterator[None]:
+    """Inside, torch has as many threads as each of several runs side by side on CPU: for timing steps.
+
+    With more of them the step of a narrow network is waiting above all: on two cores that others use, too,
+    two threads take ten times as long over one as one thread does.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // default_workers()))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ from noiseutils.bench import noisy_dropout_step
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.stats import holm, mean_interval
-from noiseutils.studies.common import select
+from noiseutils.studies.common import select, threads_of_a_run
 from noiseutils.studies.noisy_dropout import READINGS, Outcome, Params, cells, data_of
 from noiseutils.studies.noisy_dropout_claims import against_plain
 
@@ -195,15 +195,17 @@ def activation_table(outcome: Outcome) -> pd.DataFrame:
 
 def step_overhead(params: Params) -> pd.DataFrame:
     """What NoisyDropout adds to a training step over torch's own dropout, measured here and now."""
-    ratio = noisy_dropout_step(width=params.width)
+    with threads_of_a_run():
+        ratio = noisy_dropout_step(width=params.width)
+        threads = torch.get_num_threads()
     return pd.DataFrame(
         [
             {
                 "NoisyDropout / nn.Dropout": ratio.ratio,
                 "NoisyDropout (ms)": ratio.slow_seconds * 1000,
                 "nn.Dropout (ms)": ratio.fast_seconds * 1000,
-                "rounds": ratio.rounds,
-                "threads": torch.get_num_threads(),
+                "rounds": len(ratio.above.values),
+                "threads": threads,
             }
         ]
     )

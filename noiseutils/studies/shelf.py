@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib as mpl
 import pandas as pd
 from IPython.display import Image, display
 from matplotlib import pyplot
@@ -15,6 +17,8 @@ from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.common import StudyParams
 from noiseutils.train import Result
+
+DPI = 150  # of the PNGs
 
 
 class Drawn(NamedTuple):
@@ -62,8 +66,7 @@ class Shelf:
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure, alt in drawn:
-            figure.savefig(folder / f"{name}.png", dpi=150, bbox_inches="tight")
-            figure.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+            _save(figure, folder / name)
             pyplot.close(figure)
             width = int(90 * figure.get_figwidth())
             display(Image(filename=str(folder / f"{name}.png"), alt=f"{alt} Data: {self.data}.", width=width))
@@ -89,6 +92,22 @@ class Shelf:
         shown = folded.style.set_caption(said.strip()).hide(axis="index")
         shown.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
         display(shown.format(_brief))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write `<path>.png` and `<path>.svg`, cut to what is drawn on.
+
+    The figure is laid out here, once. Each savefig with `bbox_inches="tight"` would lay it out and draw it
+    once more only to measure it.
+    """
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    used = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
+    # without this None stands for the layout of rcParams, and savefig sets it anew
+    with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+        figure.savefig(f"{path}.png", dpi=DPI, bbox_inches=used)
+        figure.savefig(f"{path}.svg", bbox_inches=used, metadata={"Date": None})
 
 
 def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:

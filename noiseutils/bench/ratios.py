@@ -1,0 +1,117 @@
+"""A ratio of medians, and how two or more ways of doing the same thing take turns in one process.
+
+An absolute time says little on a shared machine; a ratio of interleaved runs holds when its speed drifts.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Way = Callable[[], float]  # does its work once and returns what counts, such as seconds
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a ratio.
+
+    values: one a round, in the ratio's unit.   warm_up: seconds of the first call, which does not count; it
+    holds what is paid once: compiling, recording a graph, libraries choosing kernels, workers starting.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    warm_up: float | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median of `above` over median of `below`.
+
+    name: of the benchmark, or one of its parts.   what: a phrase for a table.   unit: of both sides.
+    details: numbers that explain it, as JSON holds them.
+    """
+
+    name: str
+    what: str
+    above: Side
+    below: Side
+    unit: str = "s"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        return self.above.median / self.below.median
+
+    @property
+    def slow_seconds(self) -> float:
+        """Median above, of a ratio of seconds."""
+        return self.above.median
+
+    @property
+    def fast_seconds(self) -> float:
+        """Median below, of a ratio of seconds."""
+        return self.below.median
+
+    def to_json(self) -> dict[str, Any]:
+        """The ratio, and everything that it was computed from."""
+        sides = {
+            name: {
+                "name": side.name,
+                "median": side.median,
+                "values": list(side.values),
+                "warm_up_seconds": side.warm_up,
+            }
+            for name, side in (("above", self.above), ("below", self.below))
+        }
+        return (
+            {"name": self.name, "what": self.what, "ratio": self.ratio, "unit": self.unit}
+            | sides
+            | ({"details": self.details} if self.details else {})
+        )
+
+
+def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, Side]:
+    """Each way once, to warm up, then `rounds` times all of them in turn."""
+    turns = Turns(ways)
+    for _ in range(rounds + 1):
+        turns.take()
+    return turns.sides()
+
+
+class Turns:
+    """Ways that take turns, a round a call of `take`; the first round is the warm-up."""
+
+    def __init__(self, ways: Mapping[str, Way]) -> None:
+        self.ways = ways
+        self._warm_up: dict[str, float] = {}
+        self._values: dict[str, list[float]] = {name: [] for name in ways}
+
+    def take(self) -> None:
+        """One round."""
+        first = not self._warm_up
+        for name, way in self.ways.items():
+            started = time.perf_counter()
+            value = way()
+            if first:
+                self._warm_up[name] = time.perf_counter() - started
+            else:
+                self._values[name].append(value)
+
+    def sides(self) -> dict[str, Side]:
+        """What came of the rounds so far."""
+        return {name: Side(name, tuple(values), self._warm_up[name]) for name, values in self._values.items()}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes. On CUDA it has to wait for the device itself."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

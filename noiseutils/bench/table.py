@@ -1,0 +1,141 @@
+"""The README's tables, rendered from a benchmark's JSON: what is printed there was measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noiseutils.errors import UserError
+
+BEGIN, END = "<!-- noiseutils bench: begin -->", "<!-- noiseutils bench: end -->"
+DIGITS = 2  # of a ratio, which is compared with its goal as printed
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a ratio should be; without a bound there is nothing to meet.   why: a few words on it."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        bounds = (("at least", self.at_least), ("at most", self.at_most))
+        said = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+        return "; ".join([*said, *([self.why] if self.why else [])])
+
+    def verdict(self, ratio: float) -> str:
+        """yes or no, computed from the ratio as it is printed; empty where there is nothing to meet."""
+        if self.at_least is None and self.at_most is None:
+            return ""
+        shown = round(ratio, DIGITS)
+        low = self.at_least is None or shown >= self.at_least
+        high = self.at_most is None or shown <= self.at_most
+        return "yes" if low and high else "no"
+
+
+GOALS: dict[str, Goal] = {  # by the ratio's name; one that is not here has none
+    "vgg16_anl_step": Goal(why="the paper: 1.93; in theory 1.67"),
+    "vgg16_canl_step": Goal(why="the paper: 1.11"),
+    "resnet20_anl_step": Goal(at_most=1.85),
+    "resnet18_memory": Goal(at_most=0.8),
+}
+
+
+def render(file: Path) -> str:
+    """The Markdown tables of a benchmark's JSON."""
+    found = read(file)
+    parts = [_machine(found["machine"]), _ratios(found["ratios"])]
+    if "models" in found:
+        parts.append(_models(found["models"]))
+    return "\n\n".join(parts)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What `noiseutils bench --json` wrote. Raises UserError if the file is not that."""
+    try:
+        found = json.loads(file.read_text())
+        if found["ratios"] and not {"what", "above", "below"} <= found["ratios"][0].keys():
+            raise KeyError("what")
+        return {"machine": found["machine"], **found}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error if isinstance(error, OSError) else "not what `noiseutils bench --json` writes"
+        raise UserError(f"{file}: {why}") from error
+
+
+def rewrite(readme: Path, file: Path) -> None:
+    """Put the tables between the two markers of a README."""
+    try:
+        text = readme.read_text()
+        before, _, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+    except OSError as error:
+        raise UserError(f"{readme}: {error}") from error
+    if not end:
+        raise UserError(f"{readme}: expected the lines {BEGIN} and {END}")
+    readme.write_text(f"{before}{BEGIN}\n\n{render(file)}\n\n{END}{after}")
+
+
+def between_markers(text: str) -> str:
+    """What stands between the two markers."""
+    return text.partition(BEGIN)[2].partition(END)[0].strip()
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    said = [
+        machine["cpu"],
+        f"{machine['cores']} cores",
+        f"{machine['threads']} threads",
+        f"{machine['memory_gib']:g} GiB" if machine["memory_gib"] else "",
+        machine["gpu"] or "no GPU",
+        f"torch {machine['torch']}",
+        f"commit {machine['commit']}" if machine["commit"] else "",
+    ]
+    return f"Measured on: {', '.join(part for part in said if part)}."
+
+
+def _ratios(ratios: list[dict[str, Any]]) -> str:
+    rows = []
+    for ratio in ratios:
+        goal = GOALS.get(ratio["name"], Goal())
+        rows.append((ratio["what"], f"{ratio['ratio']:.{DIGITS}f}", str(goal), goal.verdict(ratio["ratio"])))
+    return _table(("what", "ratio", "goal", "met"), rows)
+
+
+def _models(models: dict[str, Any]) -> str:
+    peaks, images, usual = models["peaks"], models["images"], models["batch"]
+    product, convolution = peaks["product"], peaks.get("convolution")
+    reached = f"{product['median'] / 1e9:.0f} Gop/s in a float32 matrix product"
+    if convolution:
+        reached += f", {convolution['median'] / 1e9:.0f} in a convolution"
+    rows = []
+    for row in models["rows"]:
+        batch = "" if row["batch"] == usual else f" (batch {row['batch']})"
+        rows.append(
+            (
+                f"{row['model']}{batch}",
+                _three_digits(row["operations"] / 1e12),
+                _three_digits(row["floor_seconds"]),
+                _three_digits(row["seconds"]),
+                f"{row['share']:.0%}",
+            )
+        )
+    head = ("network", "10¹² operations", "floor, s", "measured, s", "share")
+    return (
+        f"An epoch of {images:,} images in batches of {usual}, scaled from a few steps. The floor is what "
+        f"this machine takes at least: operations by formula at the best rate seen (medians: {reached}), or "
+        f"bytes that must be moved at {peaks['bandwidth'] / 1e9:.0f} GB/s.\n\n" + _table(head, rows)
+    )
+
+
+def _three_digits(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

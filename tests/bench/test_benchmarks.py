@@ -1,0 +1,134 @@
+"""Every benchmark's code runs, on networks and sets so small that their numbers mean nothing."""
+
+import json
+
+import pytest
+import torch
+
+from noiseutils import allocator
+from noiseutils.bench import cuda, epochs, machine, models, noise_steps, noisy_dropout_step, steps
+from noiseutils.bench.epochs import embedded, synthetic
+from noiseutils.bench.plain import PilImages, PlainLoop
+from noiseutils.config import Data
+from noiseutils.data import load
+from noiseutils.floor import Work, work_of_named
+
+
+@pytest.fixture
+def small_peaks(monkeypatch):
+    monkeypatch.setattr(machine, "OPERATIONS", 1.0)
+    monkeypatch.setattr(machine, "COPIED", 4096)
+    monkeypatch.setitem(machine.PRODUCTS, "cpu", (8, 16))
+    monkeypatch.setattr(machine, "CONVOLUTIONS", ((1, 2, 2, 3, 4),))
+
+
+def test_the_plain_loop_serves_the_same_images():
+    data = load(Data(train_size=20, test_size=10))
+    served = PilImages(data.train.pixels, data.train.labels, lambda image: image)
+    assert len(served) == 20
+    image, label = served[3]
+    assert label == int(data.train.labels[3])
+    assert torch.equal(
+        torch.tensor(list(image.tobytes())).view(32, 32, 3), data.train.pixels[3].permute(1, 2, 0)
+    )
+
+
+def test_the_plain_loop_trains_and_tests():
+    loop = PlainLoop(embedded(20, 10), "babycnn", 10, workers=0)
+    before = [p.detach().clone() for p in loop.net.parameters()]
+    assert loop.epoch() > 0
+    assert all(not torch.equal(a, b) for a, b in zip(before, loop.net.parameters(), strict=True))
+    assert loop.accuracy() in [right / 10 for right in range(11)]
+
+
+def test_an_epoch_is_compared_with_the_plain_loop_under_the_ordinary_allocator(monkeypatch):
+    allocator.keep_freed_memory()
+    now, kept, epoch = [allocator.KEEP], [], PlainLoop.epoch
+    monkeypatch.setattr(allocator, "_set", lambda values: now.append(values))
+    monkeypatch.setattr(PlainLoop, "epoch", lambda self: kept.append(now[-1]) or epoch(self))
+    plain, eager = epochs.epoch("babycnn", 2, images=200, workers=0)
+    assert (plain.name, eager.name) == ("babycnn_epoch", "babycnn_epoch_eager")
+    assert kept == [allocator.ORDINARY] * 3, "a warm-up and two rounds"
+    assert now[-1] == allocator.KEEP, "and afterwards as before"
+    assert plain.below is eager.below
+    assert len(plain.above.values) == len(plain.below.values) == 2
+    assert plain.below.warm_up
+
+
+def test_a_training_that_diverges_is_no_benchmark():
+    run = epochs.run_of("babycnn").replace(schedule={"learning_rate": 1e30})
+    with pytest.raises(RuntimeError, match="diverged"):
+        epochs.in_turn_with_training(run, embedded(200), {}, 2)
+
+
+def test_a_rate_is_operations_by_formula_over_seconds(small_peaks):
+    product, convolution = epochs.rate("tinycnn", 1, images=150, width=0.1)
+    operations = work_of_named("tinycnn", width=0.1).operations * 150
+    assert product.above.median == pytest.approx(operations / product.details["seconds_an_epoch"])
+    assert product.details["operations_an_epoch"] == operations
+    assert product.below.name.startswith("product")
+    assert convolution.below.name.startswith("convolution")
+    assert product.details["peaks"]["product"]["median"] == product.below.median
+
+
+def test_single_operations_and_steps_name_both_sides():
+    cropped = steps.augmentation(rounds=2)
+    assert (cropped.above.name, cropped.below.name) == ("PIL, image by image", "whole batch")
+    assert noisy_dropout_step(rounds=1, width=0.1).below.name == "nn.Dropout"
+
+
+def test_every_noise_of_the_anl_paper_is_timed_against_the_same_step():
+    ratios = noise_steps("resnet20", width=0.25, batch_size=10, rounds=1)
+    assert list(ratios) == ["anl", "canl", "lat", "gaussian"]
+    assert len({ratio.fast_seconds for ratio in ratios.values()}) == 1
+    assert ratios["anl"].name == "resnet20_anl_step"
+
+
+def test_trainings_side_by_side_are_over_the_same_images():
+    (ratio,) = cuda.seeds_together("babycnn", 2, 1, images=200, epochs=1, device="cpu")
+    assert ratio.name == "eight_seeds"
+    assert (ratio.above.name, ratio.below.name) == ("2 processes", "one after another")
+    assert ratio.unit == "images/s"
+    assert min(ratio.above.median, ratio.below.median) > 0
+
+
+def test_networks_are_measured_beside_their_floors(small_peaks, monkeypatch):
+    monkeypatch.setattr(models, "embedded", lambda images: embedded(40))
+    (found,) = models.models(["babycnn", "lenet5"])
+    told = json.loads(json.dumps(found.to_json()))
+    assert [row["model"] for row in told["rows"]] == ["babycnn", "lenet5"]
+    for row in told["rows"]:
+        assert row["operations"] == work_of_named(row["model"]).operations * 10_000
+        assert row["share"] == pytest.approx(row["floor_seconds"] / row["seconds"])
+        compute = row["operations"] / told["peaks"]["rate"]
+        assert row["floor_seconds"] >= compute * (1 - 1e-9)
+
+
+def test_a_batch_that_would_not_fit_is_halved():
+    a_megabyte = Work(forward=1, backward=1, saved=2**18, parameters=1)
+    assert models.fitting(a_megabyte, 128) == 128
+    assert models.fitting(Work(1, 1, saved=100 * 2**18, parameters=1), 128) == 16
+    assert models.fitting(Work(1, 1, saved=10**12, parameters=1), 128) == 1
+
+
+def test_random_images_are_a_set_like_any_other():
+    data = synthetic(30, 10)
+    assert data.train.pixels.shape == (30, 3, 32, 32)
+    assert data.train.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(data.train.pixels, synthetic(30, 10).train.pixels)
+
+
+def test_the_gpu_benchmarks_run_on_cpu_where_they_prove_nothing(small_peaks):
+    tiny = {"rounds": 1, "images": 20, "width": 0.1, "device": "cpu"}
+    small = tiny | {"batch_size": 10, "engine": "eager"}
+    (bf16,) = cuda.bf16_epoch("resnet20", **small)
+    assert bf16.unit == "operations/s"
+    assert bf16.details["seconds_an_epoch"] > 0
+    (graphed,) = cuda.graphed("resnet20", **tiny)
+    assert (graphed.above.name, graphed.below.name) == ("eager", "graphed")
+    noisy = cuda.noise_epochs("resnet20", **small)
+    assert [r.name.split("_")[1] for r in noisy] == ["anl", "canl", "lat", "gaussian"]
+    (plain,) = cuda.plain_epoch("resnet20", workers=0, **tiny)
+    assert plain.name == "resnet20_plain"
+    (loader,) = cuda.loader_share("resnet20", **small)
+    assert loader.ratio > 0
