@@ -91,6 +91,24 @@ def work_of_named(name: str, **options: float) -> Work:
     return work_of(model, int(options.get("in_channels", 3)), int(options.get("image_size", 32)))
 
 
+@functools.cache
+def outputs_of_named(name: str, width: float, channels: int, image_size: int) -> int:
+    """Numbers that the layers of a network put out for one image: what a step keeps goes with it."""
+    found = 0
+
+    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal found
+        found += output.numel()
+
+    net = build_model(name, in_channels=channels, image_size=image_size, width=width).eval()
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        net(torch.zeros(1, channels, image_size, image_size))
+    return found
+
+
 def step_bytes(work: Work, batch: int, *, cache: int = 0, states: int = 1, element: int = FLOAT) -> int:
     """Bytes that a step must at least write and read:   2 (A - C)+ + 2 (G - C)+ + 2 (S - C)+
 

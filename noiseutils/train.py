@@ -5,12 +5,12 @@ Within an epoch nothing waits for the device: losses and counts stay there and c
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -25,6 +25,7 @@ from noiseutils.data import AnyImages, Dataset, Images, assemble, batches, draws
 from noiseutils.distributed import decided, each, sum_, together
 from noiseutils.errors import UserError
 from noiseutils.evaluate import evaluate, predict
+from noiseutils.floor import outputs_of_named
 from noiseutils.modes import eval_mode, has_batchnorm
 from noiseutils.noise import Handle
 from noiseutils.rng import streams
@@ -90,7 +91,10 @@ def train(
         data = load(run.data, device) if data is None else data.to(device)
         random = streams(run.seed, device)
         model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
-        keep_freed_memory(4 * outputs(model, data) * min(run.batch_size, len(data.train)))
+        floats = outputs_of_named(run.model.name, run.model.width, data.channels, data.image_size) * min(
+            run.batch_size, len(data.train)
+        )
+        keep_freed_memory(4 * floats)
         # torch's annotations of `to` leave memory_format out
         model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         handle = attach_noise(
@@ -146,10 +150,10 @@ def train(
     if how.records and isinstance(training, Images):  # then images are gathered and cropped in the graph, too
         images = training
         take = how.steps(lambda *chosen: update(*assemble(images, *chosen)))
-        parts_of_epoch = partial(draws, images, run.batch_size, **drawn)
+        parts_of_epoch = functools.partial(draws, images, run.batch_size, **drawn)
     else:
         take = how.steps(update)
-        parts_of_epoch = partial(
+        parts_of_epoch = functools.partial(
             batches, training, run.batch_size, shard=(rank, world), prepare=prepare, **drawn
         )
 
@@ -242,22 +246,6 @@ def describe(data: Dataset) -> dict[str, Any]:
         "channels": data.channels,
         "image_size": data.image_size,
     }
-
-
-def outputs(model: nn.Module, data: Dataset) -> int:
-    """Numbers that the layers of a network put out for one image: what a step keeps goes with it."""
-    found = 0
-
-    def count(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal found
-        found += output.numel()
-
-    hooks = [m.register_forward_hook(count) for m in model.modules() if not list(m.children())]
-    with eval_mode(model), torch.no_grad():
-        model(torch.zeros(1, data.channels, data.image_size, data.image_size))
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 def step_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from noiseutils.errors import UserError
-from noiseutils.floor import Work, floor_seconds, step_bytes, work_of, work_of_named
+from noiseutils.floor import Work, floor_seconds, outputs_of_named, step_bytes, work_of, work_of_named
 from noiseutils.models import MODELS, build_model
 
 
@@ -91,3 +91,8 @@ def test_a_module_without_a_formula_is_refused():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.PReLU()).to("meta")
     with pytest.raises(UserError, match=r"no formula for the work of PReLU \(1\)"):
         work_of(model)
+
+
+def test_outputs_are_counted_layer_by_layer():
+    conv, pooled = 8 * 32 * 32, 8 * 16 * 16
+    assert outputs_of_named("babycnn", 1.0, 3, 32) == conv + conv + pooled + pooled + 10

@@ -56,5 +56,5 @@ def networks(models: dict[str, Any], machine: dict[str, Any]) -> Figure:
         title=f"An epoch of {models['images']:,} images, batch {models['batch']}, scaled from a few steps\n"
         f"{machine['cpu']}, {machine['threads']} threads; share of the measured time that is the floor's",
     )
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper right")
     return figure
