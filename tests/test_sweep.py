@@ -378,7 +378,7 @@ def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path
     runs = [BASE.replace(seed=seed, epochs=200) for seed in range(2)]
     with pytest.raises(KeyboardInterrupt):
         sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
-    assert not [thread for thread in threading.enumerate() if "(work)" in thread.name]
+    assert not [thread for thread in threading.enumerate() if "(work)" in thread.name and thread.is_alive()]
     monkeypatch.setattr(Bar, "tell", ordinary)
     short = [run.replace(epochs=1) for run in runs]
     assert not sweep(short, Store(tmp_path), "streams", workers=2, device="cpu", progress=False).failed
