@@ -31,8 +31,12 @@ app.add_typer(data_app, name="data")
 Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
 Profile = Annotated[str, typer.Option(help="smoke, quick, cifar10, paper, or a YAML file of your own")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
-Executor = Annotated[str, typer.Option(help="auto, inline (this process), local (several side by side)")]
-Workers = Annotated[int | None, typer.Option(min=1, help="processes of the local executor")]
+Executor = Annotated[
+    str, typer.Option(help="auto, inline (this process), local (processes), streams (threads, one GPU)")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="runs side by side: processes of local, threads of streams")
+]
 
 
 @app.command()
@@ -152,18 +156,18 @@ def bench(
 @data_app.command("list")
 def data_list() -> None:
     """The data sets by name, where they are looked for, and whether they are there."""
-    from noiseutils import data
+    from noiseutils import availability
 
-    typer.echo(data.overview())
+    typer.echo(availability.overview())
 
 
 @data_app.command("check")
 def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")]) -> None:
     """Whether a data set is there and whole; exit code 2 and what is missing when not."""
-    from noiseutils import data
+    from noiseutils import availability
     from noiseutils.config import Data
 
-    typer.echo(data.check(Data.parse(name)))
+    typer.echo(availability.check(Data.parse(name)))
 
 
 @data_app.command("make")
@@ -174,10 +178,10 @@ def data_make(
     ] = None,
 ) -> None:
     """Fetch a data set, or decode a folder once."""
-    from noiseutils import data
+    from noiseutils import availability
     from noiseutils.config import Data
 
-    typer.echo(data.fetch(Data.parse(name, image_size=image_size)))
+    typer.echo(availability.fetch(Data.parse(name, image_size=image_size)))
 
 
 def _say_failures(done: Sweep) -> bool:

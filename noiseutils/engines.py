@@ -95,9 +95,11 @@ class Engine:
             return
         outer, own = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
         own.wait_stream(outer)
-        with torch.cuda.stream(own):
-            yield
-        outer.wait_stream(own)
+        try:
+            with torch.cuda.stream(own):
+                yield
+        finally:
+            outer.wait_stream(own)
 
 
 class Graphed:

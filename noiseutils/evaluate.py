@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noiseutils.attacks import FORWARD, GRADIENT, Parts, fgsm_of, input_gradient
+from noiseutils.attacks import fgsm_of, input_gradient
 from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_noise
 from noiseutils.data import AnyImages, Dataset, batches
 from noiseutils.inspection import class_similarity, feature_maps
 from noiseutils.modes import eval_mode, full_float32, has_batchnorm
+from noiseutils.parts import FORWARD, GRADIENT, Parts
 from noiseutils.rng import generator
 
 # Noise is drawn, and BatchNorm's statistics are taken, for so many images at once whatever the device likes:

@@ -93,7 +93,10 @@ def work_of_named(name: str, **options: float) -> Work:
 
 @functools.cache
 def outputs_of_named(name: str, width: float, channels: int, image_size: int) -> int:
-    """Numbers that the layers of a network put out for one image: what a step keeps goes with it."""
+    """Numbers that the layers of a network put out for one image: what a step keeps goes with it.
+
+    Counted in a pass on the CPU, as every training asks; the meta device takes seconds to be imported.
+    """
     found = 0
 
     def count(module: nn.Module, inputs: object, output: Tensor) -> None:

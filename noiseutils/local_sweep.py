@@ -43,7 +43,7 @@ def local(job: Job) -> None:
         its_job = replace(job, todo=runs, sets={}, done=Sweep(runs, done.store), tell=_silent, owner=owner)
         arguments = (its_job, send, max(1, cores() // count))
         process = context.Process(target=_worker, args=arguments, daemon=True)
-        with _deaf():
+        with deaf():
             process.start()
             processes[receive] = process
         send.close()
@@ -101,7 +101,7 @@ def local(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes started inside do not hear Ctrl-C, which a terminal sends to all: their parent ends them.
 
     The parent hears it when the block ends; if it ignored the signal, one sent meanwhile would be lost.

@@ -22,6 +22,7 @@ import torch
 from noiseutils.config import Data, Evaluation, Run, Schedule
 from noiseutils.data import Dataset, Images
 from noiseutils.floor import work_of_named
+from noiseutils.local_sweep import deaf
 from noiseutils.measured import measured
 from noiseutils.train import train
 
@@ -148,7 +149,8 @@ def in_processes(run: Run, data: Dataset, workers: int, engine: str) -> dict[str
         receive, send = context.Pipe(duplex=False)
         arguments = (run, few, engine, threads, ready, send)
         processes.append(context.Process(target=_probe, args=arguments, daemon=True))
-        processes[-1].start()
+        with deaf():
+            processes[-1].start()
         send.close()
         pipes.append(receive)
     try:

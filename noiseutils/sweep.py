@@ -20,7 +20,7 @@ from noiseutils.errors import one_of
 from noiseutils.inline_sweep import inline
 from noiseutils.jobs import Job, Sweep
 from noiseutils.local_sweep import default_workers, local
-from noiseutils.planning import plans
+from noiseutils.planning import WORTH_A_TRY, Plan, plans
 from noiseutils.preflight import check_images, check_networks, load_sets
 from noiseutils.progress import Bar
 from noiseutils.store import Store
@@ -82,7 +82,10 @@ def _divided(job: Job) -> list[tuple[Callable[[Job], None], Job]]:
     on_cuda = torch.cuda.is_available() if job.device is None else job.device.startswith("cuda")
     together, count = (streams, WORKERS) if on_cuda else (local, default_workers())
     count = min(job.workers or count, len(job.todo))
-    plan = plans(job.todo, job.sets, count, "cuda" if on_cuda else "cpu")
+    if job.deadline is None or job.deadline - time.monotonic() > WORTH_A_TRY:
+        plan = plans(job.todo, job.sets, count, "cuda" if on_cuda else "cpu")
+    else:  # a short budget is for training
+        plan = {run.key: Plan() for run in job.todo}
     job = replace(job, engines={key: its.engine for key, its in plan.items()})
     several = [run for run in job.todo if plan[run.key].side_by_side] if count > 1 else []
     alone = [run for run in job.todo if run not in several]

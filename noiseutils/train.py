@@ -91,10 +91,8 @@ def train(
         data = load(run.data, device) if data is None else data.to(device)
         random = streams(run.seed, device)
         model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
-        floats = outputs_of_named(run.model.name, run.model.width, data.channels, data.image_size) * min(
-            run.batch_size, len(data.train)
-        )
-        keep_freed_memory(4 * floats)
+        numbers = outputs_of_named(run.model.name, run.model.width, data.channels, data.image_size)
+        keep_freed_memory(4 * numbers * min(run.batch_size, len(data.train)))
         # torch's annotations of `to` leave memory_format out
         model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         handle = attach_noise(
@@ -127,6 +125,11 @@ def train(
     tally = Tally(device)
     bf16 = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
+    prepare = None
+    if how.name == "blocked" and isinstance(step, CleanStep) and isinstance(training, Images):
+        # an operation on one small batch costs more to begin than to do: normalised several batches at a time
+        step, prepare = CleanStep(model.net, criterion), lambda x: model.normalised(x).contiguous()
+
     def update(x: Tensor, y: Tensor) -> None:
         """One step. All it leaves is in the weights, the optimiser, the noise's memories and the tally."""
         for p in parameters:
@@ -142,10 +145,6 @@ def train(
         tally.add_gradient([p.grad for p in parameters if p.grad is not None])
         optimizer.step()
 
-    prepare = None
-    if how.name == "blocked" and isinstance(step, CleanStep) and isinstance(training, Images):
-        # an operation on one small batch costs more to begin than to do: normalised several batches at a time
-        step, prepare = CleanStep(model.net, criterion), lambda x: model.normalised(x).contiguous()
     drawn = {"order": random.data, "augmentation": random.augmentation if run.augment else None}
     if how.records and isinstance(training, Images):  # then images are gathered and cropped in the graph, too
         images = training

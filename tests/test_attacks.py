@@ -15,7 +15,6 @@ from torch import nn
 from noiseutils import attack_report as reports
 from noiseutils.attack_report import Effort, attack_report, comparison, signs_of_masking
 from noiseutils.attacks import (
-    Parts,
     autoattack,
     dlr_loss,
     fgsm,
@@ -26,6 +25,7 @@ from noiseutils.attacks import (
     uniform_noise,
 )
 from noiseutils.errors import UserError
+from noiseutils.parts import Parts
 from noiseutils.rng import generator
 
 CLASSES = 5

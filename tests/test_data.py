@@ -14,17 +14,15 @@ from PIL import Image
 from torchvision import datasets
 
 from noiseutils import image_trees, provenance, torchvision_sets
+from noiseutils.availability import check, fetch, overview
 from noiseutils.config import Data
 from noiseutils.data import (
     Dataset,
     Images,
     batches,
-    check,
     crop_and_flip,
     draw_augmentation,
-    fetch,
     load,
-    overview,
     to_float,
 )
 from noiseutils.errors import UserError

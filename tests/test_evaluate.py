@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from sklearn.metrics import classification_report, top_k_accuracy_score
 from torch import nn
 
-from noiseutils.attacks import FORWARD, GRADIENT, fgsm
+from noiseutils.attacks import fgsm
 from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_noise
 from noiseutils.data import Dataset, Images, batches
@@ -21,6 +21,7 @@ from noiseutils.evaluate import (
     recalibrated,
 )
 from noiseutils.modes import full_float32
+from noiseutils.parts import FORWARD, GRADIENT
 from noiseutils.rng import generator
 from noiseutils.steps import sigmoid_bce
 

@@ -112,3 +112,11 @@ def test_a_sweep_follows_the_plan(monkeypatch, tmp_path):
     assert did == [("local", 2), ("inline", 1)]
     assert not done.failed
     assert [result.info["engine"] for result in done.results] == ["eager", "blocked", "eager"]
+
+
+def test_a_short_budget_is_for_training(monkeypatch, tmp_path):
+    from noiseutils import sweep as module
+
+    monkeypatch.setattr(module, "plans", lambda *a: pytest.fail("it was tried what is faster"))
+    done = sweep([SHORT, SHORT.replace(seed=1)], Store(tmp_path), device="cpu", budget=60.0, progress=False)
+    assert len(done.results) == 2

@@ -70,7 +70,8 @@ def test_a_finished_run_is_never_computed_again(tmp_path, monkeypatch):
     assert len(again.results) == 3
 
 
-def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_path, monkeypatch):
+@pytest.mark.parametrize("executor", ["inline", "streams"])
+def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_path, monkeypatch, executor):
     from noiseutils import inline_sweep as module
 
     real = module.train
@@ -81,12 +82,12 @@ def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_pat
         return real(run, **options)
 
     monkeypatch.setattr(module, "train", train)
-    done = sweep(RUNS, Store(tmp_path), "inline", progress=False)
+    done = sweep(RUNS, Store(tmp_path), executor, device="cpu", progress=False)
     assert [r.run.seed for r in done.results] == [0, 2]
     assert "RuntimeError: seed one is cursed" in done.failed[RUNS[1].key]
     assert "Traceback" in (Store(tmp_path).failure(RUNS[1]) or "")
     monkeypatch.setattr(module, "train", real)
-    assert len(sweep(RUNS, Store(tmp_path), "inline", progress=False).results) == 3, (
+    assert len(sweep(RUNS, Store(tmp_path), executor, device="cpu", progress=False).results) == 3, (
         "the next sweep tries again"
     )
 
@@ -332,23 +333,6 @@ def test_threads_side_by_side_compute_what_one_after_the_other_does(tmp_path):
     for a, b in zip(one.results, several.results, strict=True):
         assert a.metrics == b.metrics
         assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
-
-
-def test_a_failing_run_in_a_thread_stops_no_other(tmp_path, monkeypatch):
-    from noiseutils import inline_sweep as module
-
-    real = module.train
-
-    def train(run, **how):
-        if run.seed == 1:
-            raise RuntimeError("broken")
-        return real(run, **how)
-
-    monkeypatch.setattr(module, "train", train)
-    runs = [BASE.replace(seed=seed) for seed in range(3)]
-    done = sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
-    assert "broken" in done.failed[runs[1].key]
-    assert [result.run.seed for result in done.results] == [0, 2]
 
 
 def test_a_full_disk_stops_all_threads(tmp_path, monkeypatch):
