@@ -13,8 +13,8 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from noiseutils import streaming
-from noiseutils.config import Data, Evaluation, Model, Run, Schedule
 from noiseutils.availability import check, fetch
+from noiseutils.config import Data, Evaluation, Model, Run, Schedule
 from noiseutils.data import Dataset, Images, batch_parts, batches, load, to_float
 from noiseutils.errors import UserError
 from noiseutils.evaluate import evaluate
