@@ -37,14 +37,14 @@ class Classifier(nn.Module):
         """x: (N, C, H, W) in [0, 1].   Returns (N, K) logits."""
         return self.net(self.normalised(x))
 
-    def normalised(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) in [0, 1].   Returns what the network itself takes, channels last in memory."""
+    def normalised(self, x: Tensor, *, in_place: bool = False) -> Tensor:
+        """x: (N, C, H, W) in [0, 1].   Returns what the network itself takes."""
         mean, std = self.mean, self.std
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not x.is_contiguous():
             # laid out as one image: to broadcast channels, the innermost in memory, takes ten times as long
             one = (1, *x.shape[1:])
             mean, std = (v.expand(one).contiguous(memory_format=torch.channels_last) for v in (mean, std))
-        return (x - mean).div_(std)
+        return torch.sub(x, mean, out=x if in_place else None).div_(std)
 
 
 def build_classifier(run: Run, num_classes: int, channels: int, image_size: int) -> Classifier:

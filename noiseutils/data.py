@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """One split, on the device. pixels: (N, C, H, W) uint8, channels last in memory.   labels: (N,) int64."""
+    """One split, on the device. pixels: (N, C, H, W) uint8.   labels: (N,) int64."""
 
     pixels: Tensor
     labels: Tensor
@@ -57,9 +57,7 @@ class Images:
 
     def subset(self, indices: Tensor) -> Images:
         """The images at (M,) int64 indices, in that order."""
-        # index_select on the memory as it lies copies whole images; on the channels-first view it is slower
-        rows = self.pixels.permute(0, 2, 3, 1).index_select(0, indices)
-        return Images(rows.permute(0, 3, 1, 2), self.labels.index_select(0, indices))
+        return Images(self.pixels.index_select(0, indices), self.labels.index_select(0, indices))
 
     def take(self, n: int) -> Images:
         """The first n images (all of them if there are fewer)."""
@@ -70,7 +68,7 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
 
-BLOCK_VALUES = 1024 * 3 * 32 * 32  # pixels that are put together at once, several batches of them
+BLOCK_VALUES = 1024 * 3 * 32 * 32  # pixels that are put together at once, several small batches of them
 
 AnyImages: TypeAlias = "Images | StreamedImages"  # one split: held in memory, or decoded as it is used
 
@@ -155,16 +153,15 @@ def load(data: config.Data, device: torch.device | str = "cpu") -> Dataset:
         digest.update(repr(pixels.shape).encode())
         digest.update(pixels.data)
         digest.update(labels.data)
-        splits.append(
-            Images(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(labels)).to(device)
-        )
+        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()  # crops copy rows of one channel
+        splits.append(Images(planes, torch.from_numpy(labels)).to(device))
     train, test = splits
     return Dataset(train, test, arrays.classes, data.label, digest.hexdigest())
 
 
-def to_float(pixels: Tensor) -> Tensor:
-    """(N, C, H, W) uint8 -> float32 in [0, 1], channels last in memory."""
-    return pixels.to(torch.float32, memory_format=torch.channels_last).div_(255)
+def to_float(pixels: Tensor, memory_format: torch.memory_format = torch.channels_last) -> Tensor:
+    """(N, C, H, W) uint8 -> float32 in [0, 1]."""
+    return pixels.to(torch.float32, memory_format=memory_format).div_(255)
 
 
 def draw_augmentation(n: int, generator: torch.Generator, padding: int = 4) -> tuple[Tensor, Tensor]:
@@ -179,23 +176,23 @@ def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int =
     """Each image padded with zeros, cut at its own offset, and then mirrored left to right or not.
 
     images: (N, C, H, W) uint8.   offsets: (N, 2) int64, top and left in 0 … 2 padding.   flips: (N,) bool.
-    Returns (N, C, H, W) uint8, channels last in memory. Nothing waits for the device.
+    Returns (N, C, H, W) uint8. Nothing waits for the device.
     """
     n, c, h, w = images.shape
     if n == 0:  # a shard's part of a small batch
         return images
     tall, wide = h + 2 * padding, w + 2 * padding
-    pixels = images.permute(0, 2, 3, 1)
     # Rows of a crop lie in one piece in the padded image, so one index_select copies all of them, and cutting
     # a mirrored image elsewhere spares mirroring afterwards: a third of what indexing pixel by pixel takes.
-    both = torch.cat([pixels, pixels.flip(2)]).reshape(2 * n, h, w * c)
-    padded = F.pad(both, (padding * c, padding * c, padding, padding))
-    every_row = padded.as_strided((2 * n * tall * wide - w + 1, w * c), (c, 1))
+    both = torch.cat([images, images.flip(3)])
+    padded = F.pad(both, (padding, padding, padding, padding)).contiguous()
+    every_row = padded.as_strided((padded.numel() - w + 1, w), (1, 1))
     top, left = offsets[:, 0], torch.where(flips, 2 * padding - offsets[:, 1], offsets[:, 1])
     image = torch.arange(n, device=images.device) + n * flips
-    row = (image * tall + top)[:, None] + torch.arange(h, device=images.device)
-    cut = every_row.index_select(0, (row * wide + left[:, None]).view(-1))
-    return cut.view(n, h, w, c).permute(0, 3, 1, 2)
+    plane = image[:, None] * c + torch.arange(c, device=images.device)
+    row = (plane * tall + top[:, None])[..., None] + torch.arange(h, device=images.device)
+    cut = every_row.index_select(0, (row * wide + left[:, None, None]).view(-1))
+    return cut.view(n, c, h, w)
 
 
 def batch_parts(n: int, batch_size: int, shard: tuple[int, int] = (0, 1)) -> list[slice]:
@@ -216,15 +213,17 @@ def batches(
     order: torch.Generator | None = None,
     augmentation: torch.Generator | None = None,
     shard: tuple[int, int] = (0, 1),
+    memory_format: torch.memory_format = torch.channels_last,
     prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images once: (B, C, H, W) float32 in [0, 1], channels last, and (B,) int64; the last may be less.
+    """All images once: (B, C, H, W) float32 in [0, 1], and (B,) int64; the last may be less.
 
     order: shuffles, anew each call; None: as stored.   augmentation: draws crops (padding 4; streamed: random
     resized crops) and flips; None: none. Both generators on the images' device.
     shard: (rank, world), for one of several processes: its part of every batch of batch_size, see
     `batch_parts`. Given equal generators, all ranks' parts together are the batch that one process would see.
-    prepare: what else is to be done to images, each by itself; not for streamed ones.
+    memory_format, prepare: how images lie in memory, and what else is to be done to each by itself; streamed
+    ones are channels last as they are.
     """
     if not isinstance(images, Images):
         yield from images.batches(batch_size, order=order, augmentation=augmentation, shard=shard)
@@ -235,7 +234,7 @@ def batches(
     together = max(1, BLOCK_VALUES // (batch_size * images.pixels[:1].numel()))
     for start in range(0, len(parts), together):
         block = parts[start : start + together]
-        x, y = assemble(images, *(_of(block, values) for values in drawn))
+        x, y = assemble(images, *(_of(block, values) for values in drawn), memory_format=memory_format)
         if prepare is not None:
             x = prepare(x)
         sizes = [len(drawn[0][part]) for part in block]
@@ -268,7 +267,12 @@ def draws(
 
 
 def assemble(
-    images: Images, rows: Tensor, offsets: Tensor | None = None, flips: Tensor | None = None
+    images: Images,
+    rows: Tensor,
+    offsets: Tensor | None = None,
+    flips: Tensor | None = None,
+    *,
+    memory_format: torch.memory_format = torch.channels_last,
 ) -> tuple[Tensor, Tensor]:
     """The images at (M,) int64 rows, cropped and flipped as drawn: (M, C, H, W) in [0, 1], and (M,) labels.
 
@@ -278,7 +282,7 @@ def assemble(
     pixels = batch.pixels
     if offsets is not None and flips is not None:
         pixels = crop_and_flip(pixels, offsets, flips)
-    return to_float(pixels), batch.labels
+    return to_float(pixels, memory_format), batch.labels
 
 
 def _of(parts: list[slice], values: Tensor) -> Tensor:

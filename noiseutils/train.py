@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from noiseutils import distributed, engines, snapshot
 from noiseutils.allocator import keep_freed_memory
 from noiseutils.classifier import Classifier, attach_noise, build_classifier
-from noiseutils.config import Optimizer, Run
+from noiseutils.config import Run
 from noiseutils.data import AnyImages, Dataset, Images, assemble, batches, draws, load, to_float
 from noiseutils.distributed import decided, each, sum_, together
 from noiseutils.errors import UserError
@@ -28,6 +28,7 @@ from noiseutils.evaluate import evaluate, predict
 from noiseutils.floor import outputs_of_named
 from noiseutils.modes import eval_mode, has_batchnorm
 from noiseutils.noise import Handle
+from noiseutils.optimizers import build_optimizer, set_rate, step_of
 from noiseutils.rng import streams
 from noiseutils.schedules import learning_rate
 from noiseutils.snapshot import CannotResume, Snapshot
@@ -100,7 +101,7 @@ def train(
         )
         how = engines.Engine(engine if resume is None else resume.engine, device, model.net, handle)
         criterion = LOSSES[run.loss]
-        step = step_of(run, model, handle, criterion)
+        step = loss_of(run, model, handle, criterion)
         training, validation = held_out(data.train, run.validation_size)
         # BatchNorm's statistics need two images: a smaller part of a last batch stays out of it
         least = 2 if world > 1 and has_batchnorm(model) else 1
@@ -123,12 +124,17 @@ def train(
     steps_per_epoch = math.ceil(len(training) / run.batch_size)
     distributed.broadcast_model(model)
     tally = Tally(device)
+    move = step_of(optimizer)
     bf16 = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
-    prepare = None
+    laid_out: dict[str, Any] = {}
     if how.name == "blocked" and isinstance(step, CleanStep) and isinstance(training, Images):
         # an operation on one small batch costs more to begin than to do: normalised several batches at a time
-        step, prepare = CleanStep(model.net, criterion), lambda x: model.normalised(x).contiguous()
+        step = CleanStep(model.net, criterion)
+        laid_out = {
+            "memory_format": torch.contiguous_format,
+            "prepare": functools.partial(model.normalised, in_place=True),
+        }
 
     def update(x: Tensor, y: Tensor) -> None:
         """One step. All it leaves is in the weights, the optimiser, the noise's memories and the tally."""
@@ -143,7 +149,7 @@ def train(
                 tally.add_outputs(loss, logits, y)
         distributed.average_gradients(parameters, taken)
         tally.add_gradient([p.grad for p in parameters if p.grad is not None])
-        optimizer.step()
+        move()
 
     drawn = {"order": random.data, "augmentation": random.augmentation if run.augment else None}
     if how.records and isinstance(training, Images):  # then images are gathered and cropped in the graph, too
@@ -153,7 +159,7 @@ def train(
     else:
         take = how.steps(update)
         parts_of_epoch = functools.partial(
-            batches, training, run.batch_size, shard=(rank, world), prepare=prepare, **drawn
+            batches, training, run.batch_size, shard=(rank, world), **laid_out, **drawn
         )
 
     try:
@@ -247,7 +253,7 @@ def describe(data: Dataset) -> dict[str, Any]:
     }
 
 
-def step_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
+def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
     """How the run takes the loss of a batch."""
     if handle is not None:
         return NoisyStep(handle, criterion)
@@ -264,37 +270,6 @@ def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]
         raise UserError(f"validation_size {size:,} leaves nothing to train on: {len(images):,} images")
     order = torch.from_numpy(fixed_order(len(images), "validation")).to(images.labels.device)
     return images.subset(order[size:].sort().values), images.subset(order[:size])
-
-
-def build_optimizer(
-    spec: Optimizer, parameters: list[nn.Parameter], recorded: torch.device | None
-) -> torch.optim.Optimizer:
-    """The optimiser of a run; its learning rate is set before every step, see `set_rate`.
-
-    recorded: the device where steps are recorded, and read the rate from a tensor there; None: they are not.
-    """
-    rate = 0.0 if recorded is None else torch.zeros((), device=recorded)
-    if spec.name == "adam":
-        return torch.optim.Adam(
-            parameters, lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=recorded is not None
-        )
-    return torch.optim.SGD(
-        parameters,
-        lr=rate,
-        momentum=spec.momentum,
-        nesterov=spec.nesterov,
-        weight_decay=spec.weight_decay,
-        fused=True,
-    )
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate of the next step."""
-    group = optimizer.param_groups[0]
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
 
 
 def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:

@@ -154,8 +154,8 @@ def synthetic(images: int, test: int = 100, seed: int = 0) -> Dataset:
     random = torch.Generator().manual_seed(seed)
 
     def split(n: int) -> Images:
-        pixels = torch.randint(256, (n, 32, 32, 3), generator=random, dtype=torch.uint8)
-        return Images(pixels.permute(0, 3, 1, 2), torch.arange(n) % 10)
+        pixels = torch.randint(256, (n, 3, 32, 32), generator=random, dtype=torch.uint8)
+        return Images(pixels, torch.arange(n) % 10)
 
     classes = tuple("0123456789")
     return Dataset(split(images), split(test), classes, "random pixels", "")

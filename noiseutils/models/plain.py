@@ -8,14 +8,16 @@ from torch import Tensor, nn
 
 # what runs in oneDNN's own layout of tensors, gradients included
 BLOCKED = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear)
+OWN_OUTPUT = (nn.Conv2d, nn.MaxPool2d, nn.Linear)  # always a new tensor, which their backward pass does not read
 
 
 class PlainCnn(nn.Sequential):
     """A `Sequential` whose forward pass takes two short cuts while nobody looks at what is inside.
 
     A maximum and a ReLU commute, ties and gradients included, so the pool goes first and a ReLU has a quarter
-    to do; and ReLUs overwrite what they are given. That is the same pass, bit for bit. With a hook on any
-    module, such as that of noise, each runs by itself and in its place.
+    to do; in the blocked layout flattening does, too, which drops the channels that pad it; and ReLUs
+    overwrite what they are given. That is the same pass, bit for bit. With a hook on any module, such as that
+    of noise, each runs by itself and in its place.
 
     `blocked`: in training on CPU, tensors stay in oneDNN's blocked layout from the images to the logits. Its
     kernels for backward passes, pools and dense layers are faster there (tinycnn: two thirds of the time) and
@@ -33,21 +35,19 @@ class PlainCnn(nn.Sequential):
         return self._short(input, in_place=True)
 
     def _short(self, x: Tensor, *, in_place: bool) -> Tensor:
-        waiting = None  # a ReLU that lets a pool go first
-        modules = list(self)
-        for i, module in enumerate(modules):
+        relu_waits = fresh = False  # fresh: what a layer has put out, and nobody else holds
+        for module in self:
             if isinstance(module, nn.ReLU):
-                if i + 1 < len(modules) and isinstance(modules[i + 1], nn.MaxPool2d):
-                    waiting = module
-                else:
-                    x = F.relu(x, inplace=in_place and i > 0)
-            elif isinstance(module, nn.Flatten):
-                x = x.reshape(len(x), -1)
-            else:
-                x = module(x)
-                if waiting is not None:
-                    x, waiting = F.relu(x, inplace=in_place), None
-        return x
+                relu_waits = True
+                continue
+            is_flatten = isinstance(module, nn.Flatten)
+            # a ReLU in place on a view would cost autograd more than the pass over blocked padding that it saves
+            passes = isinstance(module, nn.MaxPool2d) or (is_flatten and not in_place)
+            if relu_waits and not passes:
+                x, relu_waits = F.relu(x, inplace=in_place and fresh), False
+            x = x.reshape(len(x), -1) if is_flatten else module(x)
+            fresh = (fresh and is_flatten) or isinstance(module, OWN_OUTPUT)
+        return F.relu(x, inplace=in_place and fresh) if relu_waits else x
 
 
 def runs_blocked(model: nn.Sequential, x: Tensor) -> bool:
