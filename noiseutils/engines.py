@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from noiseutils.distributed import world
 from noiseutils.errors import one_of
 from noiseutils.models.plain import PlainCnn
+from noiseutils.modes import overwriting
 from noiseutils.noise import Handle
 
 WARM_UP = 3  # calls before a recording: by then libraries have chosen kernels, optimisers made their state
@@ -73,7 +74,10 @@ class Engine:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Inside, forward passes are those of the engine; what is trained is evaluated without it."""
+        """Inside, forward passes are those of the engine, and ReLUs overwrite what they are given.
+
+        What is trained is evaluated without either.
+        """
         if self.name == "compiled" and self._compiled is None:
             self.net.compile(dynamic=False)
             self._compiled = self.net._compiled_call_impl
@@ -81,7 +85,8 @@ class Engine:
         if isinstance(self.net, PlainCnn):
             self.net.blocked = self.name == "blocked"
         try:
-            yield
+            with overwriting(self.net):
+                yield
         finally:
             self.net._compiled_call_impl = None
             if isinstance(self.net, PlainCnn):

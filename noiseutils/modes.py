@@ -38,6 +38,23 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def overwriting(net: nn.Module) -> Iterator[None]:
+    """Inside the block ReLUs overwrite what they are given; bit for bit the same in less memory and time.
+
+    For networks in which nothing else reads that, such as those of `noiseutils.models`, while no hook keeps
+    what a module has put out.
+    """
+    plain = [m for m in net.modules() if isinstance(m, nn.ReLU) and not m.inplace]
+    for relu in plain:
+        relu.inplace = True
+    try:
+        yield
+    finally:
+        for relu in plain:
+            relu.inplace = False
+
+
+@contextmanager
 def still_statistics(model: nn.Module) -> Iterator[None]:
     """Inside the block BatchNorm in training mode uses its batch's statistics and keeps none of them."""
     moving = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

@@ -1,6 +1,7 @@
 """The engines: the same training by other means. Graphs are recorded by a stand-in that replays Python."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,11 +9,23 @@ import torch.nn.functional as F
 from torch import nn
 
 from noiseutils import Run, engines, train
-from noiseutils.config import Data, Evaluation, GaussianNoise, Model, Optimizer, Schedule
+from noiseutils.config import (
+    AdversarialNoise,
+    ClassAdversarialNoise,
+    Data,
+    Evaluation,
+    GaussianNoise,
+    LayerwiseAdversarialNoise,
+    Model,
+    NoisyDropout,
+    Optimizer,
+    Schedule,
+)
 from noiseutils.data import load
 from noiseutils.engines import Engine, Graphed
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
+from noiseutils.models.plain import PlainCnn
 from noiseutils.noise import attach
 
 CPU = torch.device("cpu")
@@ -213,22 +226,47 @@ def test_a_training_in_recorded_steps_is_the_eager_one(monkeypatch, optimizer):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("noise", [None, "anl", "canl", "lat"])
 def test_on_cuda_a_graph_begins_as_the_eager_training(noise):
-    from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise
-
-    kinds = {
-        "anl": AdversarialNoise(epsilon=0.1),
-        "canl": ClassAdversarialNoise(epsilon=0.1),
-        "lat": LayerwiseAdversarialNoise(epsilon=0.1),
-    }
     run = RUN.replace(
         model=Model(name="resnet20", width=0.5),
-        noise=kinds.get(noise),
+        noise=NOISE.get(noise),
         after=("BatchNorm2d",) if noise else (),
         evaluation=Evaluation(),
     )
     eager, graphed = (train(run, device="cuda", engine=name) for name in ("eager", "graphed"))
     assert graphed.info["engine"] == "graphed"
     assert eager.history.train_loss[0] == pytest.approx(graphed.history.train_loss[0], rel=0.02)
+
+
+NOISE = {
+    "none": None,
+    "gaussian": GaussianNoise(std=0.1),
+    "dropout": NoisyDropout(p=0.2, std=0.1),
+    "anl": AdversarialNoise(epsilon=0.1),
+    "canl": ClassAdversarialNoise(epsilon=0.1),
+    "lat": LayerwiseAdversarialNoise(epsilon=0.1),
+}
+
+
+@pytest.mark.parametrize("after", [("BatchNorm2d",), ("ReLU", "Conv2d"), ("BatchNorm2d", "ReLU", "input")])
+@pytest.mark.parametrize("noise", NOISE)
+def test_a_training_whose_relus_overwrite_is_the_same_bit_for_bit(noise, after, monkeypatch):
+    run = RUN.replace(
+        data=Data(train_size=24, test_size=10),
+        model=Model(name="resnet20", width=0.25),
+        noise=NOISE[noise],
+        after=after if NOISE[noise] else (),
+        epochs=1,
+        batch_size=8,
+        evaluation=Evaluation(),
+    )
+    overwritten = train(run, device="cpu")
+    monkeypatch.setattr(engines, "overwriting", lambda net: nullcontext())
+    plain = train(run, device="cpu")
+    a, b = (result.history.drop(columns="seconds") for result in (overwritten, plain))
+    assert a.equals(b)
+    for p, q in zip(overwritten.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+    assert not any(m.inplace for m in overwritten.model.modules() if isinstance(m, nn.ReLU))
 
 
 def test_a_plain_chain_takes_short_cuts_that_are_the_same_bit_for_bit():
@@ -241,6 +279,17 @@ def test_a_plain_chain_takes_short_cuts_that_are_the_same_bit_for_bit():
             loss.backward()
         for a, b in zip(net.parameters(), twin.parameters(), strict=True):
             assert torch.equal(a.grad, b.grad), name
+
+
+def test_a_chain_leaves_what_it_is_given_as_it_was():
+    chains = ((nn.ReLU(),), (nn.ReLU(), nn.MaxPool2d(2)), (nn.Flatten(), nn.ReLU(), nn.Linear(16, 2)))
+    for modules in (*chains, (nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)), (nn.Flatten(), nn.ReLU())):
+        x = torch.randn(3, 1, 4, 4)
+        before, net = x.clone(), PlainCnn(*modules)
+        assert torch.equal(net(x), nn.Sequential.forward(net, x))
+        assert torch.equal(x, before)
+        net.blocked = True
+        assert torch.allclose(net(x), nn.Sequential.forward(net, x), atol=1e-6)
 
 
 def test_ties_and_negative_windows_go_the_same_way_through_both_orders():

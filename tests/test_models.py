@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from noiseutils.errors import UserError
 from noiseutils.models import MODELS, build_model
 from noiseutils.models.sizes import scaled
+from noiseutils.modes import overwriting
 
 # the large networks at full size would take most of the file's time
 QUICK = {
@@ -200,6 +201,23 @@ def test_no_model_holds_noise_or_works_in_place(name):
     assert relus
     assert not any(relu.inplace for relu in relus)
     assert not any("dropout" in type(module).__name__.lower() for module in modules)
+
+
+def loss_gradients_and_buffers(model: nn.Module) -> list[Tensor]:
+    loss = model(images(4)).square().mean()
+    return [loss, *torch.autograd.grad(loss, list(model.parameters())), *model.buffers()]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_relu_could_work_in_place_bit_for_bit(name):
+    model, twin = (build_model(name, width=0.125) for _ in range(2))
+    plainly = loss_gradients_and_buffers(model)
+    with pytest.raises(KeyError), overwriting(twin):
+        assert all(relu.inplace for relu in twin.modules() if isinstance(relu, nn.ReLU))
+        for a, b in zip(plainly, loss_gradients_and_buffers(twin), strict=True):
+            assert torch.equal(a, b)
+        raise KeyError
+    assert not any(relu.inplace for relu in twin.modules() if isinstance(relu, nn.ReLU))
 
 
 def test_cifar10net_is_flat_and_named_as_the_paper_names_it():

@@ -69,7 +69,7 @@ class NothingWaits(TorchDispatchMode):
 def as_on_a_gpu(monkeypatch) -> None:
     """The one look at the labels, and the look at the variance, are not taken there."""
     monkeypatch.setattr(sites, "check_labels", lambda y, num_classes: None)
-    monkeypatch.setattr(adversarial, "activation_std", lambda x: x.detach().float().std())
+    monkeypatch.setattr(adversarial, "output_std", lambda x, owner: x.detach().float().std())
 
 
 def addresses(handle: Handle) -> dict[str, int]:

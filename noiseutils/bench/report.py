@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from noiseutils.bench import cuda, steps
-from noiseutils.bench.epochs import epoch, rate
+from noiseutils.bench.epochs import CIFAR10, epoch, rate
 from noiseutils.bench.machine import description
 from noiseutils.bench.memory import training_memory
 from noiseutils.bench.models import Models, models
@@ -21,14 +21,14 @@ from noiseutils.errors import UserError, one_of
 Found = Sequence[Ratio | Models]
 
 ON_CPU: dict[str, Callable[[], Found]] = {
-    "babycnn_epoch": lambda: epoch("babycnn", rounds=5),
-    "tinycnn_epoch": lambda: epoch("tinycnn", rounds=3),
+    "babycnn_epoch": lambda: epoch("babycnn", rounds=5, images=CIFAR10),
+    "tinycnn_epoch": lambda: epoch("tinycnn", rounds=3, images=CIFAR10),
     "cifar10net_epoch": lambda: epoch("cifar10net", rounds=3),
     "tinycnn_rate": lambda: rate("tinycnn", rounds=5),
     "cifar10net_rate": lambda: rate("cifar10net", rounds=5),
     "augmentation": lambda: [steps.augmentation()],
     "noisy_dropout_step": lambda: [steps.noisy_dropout_step()],
-    "vgg16_noise_steps": lambda: list(steps.noise_steps("vgg16").values()),
+    "vgg16_noise_steps": lambda: list(steps.noise_steps("vgg16", batch_size=128).values()),
     "resnet20_noise_steps": lambda: list(steps.noise_steps("resnet20", batch_size=128).values()),
     "resnet18_memory": training_memory,
     "side_by_side": side_by_side,

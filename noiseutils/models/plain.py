@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 # what runs in oneDNN's own layout of tensors, gradients included
 BLOCKED = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear)
-OWN_OUTPUT = (nn.Conv2d, nn.MaxPool2d, nn.Linear)  # always a new tensor, which their backward pass does not read
+# what they put out is a new tensor, which their backward pass does not read
+FRESH = (nn.Conv2d, nn.MaxPool2d, nn.Linear)
 
 
 class PlainCnn(nn.Sequential):
@@ -41,12 +42,12 @@ class PlainCnn(nn.Sequential):
                 relu_waits = True
                 continue
             is_flatten = isinstance(module, nn.Flatten)
-            # a ReLU in place on a view would cost autograd more than the pass over blocked padding that it saves
+            # in place on a view, a ReLU costs autograd more than it saves by leaving the padding out
             passes = isinstance(module, nn.MaxPool2d) or (is_flatten and not in_place)
             if relu_waits and not passes:
                 x, relu_waits = F.relu(x, inplace=in_place and fresh), False
             x = x.reshape(len(x), -1) if is_flatten else module(x)
-            fresh = (fresh and is_flatten) or isinstance(module, OWN_OUTPUT)
+            fresh = (fresh and is_flatten) or isinstance(module, FRESH)
         return F.relu(x, inplace=in_place and fresh) if relu_waits else x
 
 

@@ -69,7 +69,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu1(self.bn1(self.conv1(x)))
-        return self.relu2(self.bn2(self.conv2(x)) + shortcut)
+        x = self.bn2(self.conv2(x))
+        # where ReLUs overwrite what they are given, so may the sum before one
+        return self.relu2(x.add_(shortcut) if self.relu2.inplace else x + shortcut)
 
 
 class ResNet(nn.Module):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from noiseutils.config import GaussianNoise
 from noiseutils.errors import UserError
@@ -112,6 +113,36 @@ def activation_std(x: Tensor) -> Tensor:
     return torch.tensor(math.sqrt(variance * n / (n - 1))) if variance > 1e-3 * square else x.std()
 
 
+def output_std(x: Tensor, owner: nn.Module | None) -> Tensor:
+    """`activation_std` of what a module has put out, without a pass over it where the module knows.
+
+    owner: the module, if it is known and x is as it was put out.
+    """
+    found = batchnorm_std(x, owner) if isinstance(owner, _BatchNorm) else None
+    return activation_std(x) if found is None else found
+
+
+def batchnorm_std(x: Tensor, norm: _BatchNorm) -> Tensor | None:
+    """s(h) of what a BatchNorm has put out in training: () float32, from its weights and its graph.
+
+    In each channel the output has the mean beta and the variance gamma^2 * v / (v + eps), where v is the
+    batch's; autograd keeps 1 / sqrt(v + eps). None where it does not: without a graph, with another kernel.
+    """
+    kept = getattr(x.grad_fn, "_saved_result2", None)
+    if kept is None or kept.shape != (norm.num_features,):
+        return None
+    gamma = torch.ones_like(kept) if norm.weight is None else norm.weight.detach().float()
+    beta = torch.zeros_like(kept) if norm.bias is None else norm.bias.detach().float()
+    scaled = gamma * kept
+    parts = gamma.dot(gamma), scaled.dot(scaled), beta.var(correction=0)
+    # on CPU the rest is arithmetic of numbers; elsewhere to look at one would wait for the device
+    own, lost, between = (part.item() if x.device.type == "cpu" else part.double() for part in parts)
+    variance = ((own - norm.eps * lost) / len(kept) + between) * (x.numel() / (x.numel() - 1))
+    if isinstance(variance, Tensor):
+        return variance.clamp_min(0).sqrt().float()
+    return torch.tensor(math.sqrt(max(0.0, variance)))
+
+
 def plus(x: Tensor, noise: Tensor, factor: float | Tensor, *, owned: bool) -> Tensor:
     """x + factor * noise in the type of x; a tensor of factors is applied in float32.
 
@@ -137,12 +168,12 @@ class GaussianNoiseSite:
         self.spec, self.streams = spec, streams
         self.buffer = torch.empty(0)  # on CPU kept: fresh memory for every draw would cost a good part of it
 
-    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
-        """x: (N, ...) activations in training; returns (N, ...), in the memory of x if that is `owned`."""
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
+        """x: (N, ...) activations in training; returns (N, ...), in the memory of x if that has an owner."""
         if self.spec.std == 0:
             return x
         z = laid_out_as(x, self._buffer(x).normal_(generator=self.streams.get("noise", x.device)))
-        return plus(x, z, self.spec.std, owned=True) if owned else add_gaussian(x, z, std=self.spec.std)
+        return plus(x, z, self.spec.std, owned=True) if owner else add_gaussian(x, z, std=self.spec.std)
 
     def _buffer(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":  # there memory is at hand, and a CUDA graph brings its own

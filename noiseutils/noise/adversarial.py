@@ -1,8 +1,8 @@
 """What a site of LAT, ANL or CANL does and remembers: between two passes, or from one batch to the next.
 
-A site is called with the activations in training mode, and told whether they are `owned`: held by nothing
-else, so that noise may go into their memory. A module may run more than once in a forward pass: whatever a
-site keeps, it keeps once a call, in order.
+A site is called with the activations in training mode, and told their `owner`: the module that has put them
+out, if nothing else holds them, so that noise may go into their memory. A module may run more than once in a
+forward pass: whatever a site keeps, it keeps once a call, in order.
 
 What a site remembers from one step to the next stays where it is from the first step on and is renewed in
 place, and nothing looks at a value on a GPU: a step can be captured in a CUDA graph, `backward()` too.
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise
 from noiseutils.errors import UserError
 from noiseutils.noise.activation import (
-    activation_std,
     noise_magnitude,
+    output_std,
     peak,
     plus,
     released_scale,
@@ -92,14 +92,14 @@ class AdversarialSite:
         if self.shared.measuring:
             self.etas, self.stds = [], []
 
-    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (B, ...) activations; returns (B, ...): in round one with the leaf, in round two with noise."""
         if not self.shared.runs():
             return x
         self.shared.reached()
         if self.shared.measuring:
-            self.stds.append(activation_std(x))
-            if owned and x.requires_grad:  # d loss/d eta at eta = 0 is d loss/d x: no sum need be taken
+            self.stds.append(output_std(x, owner))
+            if owner and x.requires_grad:  # d loss/d eta at eta = 0 is d loss/d x: no sum need be taken
                 self.etas.append(get_gradient_edge(x))
                 return x
             eta = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x).requires_grad_()
@@ -108,9 +108,9 @@ class AdversarialSite:
         if self.spec.variant == "released":
             if self.average is None:
                 self.average = torch.zeros((), device=x.device)
-            average_(self.average, activation_std(x))
+            average_(self.average, output_std(x, owner))
         noise = self.noise.pop(0) if self.noise else None
-        return x if noise is None else plus(x, *noise, owned=owned)
+        return x if noise is None else plus(x, *noise, owned=owner is not None)
 
     def prepare(self, gradients: list[Tensor | None]) -> None:
         """Turn the gradients of round one, in the order of `etas`, into the noise of round two."""
@@ -156,7 +156,7 @@ class ClassSite:
         """A new forward pass."""
         self.calls = 0
 
-    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (B, ...) activations; returns (B, ...) with noise, and listens for its gradient."""
         if not self.shared.runs():
             return x
@@ -170,17 +170,17 @@ class ClassSite:
         out = x
         if call < len(self.memory):
             self.memory[call] = beside(x, self.memory[call])
-            factor = r * self._std(x, call) if self.spec.scaled else r
-            out = plus(x, rows(self.memory[call], y), factor, owned=owned)
+            factor = r * self._std(x, owner, call) if self.spec.scaled else r
+            out = plus(x, rows(self.memory[call], y), factor, owned=owner is not None)
         return listening(out, lambda gradient: self._renew(call, gradient, seen, sample))
 
-    def _std(self, x: Tensor, call: int) -> Tensor:
+    def _std(self, x: Tensor, owner: nn.Module | None, call: int) -> Tensor:
         if self.spec.variant == "paper":
-            return activation_std(x)
+            return output_std(x, owner)
         while len(self.averages) <= call:
             self.averages.append(torch.zeros((), device=x.device))
         before = self.averages[call].clone()
-        average_(self.averages[call], activation_std(x))
+        average_(self.averages[call], output_std(x, owner))
         return before
 
     def _renew(self, call: int, gradient: Tensor, seen: Tensor, sample: Tensor) -> None:
@@ -219,7 +219,7 @@ class LayerwiseSite:
         """A new forward pass."""
         self.calls = 0
 
-    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (B, ...) activations; returns (B, ...) with noise, and listens for its gradient."""
         if not self.shared.runs():
             return x
@@ -229,7 +229,7 @@ class LayerwiseSite:
         if call < len(self.memory):
             signs = self.memory[call] = beside(x, self.memory[call])
             both = min(len(signs), len(x))  # more images than any batch before: the rest have no noise
-            if owned:
+            if owner:
                 plus(x[:both], signs[:both], self.spec.epsilon, owned=True)
             else:
                 extra = signs.new_zeros(len(x) - both, *x.shape[1:])

@@ -8,7 +8,7 @@ neuron. Both readings are here. It says nothing of inverted scaling, which every
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noiseutils.config import NoisyDropout
 from noiseutils.errors import UserError, one_of
@@ -61,7 +61,7 @@ class NoisyDropoutSite:
     def __init__(self, spec: NoisyDropout, streams: SiteStreams) -> None:
         self.spec, self.streams = spec, streams
 
-    def __call__(self, x: Tensor, owned: bool = False) -> Tensor:
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (N, ...) activations in training; returns (N, ...)."""
         spec = self.spec
         keep = draw_keep(x, 1 - spec.p, self.streams.get("mask", x.device))

@@ -36,7 +36,7 @@ from noiseutils.rng import SiteStreams
 After = type[nn.Module] | str | Iterable[type[nn.Module] | str] | Callable[[str, nn.Module], bool]
 Noise = NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise
 Criterion = Callable[[Tensor, Tensor], Tensor]
-Perturb = Callable[[Tensor, bool], Tensor]
+Perturb = Callable[[Tensor, nn.Module | None], Tensor]
 INPUT = "input"  # site 0: the network's own input
 
 # noise that is drawn whatever the loss, and noise that `Handle.loss` makes from it
@@ -53,11 +53,12 @@ FRESH = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} | {
 }
 
 
-def _owned(module: nn.Module, output: Tensor) -> bool:
-    """Whether nothing but the hook on a module holds its output, so that noise may be added in place."""
+def _owner(module: nn.Module, output: Tensor) -> nn.Module | None:
+    """The module, if nothing but the hook on it holds its output, so that noise may be added in place."""
     others = len(module._forward_hooks) > 1 or torch.nn.modules.module._global_forward_hooks
     compiled = torch.compiler.is_compiling() or module._compiled_call_impl is not None
-    return type(module) in FRESH and type(output) is Tensor and not others and not compiled
+    fresh = type(module) in FRESH and type(output) is Tensor
+    return module if fresh and not others and not compiled else None
 
 
 class _Hook:
@@ -74,7 +75,7 @@ class _Hook:
                 f"noise goes on a tensor; module {self.name!r} returns {type(output).__name__}: "
                 "attach after one of its inner modules"
             )
-        return _outside_graphs(self.perturb, output, _owned(module, output))
+        return _outside_graphs(self.perturb, output, _owner(module, output))
 
 
 class _InputHook:
@@ -86,18 +87,18 @@ class _InputHook:
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if not module.training:
             return None
-        return (_outside_graphs(self.perturb, inputs[0], False), *inputs[1:])
+        return (_outside_graphs(self.perturb, inputs[0], None), *inputs[1:])
 
 
-def _outside_graphs(perturb: Perturb, x: Tensor, owned: bool) -> Tensor:
+def _outside_graphs(perturb: Perturb, x: Tensor, owner: nn.Module | None) -> Tensor:
     """Draws and memories stay outside a compiled graph, which breaks here."""
-    return _uncompiled()(perturb, x, owned) if torch.compiler.is_compiling() else perturb(x, owned)
+    return _uncompiled()(perturb, x, owner) if torch.compiler.is_compiling() else perturb(x, owner)
 
 
 @functools.cache
 def _uncompiled() -> Any:
     # made when it is needed: importing the compiler takes a second
-    return torch.compiler.disable(lambda perturb, x, owned: perturb(x, owned))
+    return torch.compiler.disable(lambda perturb, x, owner: perturb(x, owner))
 
 
 class Handle:
