@@ -3,8 +3,9 @@
 A training step frees its activations and asks for the same sizes again. glibc gives large blocks back to the
 system, and each fresh page of a new one costs a fault: 10,000 of them in a step of tinycnn, a quarter of its
 time on two cores. Kept blocks cost none, but they split: a large network's process ends up with half as much
-memory again. It has more to do with each page, too, so its largest blocks go back (resnet18 takes 3 %
-longer). Other C libraries are left as they are.
+memory again, so its largest blocks go back. What that costs depends on what a page fault costs: resnet18
+takes 3 % longer where one takes half a microsecond, a third longer on a virtual machine where it takes three.
+Other C libraries are left as they are.
 """
 
 from __future__ import annotations
