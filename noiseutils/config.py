@@ -13,34 +13,28 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from noiseutils.errors import UserError
+from noiseutils.spec import (
+    Finite,
+    Levels,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Probability,
+    Seed,
+    Spec,
+    identity,
+    short,
+)
 
 SCHEMA = 1  # raise it when the same configuration starts to mean another result
 
 EMBEDDED = ("shapes", "digits")
 TORCHVISION = ("cifar10", "cifar100", "mnist", "fashion_mnist")
 TREES = ("imagenet", "folder")
-
-Probability = Annotated[float, Field(ge=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML and JSON write tuples as lists
-Levels = Annotated[tuple[NonNegative, ...], Field(strict=False)]
-
-
-class Spec(BaseModel):
-    """A frozen value: strict types, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
-
-    def replace(self, **changes: Any) -> Self:
-        """The same value with some fields changed, checked again."""
-        return type(self)(**{**dict(self), **changes})
 
 
 class Data(Spec):
@@ -161,6 +155,53 @@ ActivationNoise = Annotated[
 ]
 
 
+class AdaptiveNoise(Spec):
+    """Noise on gradients or weights when training stagnates (Logean & Feillard, II-C2; defaults: Table V).
+
+    See `noiseutils.noise.parameters`, which states the readings of what the text leaves open.
+    """
+
+    kind: Literal["adaptive_noise"] = "adaptive_noise"
+    distribution: Literal["gaussian", "uniform"] = "gaussian"
+    min_epochs: PositiveInt = 70  # none before so many epochs are done
+    window: PositiveInt = 10  # epochs that a rate of change is taken over
+    gradient_plateau: Positive = 0.025  # gradient norm: below this relative improvement an epoch it stagnates
+    low_weight_update: NonNegative = 5e-4  # mean L2 norm of an epoch's change of all weights
+    validation_plateau: Positive = 1e-4  # validation loss: relative improvement an epoch
+    overfit_epochs: PositiveInt = 3  # epochs in a row in which the validation loss rises
+    sigma_min: NonNegative = 0.01  # std of the noise, in the units of gradients and weights
+    sigma_max: NonNegative = 0.05
+    consecutive_trigger: PositiveInt = 10  # noisy epochs in a row that a cooldown follows
+    cooldown_min: PositiveInt = 3  # epochs
+    cooldown_max: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _ranges_are_in_order(self) -> Self:
+        if self.sigma_min > self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} is above sigma_max {self.sigma_max}")
+        if self.cooldown_min > self.cooldown_max:
+            raise ValueError(f"cooldown_min {self.cooldown_min} is above cooldown_max {self.cooldown_max}")
+        return self
+
+
+class ScriptedNoise(Spec):
+    """Noise on gradients or weights in given epochs, whatever the training does: a control."""
+
+    kind: Literal["scripted_noise"] = "scripted_noise"
+    distribution: Literal["gaussian", "uniform"] = "gaussian"
+    gradient: Levels = ()  # std of the noise on gradients, one an epoch; 0: none
+    weight: Levels = ()  # of that on weights
+
+    @model_validator(mode="after")
+    def _as_many_epochs(self) -> Self:
+        if len(self.gradient) != len(self.weight):
+            raise ValueError(f"gradient has {len(self.gradient)} epochs, weight {len(self.weight)}")
+        return self
+
+
+ParameterNoise = Annotated[AdaptiveNoise | ScriptedNoise, Field(discriminator="kind")]
+
+
 class AdversarialTraining(Spec):
     """AT: half of the loss on FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J))."""
 
@@ -192,23 +233,37 @@ class Schedule(Spec):
     step       times `factor` every `every` epochs
     plateau    times `factor` when the last `every` epochs have not lowered the validation loss, at least
                `every` epochs at each rate, down to `minimum`; from epoch `switch` on, `minimum`
+    cosine_decaying_restarts
+               down to `minimum` by half a cosine in `every` epochs, then from a lower rate again, which falls
+               to `last`; each cycle `t_mult` times as long as the one before
     """
 
-    kind: Literal["constant", "step", "plateau"] = "constant"
+    kind: Literal["constant", "step", "plateau", "cosine_decaying_restarts"] = "constant"
     learning_rate: Positive = 0.05  # at the first step
     factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     every: PositiveInt | None = None  # epochs
-    minimum: NonNegative = 0.0  # of a plateau schedule
+    minimum: NonNegative = 0.0  # of a plateau or cosine schedule
     switch: PositiveInt | None = None  # epochs after which a plateau schedule stays at its minimum
+    last: Positive | None = None  # of a cosine schedule: the rate of its last restart
+    t_mult: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # of a cosine schedule
 
     @model_validator(mode="after")
     def _kind_and_fields_agree(self) -> Self:
+        cosine = self.kind == "cosine_decaying_restarts"
         if (self.kind == "constant") != (self.every is None):
-            raise ValueError("step and plateau schedules need `every` (epochs), a constant one takes none")
-        if self.kind != "plateau" and (self.minimum or self.switch is not None):
-            raise ValueError("`minimum` and `switch` belong to a plateau schedule")
+            raise ValueError("every schedule but a constant one needs `every` (epochs); that takes none")
+        if self.switch is not None and self.kind != "plateau":
+            raise ValueError("`switch` belongs to a plateau schedule")
+        if self.minimum and self.kind not in ("plateau", "cosine_decaying_restarts"):
+            raise ValueError("`minimum` belongs to a plateau or cosine schedule")
+        if cosine == (self.last is None) or (self.t_mult != 1 and not cosine):
+            raise ValueError("a cosine schedule needs `last`; `last` and `t_mult` belong to one")
+        if cosine and self.factor != 1:
+            raise ValueError("a cosine schedule takes no `factor`")
         if self.minimum > self.learning_rate:
             raise ValueError(f"minimum {self.minimum} is above the learning rate {self.learning_rate}")
+        if self.last is not None and not self.minimum <= self.last <= self.learning_rate:
+            raise ValueError(f"last {self.last} is not from {self.minimum} to {self.learning_rate}")
         if self.switch is not None and not self.minimum:
             raise ValueError("`switch` needs a `minimum` above 0 to switch to")
         return self
@@ -233,6 +288,7 @@ class Run(Spec):
     after: Names = ()  # where noise goes: module names ("conv3"), types ("BatchNorm2d"), "input" (the image)
     noise_epochs: PositiveInt | None = None  # noise in the first epochs alone; None: in all
     adversarial_training: AdversarialTraining | None = None
+    parameter_noise: ParameterNoise | None = None  # on gradients and weights
     loss: Literal["cross_entropy", "sigmoid_bce"] = "cross_entropy"
     optimizer: Optimizer = Optimizer(momentum=0.9)
     schedule: Schedule = Schedule()
@@ -251,57 +307,18 @@ class Run(Spec):
             raise ValueError("`noise_epochs` needs `noise`")
         if self.noise is not None and self.adversarial_training is not None:
             raise ValueError("a run takes `noise` or `adversarial_training`, not both")
+        script = self.parameter_noise
+        if isinstance(script, ScriptedNoise) and len(script.gradient) != self.epochs:
+            raise ValueError(f"the script of the noise has {len(script.gradient)} epochs, not {self.epochs}")
         return self
 
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of what determines the result, and of `SCHEMA`."""
-        text = json.dumps({"schema": SCHEMA, **_identity(self)}, sort_keys=True, separators=(",", ":"))
+        text = json.dumps({"schema": SCHEMA, **identity(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __str__(self) -> str:
-        special = self.noise or self.adversarial_training
-        noise = "no noise" if special is None else _short(special)
+        special = [s for s in (self.noise, self.adversarial_training, self.parameter_noise) if s]
+        noise = ", ".join(map(short, special)) or "no noise"
         return f"{self.model.name} on {self.data.label}, {noise}, seed {self.seed}"
-
-
-def _identity(spec: Spec) -> dict[str, Any]:
-    """What determines the result: fields that differ from their default, and the kind of a variant.
-
-    Leaving defaults out lets a later version add a field (default: as before) and still find old results.
-    """
-    found = {}
-    for name, field in type(spec).model_fields.items():
-        value = getattr(spec, name)
-        if name == "root" or (value == field.default and name != "kind"):
-            continue
-        if isinstance(value, Spec):
-            value = _identity(value)
-            if isinstance(field.default, Spec) and value == _identity(field.default):
-                continue  # they differ in what does not determine the result
-        found[name] = value
-    return found
-
-
-def _short(spec: Spec) -> str:
-    fields = ", ".join(f"{k} {v:g}" if isinstance(v, float) else f"{k} {v}" for k, v in spec if k != "kind")
-    return f"{getattr(spec, 'kind', type(spec).__name__)} ({fields})"
-
-
-def explain(error: ValidationError, where: str) -> UserError:
-    """A validation error as one screen: per problem the key, the value it had and what is allowed."""
-    lines = []
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "(all)"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: unknown key")
-            continue
-        message = problem["msg"].removeprefix("Value error, ")
-        got = "" if problem["type"] == "missing" else f" (got {_clip(problem['input'])})"
-        lines.append(f"  {key}: {message}{got}")
-    return UserError(f"{where}:\n" + "\n".join(lines))
-
-
-def _clip(value: object, width: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -24,10 +24,7 @@ from noiseutils.embedded import Arrays
 from noiseutils.errors import UserError
 from noiseutils.image_trees import load_tree
 from noiseutils.subsets import fixed_choice
-from noiseutils.torchvision_sets import (
-    load_cifar,
-    load_idx,
-)
+from noiseutils.torchvision_sets import load_cifar, load_idx
 
 if TYPE_CHECKING:
     from noiseutils.streaming import StreamedImages

@@ -7,7 +7,7 @@ tensors that leaves all its results in tensors which outlive it (weights, optimi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,15 @@ _one_recording = threading.Lock()  # a recording stops the device: side by side 
 class Engine:
     """How the steps of one training are run, by a name from `ENGINES` or what it stands for here."""
 
-    def __init__(self, name: str, device: torch.device, net: nn.Module, handle: Handle | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        device: torch.device,
+        net: nn.Module,
+        handle: Handle | None,
+        sources: Sequence[torch.Generator] = (),
+    ) -> None:
+        """handle: of noise on activations.   sources: generators of other noise that a step draws from."""
         if name not in ENGINES:
             raise one_of("engine", name, ENGINES)
         on_cuda = device.type == "cuda"
@@ -51,7 +59,7 @@ class Engine:
             name = "eager"
         self.name = name
         self.records = recordable and name in ("graphed", "compiled")
-        self.device, self.net, self.handle = device, net, handle
+        self.device, self.net, self.handle, self.sources = device, net, handle, sources
         self._graph: Graphed | None = None
         self._compiled: Any = None
 
@@ -64,11 +72,11 @@ class Engine:
     def steps(self, work: Work) -> Work:
         """The step as this engine runs it."""
         if self.records:
-            self._graph = Graphed(work, cuda_record(self.handle))
+            self._graph = Graphed(work, cuda_record(self.handle, self.sources))
         return self._graph or work
 
     def forget(self) -> None:
-        """The network's noise is gone: what was recorded is no longer the step."""
+        """Noise has come or gone: what was recorded is no longer the step."""
         if self._graph:
             self._graph.forget()
 
@@ -150,12 +158,12 @@ class Graphed:
             return None
 
 
-def cuda_record(handle: Handle | None) -> Record:
+def cuda_record(handle: Handle | None, sources: Sequence[torch.Generator] = ()) -> Record:
     """Records on the current stream, which must not be the default one; replays draw the noise on."""
 
     def record(work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        for source in handle.generators() if handle else ():
+        for source in (*sources, *(handle.generators() if handle else ())):
             graph.register_generator_state(source)
         # other threads may train on other streams meanwhile, and allocate
         with (

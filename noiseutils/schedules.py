@@ -15,6 +15,10 @@ ANL_TABLE_2 = Schedule(kind="step", learning_rate=0.1, factor=0.2, every=50)
 ANL_TABLE_3 = Schedule(kind="plateau", learning_rate=0.1, factor=0.5, every=5, minimum=1e-3)
 # The ImageNet experiment: 90 epochs.
 ANL_IMAGENET = Schedule(kind="step", learning_rate=0.01, factor=0.1, every=30)
+# Logean & Feillard, Table IV, its "1^-5" and "1^-6" read as 1e-5 and 1e-6: 300 epochs, rates 1e-1 to 1e-4.
+ADAPTIVE_NOISE = Schedule(
+    kind="cosine_decaying_restarts", learning_rate=0.1, last=1e-5, minimum=1e-6, every=50
+)
 
 
 def constant(step: int, *, learning_rate: float) -> float:
@@ -55,13 +59,72 @@ def plateau_decay(
     return rate
 
 
-def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int, losses: Sequence[float] = ()) -> float:
+def cosine_decaying_restarts(
+    step: int,
+    *,
+    eta_max: float,
+    eta_final_max: float,
+    eta_min: float,
+    epochs: int,
+    restart_epochs: float,
+    steps_per_epoch: int,
+    t_mult: float = 1.0,
+) -> float:
+    """Cosine annealing with restarts from ever lower rates   (Logean & Feillard, II-C1 and Table IV).
+
+    step: optimiser steps done, t.   eta_max: the rate at step 0.   eta_final_max: that of the last restart.
+    eta_min: where each cycle ends.   epochs: E_max.   restart_epochs: E_restart, of the first cycle; each is
+    t_mult times as long as the one before, and t_mult = 1 is the limit of the printed formula, n =
+    floor(t / T_0). At the end of the training the last cycle is over, and no other begins.
+    """
+    total, first = epochs * steps_per_epoch, restart_epochs * steps_per_epoch
+    t = min(step, total)
+
+    def start(n: int) -> float:
+        return first * (n if t_mult == 1 else (t_mult**n - 1) / (t_mult - 1))
+
+    n = int(t / first if t_mult == 1 else math.log(t / first * (t_mult - 1) + 1, t_mult))
+    while start(n + 1) <= t:  # a logarithm may fall short of the whole number by rounding
+        n += 1
+    while n > 0 and (start(n) > t or start(n) == t == total):
+        n -= 1
+    decaying = (epochs - restart_epochs) * steps_per_epoch
+    decayed = min(1.0, t / decaying) if decaying > 0 else 0.0  # one cycle has no restart
+    highest = eta_max - decayed * (eta_max - eta_final_max)
+    return eta_min + 0.5 * (highest - eta_min) * (
+        1 + math.cos(math.pi * (t - start(n)) / (first * t_mult**n))
+    )
+
+
+def learning_rate(
+    schedule: Schedule,
+    step: int,
+    steps_per_epoch: int,
+    losses: Sequence[float] = (),
+    *,
+    epochs: int | None = None,
+) -> float:
     """The rate that a schedule gives at an optimiser step, counted from 0.
 
-    losses: the validation loss of every epoch done, which a plateau schedule goes by.
+    losses: the validation loss of every epoch done, which a plateau schedule goes by.   epochs: of the whole
+    training, which a cosine schedule goes by.
     """
     if schedule.every is None:
         return constant(step, learning_rate=schedule.learning_rate)
+    if schedule.kind == "cosine_decaying_restarts":
+        assert schedule.last is not None
+        if epochs is None:
+            raise ValueError("a cosine schedule goes by the number of epochs: give `epochs`")
+        return cosine_decaying_restarts(
+            step,
+            eta_max=schedule.learning_rate,
+            eta_final_max=schedule.last,
+            eta_min=schedule.minimum,
+            epochs=epochs,
+            restart_epochs=schedule.every,
+            steps_per_epoch=steps_per_epoch,
+            t_mult=schedule.t_mult,
+        )
     told = {name: getattr(schedule, name) for name in ("learning_rate", "factor", "every")}
     if schedule.kind == "plateau":
         return plateau_decay(losses, **told, minimum=schedule.minimum, switch=schedule.switch)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noiseutils.distributed import gathered, rank, world
 from noiseutils.noise import Handle
+from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.rng import Streams
 
 
@@ -37,6 +38,7 @@ def take(
     optimizer: torch.optim.Optimizer,
     random: Streams,
     handle: Handle | None,
+    shaken: ParameterNoise | None,
     engine: str,
 ) -> Snapshot:
     """Called on all ranks; rank 0's has the noise of all of them, another's its own alone."""
@@ -49,6 +51,8 @@ def take(
     if handle is not None:
         states = gathered({name: value.detach().cpu() for name, value in handle.state().items()})
         tensors |= {f"{_noise(r)}/{name}": v for r, state in states.items() for name, v in state.items()}
+    if shaken is not None:
+        tensors |= {f"shaken/{name}": value for name, value in shaken.state().items()}
     if world() > 1:
         tensors["world/size"] = torch.tensor(world())
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
@@ -57,13 +61,15 @@ def take(
 
 
 def restore(
-    tensors: dict[str, Tensor],
+    resume: Snapshot,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     random: Streams,
     handle: Handle | None,
+    shaken: ParameterNoise | None,
 ) -> None:
     """Raises ValueError, KeyError or RuntimeError when the tensors are not those of such a training."""
+    tensors = resume.tensors
     if (size := int(tensors.get("world/size", 1))) != world():
         raise ValueError(f"{size} processes made it, here it is {world()}")
     parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "streams": {}, _noise(rank()): {}}
@@ -83,6 +89,8 @@ def restore(
     random.restore(parts["streams"])
     if handle is not None:
         handle.restore(parts[_noise(rank())])
+    if shaken is not None:
+        shaken.restore(parts["shaken"], resume.rows)
 
 
 def _noise(rank: int) -> str:

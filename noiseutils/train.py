@@ -28,8 +28,9 @@ from noiseutils.evaluate import evaluate, predict
 from noiseutils.floor import outputs_of_named
 from noiseutils.modes import eval_mode, has_batchnorm
 from noiseutils.noise import Handle
+from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.optimizers import build_optimizer, set_rate, step_of
-from noiseutils.rng import streams
+from noiseutils.rng import generator, streams
 from noiseutils.schedules import learning_rate
 from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.steps import LOSSES, AdversarialTrainingStep, CleanStep, Criterion, NoisyStep, Step
@@ -48,8 +49,9 @@ class Result:
     history: one row an epoch: epoch (from 1), train_loss, train_accuracy, test_loss, test_accuracy,
     validation_loss and validation_accuracy where images were held out, learning_rate (last step's),
     gradient_norm (mean over steps, L2 over all parameters), update_norm (L2 of the epoch's whole weight
-    change), seconds (training alone), and `activation_std.<module>` for every convolution, BatchNorm and
-    dense layer (over the outputs for the first test images, in eval mode).
+    change), seconds (training alone), what `ParameterNoise.row` says where there is noise on gradients or
+    weights, and `activation_std.<module>` for every convolution, BatchNorm and dense layer (over the outputs
+    for the first test images, in eval mode).
     model: the trained network, pixels in [0, 1] to logits; None for a result stored without weights.
     info: where, when and with what it was made, and the fingerprint of the images.
     """
@@ -99,7 +101,10 @@ def train(
         handle = attach_noise(
             model, run, data.num_classes, distributed.rank_seed(random.noise.initial_seed())
         )
-        how = engines.Engine(engine if resume is None else resume.engine, device, model.net, handle)
+        parameters = list(model.parameters())
+        shaken = parameter_noise_of(run, parameters, random.noise)
+        sources = [] if shaken is None else [shaken.source]
+        how = engines.Engine(engine if resume is None else resume.engine, device, model.net, handle, sources)
         criterion = LOSSES[run.loss]
         step = loss_of(run, model, handle, criterion)
         training, validation = held_out(data.train, run.validation_size)
@@ -108,7 +113,6 @@ def train(
         largest = min(run.batch_size, len(training))
         if largest < least * world:
             raise UserError(f"batches of {largest} leave no {least} images for each of {world} processes")
-        parameters = list(model.parameters())
         optimizer = build_optimizer(run.optimizer, parameters, device if how.records else None)
         rows: list[dict[str, float]] = []
         threads = torch.get_num_threads()
@@ -116,7 +120,7 @@ def train(
             if resume.device != device.type:
                 raise CannotResume(f"it was made on {resume.device}, this is {device.type}")
             try:
-                snapshot.restore(resume.tensors, model, optimizer, random, handle)
+                snapshot.restore(resume, model, optimizer, random, handle, shaken)
             except (KeyError, ValueError, RuntimeError) as error:
                 raise CannotResume(f"it does not fit: {error}") from error
             rows = list(resume.rows)
@@ -149,7 +153,11 @@ def train(
                 tally.add_outputs(loss, logits, y)
         distributed.average_gradients(parameters, taken)
         tally.add_gradient([p.grad for p in parameters if p.grad is not None])
+        if shaken is not None:
+            shaken.add_to_gradients()
         move()
+        if shaken is not None:
+            shaken.add_to_weights()
 
     drawn = {"order": random.data, "augmentation": random.augmentation if run.augment else None}
     if how.records and isinstance(training, Images):  # then images are gathered and cropped in the graph, too
@@ -176,7 +184,7 @@ def train(
                 losses = [row.get("validation_loss", row["test_loss"]) for row in rows]
                 with how.training():
                     for part in each(parts_of_epoch()):
-                        rate = learning_rate(run.schedule, count, steps_per_epoch, losses)
+                        rate = learning_rate(run.schedule, count, steps_per_epoch, losses, epochs=run.epochs)
                         set_rate(optimizer, rate)
                         take(*part)
                         count += 1
@@ -197,17 +205,19 @@ def train(
                     "gradient_norm": norm / steps_per_epoch,
                     "update_norm": update_norm,
                     "seconds": time.perf_counter() - started,
-                }
+                } | ({} if shaken is None else shaken.row())
                 if _finite(row):
                     row = decided(lambda row=row: {**row, **_scored(model, validation, data.test, criterion)})
                 rows.append(row)
                 if not _finite(row):
                     break
+                if shaken is not None and shaken.observe(row):
+                    how.forget()
                 if on_epoch is not None:
                     with together():
                         on_epoch(
                             row,
-                            lambda: snapshot.take(rows, model, optimizer, random, handle, how.name),
+                            lambda: snapshot.take(rows, model, optimizer, random, handle, shaken, how.name),
                         )
     finally:
         used = torch.get_num_threads()
@@ -260,6 +270,16 @@ def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criter
     if (hard := run.adversarial_training) is not None:
         return AdversarialTrainingStep(model, criterion, hard.delta, hard.weight)
     return CleanStep(model, criterion)
+
+
+def parameter_noise_of(
+    run: Run, parameters: list[nn.Parameter], source: torch.Generator
+) -> ParameterNoise | None:
+    """The run's noise on gradients and weights, None for a run without; the same on every rank."""
+    if run.parameter_noise is None:
+        return None
+    own = generator(source.initial_seed(), "parameters", source.device)
+    return ParameterNoise(run.parameter_noise, run.epochs, parameters, own)
 
 
 def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]:

@@ -66,6 +66,7 @@ def test_defaults_have_not_changed_under_this_schema():
         "after": [],
         "noise_epochs": None,
         "adversarial_training": None,
+        "parameter_noise": None,
         "loss": "cross_entropy",
         "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
         "schedule": {
@@ -75,6 +76,8 @@ def test_defaults_have_not_changed_under_this_schema():
             "every": None,
             "minimum": 0.0,
             "switch": None,
+            "last": None,
+            "t_mult": 1.0,
         },
         "epochs": 5,
         "batch_size": 128,

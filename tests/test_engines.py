@@ -20,6 +20,7 @@ from noiseutils.config import (
     NoisyDropout,
     Optimizer,
     Schedule,
+    ScriptedNoise,
 )
 from noiseutils.data import load
 from noiseutils.engines import Engine, Graphed
@@ -200,27 +201,49 @@ def test_a_training_goes_on_with_the_engine_that_it_began_with():
     )
 
 
-@pytest.mark.parametrize("optimizer", [Optimizer(momentum=0.9), Optimizer(name="adam")])
-def test_a_training_in_recorded_steps_is_the_eager_one(monkeypatch, optimizer):
-    """All that a graph needs but the graph: the images gathered inside, results in tensors that stay."""
+def recorded(monkeypatch) -> Recorder:
+    """From here on the engine "graphed" records on CPU, with a stand-in; others are eager."""
     recorder = Recorder()
     ordinary = Engine.__init__
 
-    def recording(self, name, device, net, handle):
-        ordinary(self, "eager", device, net, handle)
+    def recording(self, name, device, net, handle, sources):
+        ordinary(self, "eager", device, net, handle, sources)
         self.records = name == "graphed"
 
-    monkeypatch.setattr(engines, "cuda_record", lambda handle: recorder)
+    monkeypatch.setattr(engines, "cuda_record", lambda handle, sources: recorder)
     monkeypatch.setattr(Engine, "__init__", recording)
+    return recorder
+
+
+def assert_same_training(a, b) -> None:
+    assert torch.equal(*(torch.tensor(result.history.train_loss) for result in (a, b)))
+    for p, q in zip(a.model.parameters(), b.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+# a rate that is the same number in float32, as which a recorded step reads it
+EXACT = Schedule(learning_rate=2**-7)
+
+
+@pytest.mark.parametrize("optimizer", [Optimizer(momentum=0.9), Optimizer(name="adam")])
+def test_a_training_in_recorded_steps_is_the_eager_one(monkeypatch, optimizer):
+    """All that a graph needs but the graph: the images gathered inside, results in tensors that stay."""
+    recorder = recorded(monkeypatch)
     data = load(RUN.data)
-    # a rate that is the same number in float32, as which a recorded step reads it
-    run = RUN.replace(optimizer=optimizer, schedule=Schedule(learning_rate=2**-7))
+    run = RUN.replace(optimizer=optimizer, schedule=EXACT)
     eager, graphed = (train(run, data=data, device="cpu", engine=name) for name in ("eager", "graphed"))
     assert recorder.recordings == 1
     assert recorder.replays == 2 * 4 - engines.WARM_UP  # 70 images: four whole batches an epoch
-    assert torch.equal(*(torch.tensor(r.history.train_loss) for r in (eager, graphed)))
-    for a, b in zip(eager.model.parameters(), graphed.model.parameters(), strict=True):
-        assert torch.equal(a, b)
+    assert_same_training(eager, graphed)
+
+
+def test_a_step_is_recorded_anew_when_noise_on_parameters_comes_or_goes(monkeypatch):
+    recorder = recorded(monkeypatch)
+    script = ScriptedNoise(gradient=(0, 0.1, 0.2, 0, 0), weight=(0, 0, 0, 0, 0.01))
+    run = RUN.replace(epochs=5, parameter_noise=script, schedule=EXACT)
+    eager, graphed = (train(run, device="cpu", engine=name) for name in ("eager", "graphed"))
+    assert recorder.recordings == 4  # none; on gradients, two strengths; none; on weights
+    assert_same_training(eager, graphed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

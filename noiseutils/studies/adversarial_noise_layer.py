@@ -27,20 +27,17 @@ from noiseutils.config import (
     ClassAdversarialNoise,
     Data,
     Evaluation,
-    Finite,
     GaussianNoise,
     LayerwiseAdversarialNoise,
     Model,
     NoisyDropout,
-    NonNegative,
     Optimizer,
-    Positive,
-    PositiveInt,
     Run,
     Schedule,
 )
 from noiseutils.errors import UserError
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
+from noiseutils.spec import Finite, NonNegative, Positive, PositiveInt
 from noiseutils.store import Store
 from noiseutils.studies.common import StudyParams, known_data, known_model
 

@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 from pydantic import Field, ValidationError
 
-from noiseutils.config import Data, Run, Spec, explain
+from noiseutils.config import Data, Run
 from noiseutils.errors import one_of
 from noiseutils.jobs import cores
 from noiseutils.local_sweep import default_workers
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.spec import Spec, explain
 from noiseutils.store import Store
 from noiseutils.sweep import sweep
 from noiseutils.train import Result

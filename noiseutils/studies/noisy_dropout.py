@@ -19,21 +19,9 @@ from typing import Annotated, Literal, Self
 import pandas as pd
 from pydantic import Field, field_validator, model_validator
 
-from noiseutils.config import (
-    Data,
-    Evaluation,
-    Levels,
-    Model,
-    Names,
-    NoisyDropout,
-    NonNegative,
-    Optimizer,
-    Positive,
-    PositiveInt,
-    Run,
-    Schedule,
-)
+from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule
 from noiseutils.errors import UserError
+from noiseutils.spec import Levels, Names, NonNegative, Positive, PositiveInt
 from noiseutils.studies.common import StudyParams, gather, known_data, known_model, select
 from noiseutils.train import Result
 
