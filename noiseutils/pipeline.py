@@ -10,13 +10,14 @@ from pathlib import Path
 
 import yaml
 
-from noiseutils.config import Data
+from noiseutils.config import Data, Run
 from noiseutils.distributed import decided
 from noiseutils.errors import UserError, one_of
 from noiseutils.page import notebooks_extra
 from noiseutils.profiles import read_profile
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.render import Rendered, current, render, stamp, write_index
+from noiseutils.store import Store
 from noiseutils.studies import STUDIES
 from noiseutils.studies.common import StudyParams, store
 from noiseutils.sweep import Sweep, sweep
@@ -29,22 +30,36 @@ def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> Study
     return read_profile(STUDIES[study].Params, study, profile, changes)
 
 
+def runs_of(params: StudyParams, place: Store) -> list[Run]:
+    """Every training of a study that can be named now: its runs, and those that follow from their results."""
+    study = STUDIES[params.study]
+    found = study.runs(params)
+    if hasattr(study, "follow_ups"):
+        found += study.follow_ups(params, [place.load(run) for run in found if place.finished(run)])
+    return found
+
+
 def sweep_study(
     params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
 ) -> Sweep:
     """Train what the study still lacks, then find out what it wants to know of the trained networks."""
     started, study, place = time.monotonic(), STUDIES[params.study], store()
-    done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
+
+    def left() -> float | None:
+        return None if budget is None else budget - (time.monotonic() - started)
+
+    done = sweep(runs_of(params, place), place, executor, workers=workers, budget=budget)
+    if not done.out_of_time and len(wanted := decided(lambda: runs_of(params, place))) > len(done.runs):
+        done = sweep(wanted, place, executor, workers=workers, budget=left())
     if not done.out_of_time and hasattr(study, "analyse"):
-        left = None if budget is None else budget - (time.monotonic() - started)
-        decided(lambda: study.analyse(params, place, left))  # under torchrun by one process alone
+        decided(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone
     return done
 
 
 def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
     """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
     place = store()
-    runs = STUDIES[params.study].runs(params)
+    runs = runs_of(params, place)
     states = {run: place.state(run) for run in runs}
     failures = {
         str(run): (place.failure(run) or "").strip().splitlines()[-1]
@@ -67,7 +82,7 @@ def render_study(params: StudyParams) -> tuple[Rendered, bool]:
     folder = outputs_root() / params.study / params.profile
     values = params.model_dump(mode="json")
     place = store()
-    results = [(run.key, place.digest(run)) for run in STUDIES[params.study].runs(params)]
+    results = [(run.key, place.digest(run)) for run in runs_of(params, place)]
     mark = stamp(notebook, values, results)
     if current(notebook, folder, mark):
         return Rendered(folder / notebook.name, (folder / notebook.name).with_suffix(".html")), True
@@ -82,7 +97,7 @@ def publish(params: StudyParams) -> Path:
     rendered = outputs_root() / params.study / params.profile
     folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
     place = store()
-    for run in STUDIES[params.study].runs(params):
+    for run in runs_of(params, place):
         if place.finished(run):
             place.publish(run, folder / "runs")
     for name in ("figures", "tables"):
