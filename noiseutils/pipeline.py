@@ -48,8 +48,9 @@ def sweep_study(
     def left() -> float | None:
         return None if budget is None else budget - (time.monotonic() - started)
 
-    done = sweep(runs_of(params, place), place, executor, workers=workers, budget=budget)
-    if not done.out_of_time and len(wanted := decided(lambda: runs_of(params, place))) > len(done.runs):
+    done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
+    if not done.out_of_time and hasattr(study, "follow_ups"):
+        wanted = decided(lambda: runs_of(params, place))
         done = sweep(wanted, place, executor, workers=workers, budget=left())
     if not done.out_of_time and hasattr(study, "analyse"):
         decided(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone

@@ -30,6 +30,7 @@ ON_CPU: dict[str, Callable[[], Found]] = {
     "noisy_dropout_step": lambda: [steps.noisy_dropout_step()],
     "vgg16_noise_steps": lambda: list(steps.noise_steps("vgg16", batch_size=128).values()),
     "resnet20_noise_steps": lambda: list(steps.noise_steps("resnet20", batch_size=128).values()),
+    "resnet18_parameter_noise": steps.parameter_noise_steps,
     "resnet18_memory": training_memory,
     "side_by_side": side_by_side,
     "models": models,

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from noiseutils import _torchvision_shim  # noqa: F401
 from noiseutils.allocator import keep_freed_memory
 from noiseutils.bench.ratios import Ratio, Way, interleaved, seconds
-from noiseutils.config import Data
+from noiseutils.config import Data, ScriptedNoise
 from noiseutils.data import crop_and_flip, draw_augmentation, load, to_float
+from noiseutils.floor import outputs_of_named
 from noiseutils.models import build_model
 from noiseutils.noise import (
     AdversarialNoise,
@@ -21,6 +22,7 @@ from noiseutils.noise import (
     NoisyDropout,
     attach,
 )
+from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.noise.sites import Noise
 from noiseutils.rng import generator
 
@@ -114,6 +116,49 @@ def noise_steps(
         )
         for name, side in sides.items()
     }
+
+
+def parameter_noise_steps(
+    model: str = "resnet18", *, width: float = 1.0, batch_size: int = BATCH, rounds: int = 7
+) -> list[Ratio]:
+    """A training step with noise on gradients, and on weights, over the same step without, in turn."""
+    network = build_model(model, width=width)
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    keep_freed_memory(4 * batch_size * outputs_of_named(model, width, 3, 32))
+    data = load(Data(train_size=batch_size, test_size=10))
+    x, y = to_float(data.train.pixels), data.train.labels
+    parameters, criterion = list(network.parameters()), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, fused=True)
+
+    def step(script: ScriptedNoise) -> Way:
+        noise = ParameterNoise(script, 2, parameters, generator(0, "bench"))
+
+        def once() -> None:
+            optimizer.zero_grad()
+            criterion(network(x), y).backward()
+            noise.add_to_gradients()
+            optimizer.step()
+            noise.add_to_weights()
+
+        return lambda: seconds(once)
+
+    small, none = (1e-4, 0.0), (0.0, 0.0)
+    scripts = {"no noise": ScriptedNoise(gradient=none, weight=none)}
+    for kind in ("gaussian", "uniform"):
+        on_gradients = ScriptedNoise(distribution=kind, gradient=small, weight=none)
+        on_weights = ScriptedNoise(distribution=kind, gradient=none, weight=small)
+        scripts |= {f"{kind} noise on gradients": on_gradients, f"{kind} noise on weights": on_weights}
+    sides = interleaved({name: step(script) for name, script in scripts.items()}, rounds)
+    clean = sides.pop("no noise")
+    return [
+        Ratio(
+            f"{model}_{name.replace(' noise on ', '_')}",
+            f"training step of {model}, batch {batch_size}, {name} / none",
+            side,
+            clean,
+        )
+        for name, side in sides.items()
+    ]
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> Way:

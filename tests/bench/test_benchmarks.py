@@ -77,6 +77,15 @@ def test_single_operations_and_steps_name_both_sides():
     assert noisy_dropout_step(rounds=1, width=0.1).below.name == "nn.Dropout"
 
 
+def test_noise_on_parameters_is_timed_in_turn_with_none():
+    ratios = steps.parameter_noise_steps("resnet20", width=0.25, batch_size=10, rounds=1)
+    assert [r.name for r in ratios] == [
+        f"resnet20_{kind}_{target}s" for kind in ("gaussian", "uniform") for target in ("gradient", "weight")
+    ]
+    assert len({r.below.values for r in ratios}) == 1
+    assert all(r.ratio > 0.1 for r in ratios)
+
+
 def test_every_noise_of_the_anl_paper_is_timed_against_the_same_step():
     ratios = noise_steps("resnet20", width=0.25, batch_size=10, rounds=1)
     assert list(ratios) == ["anl", "canl", "lat", "gaussian"]
