@@ -49,7 +49,7 @@ class Result:
     history: one row an epoch: epoch (from 1), train_loss, train_accuracy, test_loss, test_accuracy,
     validation_loss and validation_accuracy where images were held out, learning_rate (last step's),
     gradient_norm (mean over steps, L2 over all parameters), update_norm (L2 of the epoch's whole weight
-    change), seconds (training alone), what `ParameterNoise.row` says where there is noise on gradients or
+    change), seconds (training alone), what `Action.row` says where there is noise on gradients or
     weights, and `activation_std.<module>` for every convolution, BatchNorm and dense layer (over the outputs
     for the first test images, in eval mode).
     model: the trained network, pixels in [0, 1] to logits; None for a result stored without weights.
@@ -205,7 +205,7 @@ def train(
                     "gradient_norm": norm / steps_per_epoch,
                     "update_norm": update_norm,
                     "seconds": time.perf_counter() - started,
-                } | ({} if shaken is None else shaken.row())
+                } | ({} if shaken is None else shaken.action.row())
                 if _finite(row):
                     row = decided(lambda row=row: {**row, **_scored(model, validation, data.test, criterion)})
                 rows.append(row)

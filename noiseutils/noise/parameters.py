@@ -78,7 +78,7 @@ class EpochStatistics:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> EpochStatistics:
         """From a row of a run's history; without a validation split the test images validate."""
-        loss = row.get("validation_loss", row["test_loss"])
+        loss = row["validation_loss"] if "validation_loss" in row else row["test_loss"]
         return cls(float(row["gradient_norm"]), float(row["update_norm"]), float(loss))
 
 
@@ -102,6 +102,11 @@ class Action:
     def noisy(self) -> bool:
         """Whether there is noise at all."""
         return self.gradient > 0 or self.weight > 0
+
+    def row(self) -> dict[str, float]:
+        """What a history says of the epoch that it is for: gradient_noise, weight_noise, and the others."""
+        told = {name: float(value) for name, value in asdict(self).items()}
+        return {"gradient_noise": told.pop("gradient"), "weight_noise": told.pop("weight"), **told}
 
 
 class Adaptive:
@@ -245,12 +250,6 @@ class ParameterNoise:
         self._act(self.scheduler.observe(EpochStatistics.of(row)))
         changed = [bool(getattr(before, t)) != bool(getattr(self.action, t)) for t in self._scale]
         return any(changed)
-
-    def row(self) -> dict[str, float]:
-        """What the history says of the epoch in hand: its noise, and what decided on it."""
-        action = asdict(self.action)
-        told = {f"{target}_noise": action.pop(target) for target in self._scale}
-        return {**told, **{name: float(value) for name, value in action.items()}}
 
     def add_to_gradients(self) -> None:
         """Between `backward()` and the optimiser's step; nothing while its std is 0."""

@@ -12,6 +12,7 @@ The controls follow a script made from what a run with Gaussian noise did:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from noiseutils.errors import UserError
 from noiseutils.rng import derived_seed
 from noiseutils.spec import NonNegative, Positive, PositiveInt
 from noiseutils.stats import mean_interval
-from noiseutils.studies.common import StudyParams, gather, known_data, known_model
+from noiseutils.studies.common import StudyParams, by_cell, gather, known_data, known_model
 from noiseutils.train import Result
 
 NOTEBOOK = "02_adaptive_noise"
@@ -205,12 +206,8 @@ class Outcome:
     @cached_property
     def by_cell(self) -> dict[tuple[Cell, int], Result]:
         """Results of the grid by cell and seed; cells without one are absent."""
-        grid = {
-            (cell, seed): run_of(self.params, cell, seed).key
-            for cell in cells(self.params)
-            for seed in range(self.params.seeds)
-        }
-        return {place: self._by_key[key] for place, key in grid.items() if key in self._by_key}
+        run = functools.partial(run_of, self.params)
+        return by_cell(self.results, cells(self.params), self.params.seeds, run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -6,8 +6,9 @@ from importlib.resources import files
 
 import pandas as pd
 
-from noiseutils.stats import Paired, claim_verdict, holm, mean_interval, paired, value_verdict
+from noiseutils.stats import Paired, holm, mean_interval, paired, value_verdict
 from noiseutils.studies.adaptive_noise import OPTIMIZERS, Outcome
+from noiseutils.studies.common import claims_of
 
 # "the noise injection acted as a strong regularizer" for these; for Adam for TinyCNN alone (section III)
 REGULARISED = {
@@ -82,7 +83,7 @@ def claims_table(outcome: Outcome) -> pd.DataFrame:
                 if model in REGULARISED[optimizer]:
                     gap = against_none(outcome, model, optimizer, kind, "gap")
                     tests.append((f"III: noise regularises: a smaller gap ({where})", "down", gap))
-    return _tested(tests)
+    return claims_of(tests)
 
 
 def controls_table(outcome: Outcome) -> pd.DataFrame:
@@ -109,20 +110,3 @@ def controls_table(outcome: Outcome) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).assign(p_holm=holm(p_values)) if rows else pd.DataFrame()
-
-
-def _tested(tests: list[tuple[str, str, Paired]]) -> pd.DataFrame:
-    corrected = holm([test.p for _, _, test in tests])
-    return pd.DataFrame(
-        {
-            "claim": text,
-            "claimed": claimed,
-            "difference": test.difference.mean,
-            "low": test.difference.low,
-            "high": test.difference.high,
-            "n": test.difference.n,
-            "p_holm": p,
-            "verdict": claim_verdict(test.difference, p, claimed=claimed),
-        }
-        for (text, claimed, test), p in zip(tests, corrected, strict=True)
-    )

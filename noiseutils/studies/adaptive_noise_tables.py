@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from noiseutils.config import AdaptiveNoise
-from noiseutils.noise.parameters import Action, Adaptive, EpochStatistics
+from noiseutils.noise.parameters import Adaptive, EpochStatistics
 from noiseutils.stats import mean_interval
 from noiseutils.studies.adaptive_noise import OPTIMIZERS, QUANTITIES, Outcome
 
@@ -23,16 +23,9 @@ def play(spec: AdaptiveNoise, epochs: int, history: pd.DataFrame) -> pd.DataFram
     machine, rows = Adaptive(spec, epochs), []
     action = machine.begin()
     for row in history.to_dict("records"):
-        rows.append({**row, **_told(action)})
-        action = machine.observe(
-            EpochStatistics(row["gradient_norm"], row["update_norm"], row["validation_loss"])
-        )
+        rows.append({**row, **action.row()})
+        action = machine.observe(EpochStatistics.of(row))
     return pd.DataFrame(rows)
-
-
-def _told(action: Action) -> dict[str, float]:
-    told = {name: float(value) for name, value in vars(action).items()}
-    return {"gradient_noise": told.pop("gradient"), "weight_noise": told.pop("weight"), **told}
 
 
 def results_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
@@ -93,11 +86,3 @@ def rates_table(outcome: Outcome) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def histories(outcome: Outcome) -> pd.DataFrame:
-    """Every epoch of every run of the grid: the stored histories with the cell and the seed in front."""
-    frames = [
-        result.history.assign(**vars(cell), seed=seed) for (cell, seed), result in outcome.by_cell.items()
-    ]
-    return pd.concat(frames, ignore_index=True)

@@ -11,7 +11,7 @@ from noiseutils.stats import Interval, Paired, claim_verdict, holm, mean_interva
 from noiseutils.studies.adversarial_noise_layer import METHODS, TABLE_4, Cell
 from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, comparable, label_of
 from noiseutils.studies.adversarial_noise_layer_tables import against_baseline, difference, similarities
-from noiseutils.studies.common import select
+from noiseutils.studies.common import claims_of, select
 
 
 def reported() -> pd.DataFrame:
@@ -117,20 +117,7 @@ def claims_table(outcome: Outcome) -> pd.DataFrame:
                 said = _named(outcome, cell, f"against {METHODS[than]}")
                 tests.append((said, "down", difference(outcome, cell, other)))
     tests += _robustness_claims(outcome)
-    corrected = holm([test.p for _, _, test in tests])
-    return pd.DataFrame(
-        {
-            "claim": text,
-            "claimed": claimed,
-            "difference": test.difference.mean,
-            "low": test.difference.low,
-            "high": test.difference.high,
-            "n": test.difference.n,
-            "p_holm": p,
-            "verdict": claim_verdict(test.difference, p, claimed=claimed),
-        }
-        for (text, claimed, test), p in zip(tests, corrected, strict=True)
-    )
+    return claims_of(tests)
 
 
 def _robustness_claims(outcome: Outcome) -> list[tuple[str, str, Paired]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 
 from noiseutils.errors import UserError
 from noiseutils.studies.adversarial_noise_layer import Cell, Params, cells, data_of, run_of, runs
-from noiseutils.studies.common import gather, select
+from noiseutils.studies.common import by_cell, gather, select
 from noiseutils.studies.shelf import Shelf
 from noiseutils.train import Result
 
@@ -36,13 +37,8 @@ class Outcome:
     @cached_property
     def by_cell(self) -> dict[tuple[Cell, int], Result]:
         """Results by cell and seed; cells without one are absent."""
-        found = {result.run.key: result for result in self.results}
-        grid = {
-            (cell, seed): run_of(self.params, cell, seed).key
-            for cell in cells(self.params)
-            for seed in range(self.params.seeds)
-        }
-        return {place: found[key] for place, key in grid.items() if key in found}
+        run = functools.partial(run_of, self.params)
+        return by_cell(self.results, cells(self.params), self.params.seeds, run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -1,11 +1,11 @@
-"""What the studies share: parameters read strictly, results gathered."""
+"""What the studies share: parameters read strictly, results gathered and placed, claims judged."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,12 @@ from noiseutils.local_sweep import default_workers
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.spec import Spec, explain
+from noiseutils.stats import Paired, claim_verdict, holm
 from noiseutils.store import Store
 from noiseutils.sweep import sweep
 from noiseutils.train import Result
+
+C = TypeVar("C")  # a cell of a study's grid
 
 
 class StudyParams(Spec):
@@ -103,3 +106,33 @@ def threads_of_a_run() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def by_cell(
+    results: Iterable[Result], cells: Sequence[C], seeds: int, run_of: Callable[[C, int], Run]
+) -> dict[tuple[C, int], Result]:
+    """Results by cell of a grid and seed; places without one are absent."""
+    found = {result.run.key: result for result in results}
+    grid = {(cell, seed): run_of(cell, seed).key for cell in cells for seed in range(seeds)}
+    return {place: found[key] for place, key in grid.items() if key in found}
+
+
+def claims_of(tests: Sequence[tuple[str, str, Paired]]) -> pd.DataFrame:
+    """Claims with their verdicts: a row each, Holm's correction over all of them.
+
+    tests: a claim in words, the direction that it claims ("up" or "down"), and the paired test of it.
+    """
+    corrected = holm([test.p for _, _, test in tests])
+    return pd.DataFrame(
+        {
+            "claim": text,
+            "claimed": claimed,
+            "difference": test.difference.mean,
+            "low": test.difference.low,
+            "high": test.difference.high,
+            "n": test.difference.n,
+            "p_holm": p,
+            "verdict": claim_verdict(test.difference, p, claimed=claimed),
+        }
+        for (text, claimed, test), p in zip(tests, corrected, strict=True)
+    )

@@ -12,6 +12,7 @@ The grid: dropout probability x noise level, ordinary dropout beside each, in fo
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Literal, Self
@@ -22,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule
 from noiseutils.errors import UserError
 from noiseutils.spec import Levels, Names, NonNegative, Positive, PositiveInt
-from noiseutils.studies.common import StudyParams, gather, known_data, known_model, select
+from noiseutils.studies.common import StudyParams, by_cell, gather, known_data, known_model, select
 from noiseutils.train import Result
 
 NOTEBOOK = "01_noisy_dropout"
@@ -151,13 +152,8 @@ class Outcome:
     @cached_property
     def by_cell(self) -> dict[tuple[Cell, int], Result]:
         """Results by cell and seed; cells without one are absent."""
-        found = {result.run.key: result for result in self.results}
-        grid = {
-            (cell, seed): run_of(self.params, cell, seed).key
-            for cell in cells(self.params)
-            for seed in range(self.params.seeds)
-        }
-        return {place: found[key] for place, key in grid.items() if key in found}
+        run = functools.partial(run_of, self.params)
+        return by_cell(self.results, cells(self.params), self.params.seeds, run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import pandas as pd
 
-from noiseutils.stats import Paired, claim_verdict, holm, mean_interval, paired, value_verdict
-from noiseutils.studies.common import select
+from noiseutils.stats import Paired, mean_interval, paired, value_verdict
+from noiseutils.studies.common import claims_of, select
 from noiseutils.studies.noisy_dropout import READINGS, Cell, Outcome, cells
 
 PAPER_LEVELS = (0.05, 0.1, 0.3, 0.5, 1.0)
@@ -125,20 +125,7 @@ def claims_table(outcome: Outcome, reading: str = "dropped") -> pd.DataFrame:
         for sigma in params.input_noise
         for p in params.probabilities
     ]
-    corrected = holm([test.p for _, _, test in tests])
-    return pd.DataFrame(
-        {
-            "claim": text,
-            "claimed": claimed,
-            "difference": test.difference.mean,
-            "low": test.difference.low,
-            "high": test.difference.high,
-            "n": test.difference.n,
-            "p_holm": p,
-            "verdict": claim_verdict(test.difference, p, claimed=claimed),
-        }
-        for (text, claimed, test), p in zip(tests, corrected, strict=True)
-    )
+    return claims_of(tests)
 
 
 def _steeper(outcome: Outcome, shallow: list[Cell], steep: list[Cell]) -> Paired:
