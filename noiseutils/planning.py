@@ -95,6 +95,7 @@ def seconds_per_step(run: Run, data: Dataset, engine: str, device: str) -> tuple
     short = run.replace(
         epochs=3,
         noise_epochs=None,
+        parameter_noise=None,  # a script has as many epochs as its run
         validation_size=0,
         schedule=Schedule(learning_rate=1e-4),  # whatever the network: steps that cannot diverge
         evaluation=Evaluation(),

@@ -1,7 +1,7 @@
 import pytest
 
 from noiseutils import planning
-from noiseutils.config import Data, Model, Optimizer, Run
+from noiseutils.config import Data, Model, Optimizer, Run, ScriptedNoise
 from noiseutils.data import load
 from noiseutils.planning import Plan, plans
 from noiseutils.store import Store
@@ -73,6 +73,13 @@ def test_a_step_is_timed_by_training(sets):
     step, beyond = planning.seconds_per_step(LONG, sets[DATA], "auto", "cpu")
     assert step > 0
     assert beyond >= 0
+
+
+def test_a_run_whose_noise_follows_a_script_can_be_tried(sets):
+    silent = (0.0,) * LONG.epochs
+    run = LONG.replace(parameter_noise=ScriptedNoise(gradient=silent, weight=silent))
+    step, _ = planning.seconds_per_step(run, sets[DATA], "auto", "cpu")
+    assert step > 0
 
 
 def test_compiling_that_fails_is_never_chosen(monkeypatch, sets):

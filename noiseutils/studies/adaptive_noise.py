@@ -28,7 +28,7 @@ from noiseutils.errors import UserError
 from noiseutils.rng import derived_seed
 from noiseutils.spec import NonNegative, Positive, PositiveInt
 from noiseutils.stats import mean_interval
-from noiseutils.studies.common import StudyParams, by_cell, gather, known_data, known_model
+from noiseutils.studies.common import StudyParams, gather, known_data, known_model, results_by_cell
 from noiseutils.train import Result
 
 NOTEBOOK = "02_adaptive_noise"
@@ -207,7 +207,7 @@ class Outcome:
     def by_cell(self) -> dict[tuple[Cell, int], Result]:
         """Results of the grid by cell and seed; cells without one are absent."""
         run = functools.partial(run_of, self.params)
-        return by_cell(self.results, cells(self.params), self.params.seeds, run)
+        return results_by_cell(self.results, cells(self.params), self.params.seeds, run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -230,17 +230,19 @@ class Outcome:
     def chosen(self, model: str, optimizer: str, kind: str) -> Cell | None:
         """The cell whose learning rate has the highest mean validation accuracy at the end over the seeds.
 
-        Of equal ones the largest rate. None where a rate is missing: a choice among some is another one.
+        One at which fewer seeds diverge goes first; of equal ones the largest rate. None where a rate is
+        missing: a choice among some is another one.
         """
         scored = []
         for rate in self.params.learning_rates:
             cell = Cell(model, optimizer, rate, kind)
-            if not any((cell, seed) in self.by_cell for seed in range(self.params.seeds)):
+            there = [result for (c, _), result in self.by_cell.items() if c == cell]
+            if not there:
                 return None
             accuracy = mean_interval(list(self.values(cell, "validation_accuracy").values()))
-            if accuracy.n:
-                scored.append((accuracy.mean, rate, cell))
-        return max(scored, key=lambda found: found[:2])[2] if scored else None
+            if accuracy.n:  # a mean over the seeds that survive flatters a rate at which others do not
+                scored.append((accuracy.n - len(there), accuracy.mean, rate, cell))
+        return max(scored, key=lambda found: found[:3])[3] if scored else None
 
     @cached_property
     def controls(self) -> dict[tuple[str, str, str], dict[int, Run]]:

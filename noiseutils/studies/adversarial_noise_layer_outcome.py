@@ -11,7 +11,7 @@ import pandas as pd
 
 from noiseutils.errors import UserError
 from noiseutils.studies.adversarial_noise_layer import Cell, Params, cells, data_of, run_of, runs
-from noiseutils.studies.common import by_cell, gather, select
+from noiseutils.studies.common import gather, results_by_cell, select
 from noiseutils.studies.shelf import Shelf
 from noiseutils.train import Result
 
@@ -38,7 +38,7 @@ class Outcome:
     def by_cell(self) -> dict[tuple[Cell, int], Result]:
         """Results by cell and seed; cells without one are absent."""
         run = functools.partial(run_of, self.params)
-        return by_cell(self.results, cells(self.params), self.params.seeds, run)
+        return results_by_cell(self.results, cells(self.params), self.params.seeds, run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def threads_of_a_run() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def by_cell(
+def results_by_cell(
     results: Iterable[Result], cells: Sequence[C], seeds: int, run_of: Callable[[C, int], Run]
 ) -> dict[tuple[C, int], Result]:
     """Results by cell of a grid and seed; places without one are absent."""

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule
 from noiseutils.errors import UserError
 from noiseutils.spec import Levels, Names, NonNegative, Positive, PositiveInt
-from noiseutils.studies.common import StudyParams, by_cell, gather, known_data, known_model, select
+from noiseutils.studies.common import StudyParams, gather, known_data, known_model, results_by_cell, select
 from noiseutils.train import Result
 
 NOTEBOOK = "01_noisy_dropout"
@@ -153,7 +153,7 @@ class Outcome:
     def by_cell(self) -> dict[tuple[Cell, int], Result]:
         """Results by cell and seed; cells without one are absent."""
         run = functools.partial(run_of, self.params)
-        return by_cell(self.results, cells(self.params), self.params.seeds, run)
+        return results_by_cell(self.results, cells(self.params), self.params.seeds, run)
 
     @cached_property
     def frame(self) -> pd.DataFrame:

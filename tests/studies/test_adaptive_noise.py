@@ -179,6 +179,17 @@ def test_a_rate_that_diverged_is_not_chosen():
     assert math.isnan(outcome.frame.set_index("status").loc["diverged", "gap"])
 
 
+def test_a_rate_that_one_seed_survives_by_luck_is_not_chosen():
+    cells = [an.Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
+    lucky = result_of(an.run_of(PARAMS, cells[0], 0), 0.9, 0.1)
+    dead = Result(
+        an.run_of(PARAMS, cells[0], 1), "diverged", {}, pd.DataFrame({"epoch": [1]}), None, lucky.info
+    )
+    steady = [result_of(an.run_of(PARAMS, cells[1], seed), 0.5, 0.1) for seed in range(2)]
+    chosen = an.Outcome(PARAMS, [lucky, dead, *steady]).chosen("babycnn", "momentum", "none")
+    assert chosen.learning_rate == 0.01
+
+
 # --- the controls
 
 
