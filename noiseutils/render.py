@@ -140,6 +140,7 @@ def _card(path: Path, outputs: Path) -> str | None:
     links = [link(page, "page"), link(path, "notebook")]
     links += [link(folder / name, name) for name in ("figures", "tables") if (folder / name).is_dir()]
     data = papermill.get("parameters", {}).get("data")
+    data = ", ".join(data) if isinstance(data, list) else data
     when = datetime.fromisoformat(papermill["end_time"]).strftime("%Y-%m-%d %H:%M %Z")
     facts = [folder.parent.name, f"profile {folder.name}", *([f"data {data}"] if data else []), when]
     title = html.escape(title_of(nb) or path.stem)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from noiseutils.errors import UserError
@@ -347,3 +348,13 @@ def test_browser_draws_the_equation_and_the_figure(rendered, tmp_path):
     assert heights["main_img"] >= 20
     assert heights["summary"] > 5
     assert heights["details_p"] == 0  # hidden until opened
+
+
+def test_index_names_all_sets_of_a_study_that_has_several(rendered, tmp_path):
+    _, folder, _ = rendered
+    copy = tmp_path / "study" / "quick"
+    shutil.copytree(folder, copy)
+    notebook = nbformat.read(copy / "01_study.ipynb", as_version=4)
+    notebook.metadata["papermill"]["parameters"]["data"] = ["mnist", "cifar10"]
+    nbformat.write(notebook, copy / "01_study.ipynb")
+    assert "· data mnist, cifar10 ·" in write_index(tmp_path).read_text()

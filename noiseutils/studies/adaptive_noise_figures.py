@@ -204,7 +204,7 @@ def controls(outcome: Outcome) -> Iterator[Drawn]:
         figure, axes = plots.canvas(1, 2, size=(11, 3.8))
         _accuracy_and_gap(axes[0], pd.DataFrame(rows), "control", CONTROL_NAMES, CONTROL_COLOURS)
         _legend(figure, axes[0, 0], 2)
-        figure.suptitle(_title(outcome, f"Does *adaptive* matter? {OPTIMIZER_NAMES[optimizer]}"))
+        figure.suptitle(_title(outcome, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
         yield Drawn(
             f"controls_{optimizer}", figure, "Adaptive Gaussian noise beside three controls of equal amount."
         )
