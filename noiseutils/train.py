@@ -179,6 +179,8 @@ def train(
                     how.forget()
                 model.train()
                 before = [p.detach().clone() for p in parameters]
+                if shaken is not None:
+                    shaken.begin_epoch()
                 tally.clear()
                 count, rate, seen = epoch * steps_per_epoch, 0.0, 0
                 losses = [row.get("validation_loss", row["test_loss"]) for row in rows]

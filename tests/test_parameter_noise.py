@@ -281,6 +281,27 @@ def test_without_a_flag_nothing_is_drawn_and_nothing_changes():
     assert torch.equal(noise.source.get_state(), state)
 
 
+def test_weights_get_their_noise_after_every_step_or_once_an_epoch():
+    for every, begun, stepped in (("step", 0.0, 3.0), ("epoch", 1.0, 0.0)):
+        script = ScriptedNoise(gradient=(0, 0), weight=(0.25, 0), weight_every=every)
+        net, noise = shaken(script)
+        start = flat(net.parameters()).clone()
+        noise.begin_epoch()
+        middle = flat(net.parameters()).clone()
+        for _ in range(3):
+            noise.add_to_weights()
+        end = flat(net.parameters())
+        assert (middle - start).std().item() == pytest.approx(0.25 * begun, rel=0.03)
+        assert (end - middle).std().item() == pytest.approx(0.25 * math.sqrt(stepped), rel=0.03)
+
+
+def test_a_step_is_recorded_anew_only_when_what_it_does_changes():
+    row = {"gradient_norm": 1.0, "update_norm": 1.0, "test_loss": 1.0}
+    for every, changed in (("step", [True, True]), ("epoch", [False, False])):
+        _, noise = shaken(ScriptedNoise(gradient=(0, 0, 0), weight=(0, 0.25, 0), weight_every=every))
+        assert [noise.observe(row), noise.observe(row)] == changed
+
+
 def test_a_missing_gradient_is_an_error_not_a_shift():
     net, noise = shaken(ScriptedNoise(gradient=(1.0, 0), weight=(0, 0)))
     net[0].bias.grad = None
@@ -331,7 +352,14 @@ def test_a_flag_raises_noise_and_the_history_says_why():
     assert history.cooldown.tolist() == [0, 0, 0, 0, 1, 0]
 
 
-@pytest.mark.parametrize("noise", [EAGER_FLAGS, ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6)])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        EAGER_FLAGS,
+        ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6),
+        ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6, weight_every="epoch"),
+    ],
+)
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_a_resumed_run_takes_the_same_decisions_and_draws_the_same_noise(noise, stop):
     run = RUN.replace(parameter_noise=noise)

@@ -85,6 +85,7 @@ class Params(StudyParams):
     overfit_epochs: PositiveInt = 3
     sigma_min: NonNegative = 0.01
     sigma_max: NonNegative = 0.05
+    weight_every: Literal["step", "epoch"] = "step"
     consecutive_trigger: PositiveInt = 10
     cooldown_min: PositiveInt = 3
     cooldown_max: PositiveInt = 10
@@ -189,6 +190,7 @@ def control_script(result: Result, control: str, first: int) -> ScriptedNoise:
         distribution="uniform" if control == "replayed_uniform" else noise.distribution,
         gradient=tuple(map(float, gradient)),
         weight=tuple(map(float, weight)),
+        weight_every=noise.weight_every,
     )
 
 
@@ -281,10 +283,15 @@ class Outcome:
     def comparable(self) -> bool:
         """Whether the paper's numbers can be held against ours: its data, and all else as we read it."""
         chosen = {"study", "profile", "data", "seeds", "models", "optimizers", "distributions", "controls"}
-        chosen |= {"learning_rates", "validate_on", "validation_size"}
+        chosen |= {"learning_rates", "validate_on", "validation_size", "weight_every"}
         fixed = type(self.params).model_fields.keys() - chosen
         as_read = all(getattr(self.params, name) == getattr(Params(), name) for name in fixed)
-        return as_read and Data.parse(self.params.data).label in PAPER_DATA
+        return as_read and self.on_paper_data
+
+    @property
+    def on_paper_data(self) -> bool:
+        """Whether the images are the paper's."""
+        return Data.parse(self.params.data).label in PAPER_DATA
 
 
 def last_epoch(result: Result | None) -> dict[str, float]:

@@ -40,6 +40,8 @@ def reported_table(outcome: Outcome) -> pd.DataFrame:
         values = outcome.values(cell, row["quantity"]) if cell else {}
         ours = mean_interval(list(values.values()))
         verdict = value_verdict(row["value"], ours, row.pop("rounding"), comparable=outcome.comparable)
+        if ours.n and not outcome.comparable and outcome.on_paper_data:
+            verdict = "other settings: no verdict"
         found = {"ours": ours.mean, "low": ours.low, "high": ours.high, "n": ours.n, "verdict": verdict}
         rows.append({**row, "learning_rate": cell.learning_rate if cell else None, **found})
     return pd.DataFrame(rows)

@@ -90,7 +90,7 @@ def test_the_papers_grid_is_all_there():
     (epochs,) = {run.epochs for run in an.runs(params)}
     assert epochs == 300
     run = an.run_of(params, an.Cell("resnet18", "adam", 1e-4, "uniform"), 2)
-    assert run.parameter_noise == AdaptiveNoise(distribution="uniform")
+    assert run.parameter_noise == AdaptiveNoise(distribution="uniform", weight_every="epoch")
     assert (run.optimizer.name, run.optimizer.weight_decay, run.augment, run.seed) == ("adam", 1e-4, True, 2)
     schedule = run.schedule
     assert (schedule.every, schedule.last, schedule.minimum, schedule.t_mult) == (50, 1e-5, 1e-6, 1)
@@ -275,7 +275,10 @@ def test_reported_table_judges_only_the_papers_data_and_epochs():
     verdicts = claims.reported_table(an.Outcome(real, [])).verdict
     assert set(verdicts) == {"not run"}
     assert an.Outcome(real, []).comparable
+    assert an.Outcome(real.replace(weight_every="epoch"), []).comparable, "the paper has no word on it"
     assert not an.Outcome(real.replace(epochs=30, restart_epochs=5), []).comparable
+    found = claims.reported_table(made_up(PARAMS.replace(data="some/cifar10-jpeg")))
+    assert set(found.verdict) == {"other settings: no verdict"}
 
 
 def test_claims_follow_the_differences():
