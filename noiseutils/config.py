@@ -171,9 +171,7 @@ class AdaptiveNoise(Spec):
     overfit_epochs: PositiveInt = 3  # epochs in a row in which the validation loss rises
     sigma_min: NonNegative = 0.01  # std of the noise, in the units of gradients and weights
     sigma_max: NonNegative = 0.05
-    weight_every: Literal["step", "epoch"] = (
-        "step"  # a noisy epoch: after its every step, or once, before its first
-    )
+    weight_every: Literal["step", "epoch"] = "epoch"  # after each step, or once before an epoch's first
     consecutive_trigger: PositiveInt = 10  # noisy epochs in a row that a cooldown follows
     cooldown_min: PositiveInt = 3  # epochs
     cooldown_max: PositiveInt = 10
@@ -194,7 +192,7 @@ class ScriptedNoise(Spec):
     distribution: Literal["gaussian", "uniform"] = "gaussian"
     gradient: Levels = ()  # std of the noise on gradients, one an epoch; 0: none
     weight: Levels = ()  # of that on weights
-    weight_every: Literal["step", "epoch"] = "step"  # as in AdaptiveNoise
+    weight_every: Literal["step", "epoch"] = "epoch"  # as in AdaptiveNoise
 
     @model_validator(mode="after")
     def _as_many_epochs(self) -> Self:

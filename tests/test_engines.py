@@ -239,7 +239,7 @@ def test_a_training_in_recorded_steps_is_the_eager_one(monkeypatch, optimizer):
 
 def test_a_step_is_recorded_anew_when_noise_on_parameters_comes_or_goes(monkeypatch):
     recorder = recorded(monkeypatch)
-    script = ScriptedNoise(gradient=(0, 0.1, 0.2, 0, 0), weight=(0, 0, 0, 0, 0.01))
+    script = ScriptedNoise(gradient=(0, 0.1, 0.2, 0, 0), weight=(0, 0, 0, 0, 0.01), weight_every="step")
     run = RUN.replace(epochs=5, parameter_noise=script, schedule=EXACT)
     eager, graphed = (train(run, device="cpu", engine=name) for name in ("eager", "graphed"))
     assert recorder.recordings == 4  # none; on gradients, two strengths; none; on weights

@@ -244,7 +244,9 @@ def flat(tensors):
 
 @pytest.mark.parametrize("distribution", ["gaussian", "uniform"])
 def test_noise_has_the_std_and_shape_that_its_distribution_says(distribution):
-    script = ScriptedNoise(distribution=distribution, gradient=(0.5, 0), weight=(0.25, 0))
+    script = ScriptedNoise(
+        distribution=distribution, gradient=(0.5, 0), weight=(0.25, 0), weight_every="step"
+    )
     net, noise = shaken(script)
     before = flat(net.parameters()).clone()
     noise.add_to_gradients()
@@ -357,7 +359,7 @@ def test_a_flag_raises_noise_and_the_history_says_why():
     [
         EAGER_FLAGS,
         ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6),
-        ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6, weight_every="epoch"),
+        ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6, weight_every="step"),
     ],
 )
 @pytest.mark.parametrize("stop", [1, 3, 5])

@@ -146,7 +146,7 @@ def parameter_noise_steps(
     scripts = {"no noise": ScriptedNoise(gradient=none, weight=none)}
     for kind in ("gaussian", "uniform"):
         on_gradients = ScriptedNoise(distribution=kind, gradient=small, weight=none)
-        on_weights = ScriptedNoise(distribution=kind, gradient=none, weight=small)
+        on_weights = ScriptedNoise(distribution=kind, gradient=none, weight=small, weight_every="step")
         scripts |= {f"{kind} noise on gradients": on_gradients, f"{kind} noise on weights": on_weights}
     sides = interleaved({name: step(script) for name, script in scripts.items()}, rounds)
     clean = sides.pop("no noise")

@@ -12,7 +12,7 @@ Readings, where the text leaves it open:
                     gradient before noise goes on it
     weight flag     the validation loss's improvement is below ValPlateauDelta, or it has risen for
                     NEpochsOverfit epochs in a row (Table V's words; the text adds the training loss)
-    weight noise    after every step of a noisy epoch, or (`weight_every="epoch"`) once, before its first:
+    weight noise    once in a noisy epoch, before its first step, or (`weight_every="step"`) after every step:
                     the text has no word on it. Steps add up: 352 of them at sigma 0.03 move each weight by
                     0.56, many times its size, and no network survives that
     sigma           from the improvement and threshold of the flag's own plateau; both flags: both noises

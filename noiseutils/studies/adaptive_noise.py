@@ -85,7 +85,7 @@ class Params(StudyParams):
     overfit_epochs: PositiveInt = 3
     sigma_min: NonNegative = 0.01
     sigma_max: NonNegative = 0.05
-    weight_every: Literal["step", "epoch"] = "step"
+    weight_every: Literal["step", "epoch"] = "epoch"
     consecutive_trigger: PositiveInt = 10
     cooldown_min: PositiveInt = 3
     cooldown_max: PositiveInt = 10
