@@ -48,8 +48,8 @@ class Result:
     metrics: see `noiseutils.evaluate.evaluate`.
     history: one row an epoch: epoch (from 1), train_loss, train_accuracy, test_loss, test_accuracy,
     validation_loss and validation_accuracy where images were held out, learning_rate (last step's),
-    gradient_norm (mean over steps, L2 over all parameters), update_norm (L2 of the epoch's whole weight
-    change), seconds (training alone), what `Action.row` says where there is noise on gradients or
+    gradient_norm (mean over steps, L2 over all parameters), update_norm (L2 of the weight change over the
+    epoch's steps), seconds (training alone), what `Action.row` says where there is noise on gradients or
     weights, and `activation_std.<module>` for every convolution, BatchNorm and dense layer (over the outputs
     for the first test images, in eval mode).
     model: the trained network, pixels in [0, 1] to logits; None for a result stored without weights.
@@ -178,9 +178,9 @@ def train(
                     handle.remove()
                     how.forget()
                 model.train()
-                before = [p.detach().clone() for p in parameters]
                 if shaken is not None:
                     shaken.begin_epoch()
+                before = [p.detach().clone() for p in parameters]
                 tally.clear()
                 count, rate, seen = epoch * steps_per_epoch, 0.0, 0
                 losses = [row.get("validation_loss", row["test_loss"]) for row in rows]

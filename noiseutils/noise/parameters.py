@@ -8,8 +8,8 @@ Readings, where the text leaves it open:
     rate of change  of a quantity v over a window of W epochs: (v[t - W] - v[t]) / (W v[t - W]), the relative
                     improvement an epoch; positive when v falls
     gradient flag   the gradient norm's improvement is below GradientPlateau, or the mean L2 norm of an
-                    epoch's weight update over the window below LowWeightUpdate; the norm is that of the
-                    gradient before noise goes on it
+                    epoch's weight update over the window below LowWeightUpdate; the norms are those
+                    of the gradient before noise goes on it, and of the change over the epoch's steps
     weight flag     the validation loss's improvement is below ValPlateauDelta, or it has risen for
                     NEpochsOverfit epochs in a row (Table V's words; the text adds the training loss)
     weight noise    once in a noisy epoch, before its first step, or (`weight_every="step"`) after every step:
@@ -75,7 +75,7 @@ class EpochStatistics:
     """What an epoch left behind, as in a run's history."""
 
     gradient_norm: float  # mean over steps
-    update_norm: float  # L2, of the epoch's whole change of the weights
+    update_norm: float  # L2, of the change of the weights over the epoch's steps
     validation_loss: float
 
     @classmethod
