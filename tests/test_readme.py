@@ -30,9 +30,27 @@ def test_the_two_lines_train_a_network_of_ones_own():
     assert all(not module._forward_hooks for module in model.modules()), "handle.remove() is shown"
 
 
+def test_noise_through_the_optimizer_follows_a_training_of_ones_own():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.S)
+    (block,) = (block for block in blocks if "attach_to_optimizer(" in block)
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    weights = []
+
+    def train_and_validate():
+        weight.grad = torch.ones(3)
+        optimizer.step()
+        weights.append(weight.detach().clone())
+        return 1.0
+
+    exec(block, {"optimizer": optimizer, "train_and_validate": train_and_validate})
+    still = [torch.equal(w, torch.ones(3)) for w in weights]
+    assert still == [True] * 70 + [False] * 230, "a loss that never falls: noise after MinEpochs"
+
+
 def test_python_blocks_run():
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
-        if "attach(" not in block:
+        if not re.search(r"attach(_to_optimizer)?\(", block):
             exec(block, {})
 
 

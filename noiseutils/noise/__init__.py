@@ -11,6 +11,7 @@ from noiseutils.config import (
 )
 from noiseutils.noise.activation import add_gaussian, adversarial_noise, lat_noise, noise_magnitude
 from noiseutils.noise.dropout import noisy_dropout
+from noiseutils.noise.optimizer_hooks import OptimizerNoise, attach_to_optimizer
 from noiseutils.noise.parameters import adaptive_sigma, cooldown_epochs, stuck_factor
 from noiseutils.noise.sites import Handle, attach
 
@@ -22,11 +23,13 @@ __all__ = [
     "Handle",
     "LayerwiseAdversarialNoise",
     "NoisyDropout",
+    "OptimizerNoise",
     "ScriptedNoise",
     "adaptive_sigma",
     "add_gaussian",
     "adversarial_noise",
     "attach",
+    "attach_to_optimizer",
     "cooldown_epochs",
     "lat_noise",
     "noise_magnitude",

@@ -1,0 +1,138 @@
+"""Noise on gradients and weights in a training loop of one's own, in two lines.
+
+    noise = attach_to_optimizer(optimizer, AdaptiveNoise(), epochs=300)
+    ...
+    noise.end_epoch(validation_loss)           # after each epoch
+
+The loop, the network and the optimiser stay as they are: hooks of `optimizer.step()` do the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from noiseutils.config import AdaptiveNoise, ScriptedNoise
+from noiseutils.errors import UserError
+from noiseutils.noise.parameters import Action, ParameterNoise
+from noiseutils.rng import generator
+
+
+class OptimizerNoise:
+    """What `attach_to_optimizer` returns: noise between `backward()` and the step, and after it.
+
+    action: what the epoch that runs does, see `noiseutils.noise.parameters.Action`.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        noise: AdaptiveNoise | ScriptedNoise,
+        *,
+        epochs: int,
+        seed: int = 0,
+    ) -> None:
+        if epochs < 1:
+            raise UserError(f"epochs must be at least 1, got {epochs}")
+        if isinstance(noise, ScriptedNoise) and len(noise.gradient) != epochs:
+            raise UserError(f"the script has {len(noise.gradient)} epochs, the training {epochs}")
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+        devices = {p.device for p in self.parameters}
+        if len(devices) != 1:
+            told = ", ".join(sorted(map(str, devices))) or "none"
+            raise UserError(
+                f"the optimiser's trainable parameters must lie on one device, they lie on: {told}"
+            )
+        source = generator(seed, "parameters", devices.pop())
+        self.epochs = epochs
+        self._noise = ParameterNoise(noise, epochs, self.parameters, source)
+        self._rows: list[dict[str, float]] = []
+        self._hooks = [
+            optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+            optimizer.register_step_post_hook(lambda *_: self._noise.add_to_weights()),
+        ]
+        self._begin_epoch()
+
+    @property
+    def action(self) -> Action:
+        """The noise of the epoch that runs."""
+        return self._noise.action
+
+    def end_epoch(self, validation_loss: float) -> Action:
+        """After an epoch's last step and its validation; gives the next epoch's action.
+
+        Noise that weights get once an epoch goes on here. UserError after `epochs` epochs, without a step,
+        or for a loss that is not finite.
+        """
+        if len(self._rows) >= self.epochs:
+            raise UserError(f"all {self.epochs} epochs are done: attach with as many as the training has")
+        if not self._steps:
+            raise UserError("no step of the optimiser since the last epoch: is it the one that trains?")
+        if not math.isfinite(validation_loss):
+            raise UserError(f"the validation loss must be a finite number, got {validation_loss}")
+        changes = [p.detach() - b for p, b in zip(self.parameters, self._before, strict=True)]
+        self._rows.append(
+            {
+                "gradient_norm": self._norms.item() / self._steps,
+                "update_norm": nn.utils.get_total_norm(changes).item(),
+                "validation_loss": float(validation_loss),
+            }
+        )
+        self._noise.observe(self._rows[-1])
+        self._begin_epoch()
+        return self.action
+
+    def state_dict(self) -> dict[str, Any]:
+        """To be stored beside the network's and the optimiser's, after `end_epoch`."""
+        return {"epochs": [dict(row) for row in self._rows], **self._noise.state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; after the network's weights are restored."""
+        self._rows = [dict(row) for row in state["epochs"]]
+        self._noise.restore(state, self._rows)
+        self._start_counting()
+
+    def remove(self) -> None:
+        """The optimiser is as it was; also at the end of a `with` block."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def _before_step(self) -> None:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        self._norms += nn.utils.get_total_norm(gradients).detach()
+        self._steps += 1
+        self._noise.add_to_gradients()
+
+    def _begin_epoch(self) -> None:
+        self._noise.begin_epoch()
+        self._start_counting()
+
+    def _start_counting(self) -> None:
+        self._before: list[Tensor] = [p.detach().clone() for p in self.parameters]
+        self._norms = torch.zeros((), device=self._noise.device)  # over steps; no wait for the device
+        self._steps = 0
+
+
+def attach_to_optimizer(
+    optimizer: torch.optim.Optimizer,
+    noise: AdaptiveNoise | ScriptedNoise,
+    *,
+    epochs: int,
+    seed: int = 0,
+) -> OptimizerNoise:
+    """Noise on the gradients and weights that `optimizer` trains, when the training stagnates.
+
+    noise: AdaptiveNoise (defaults: Table V, for 300 epochs) or ScriptedNoise.   epochs: of the whole
+    training: noise fades towards their end.   seed: of the noise; torch's global generator is untouched.
+    Raises UserError for parameters on several devices, and for a script of another length.
+    """
+    return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed)
