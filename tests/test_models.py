@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from noiseutils.errors import UserError
 from noiseutils.models import MODELS, build_model
+from noiseutils.models.modules import MODULES
 from noiseutils.models.sizes import scaled
 from noiseutils.modes import overwriting
 
@@ -27,6 +28,9 @@ QUICK = {
     "pyramidnet48": 0.25,
     "pyramidnet270": 0.0625,
     "alexnet": 0.25,
+    "module_resnet": 0.125,
+    "module_inception": 0.125,
+    "module_resnext": 0.125,
 }
 SMALLEST = {
     "lenet5": 16,
@@ -37,6 +41,9 @@ SMALLEST = {
     "simplecnn": 8,
     "vgg11": 32,
     "vgg16": 32,
+    "module_resnet": 8,
+    "module_inception": 8,
+    "module_resnext": 8,
 }
 
 
@@ -91,11 +98,52 @@ def test_chosen_widths_give_the_documented_count(name, count):
         ("vgg11", 9_231_114),
         ("resnet34", 21_282_122),
         ("mobilenet", 3_217_226),
+        ("module_resnet", 992_330),
+        ("module_inception", 1_361_546),
+        ("module_resnext", 994_634),
     ],
 )
 def test_the_adversarial_noise_layers_networks_have_the_documented_count(name, count):
     with torch.device("meta"):
         assert parameters(build_model(name)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"), [("resnet", 69_632), ("inception", 192_512), ("resnext", 70_144)]
+)
+def test_a_module_has_the_papers_convolution_weights_and_keeps_the_shape(name, weights):
+    module = MODULES[name](256)
+    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    assert sum(m.weight.numel() for m in convolutions) == weights
+    assert all(m.bias is None for m in convolutions)
+    x = images(2, 256, 4)
+    assert module(x).shape == x.shape
+
+
+def test_an_inception_module_needs_a_map_for_each_path():
+    with pytest.raises(UserError, match="of 3 maps has none for each of its 4 paths"):
+        MODULES["inception"](3)
+
+
+def test_a_module_is_the_sum_of_its_input_and_its_branch():
+    for make in MODULES.values():
+        module, x = make(32).eval(), images(2, 32, 4)
+        for p in module.parameters():
+            p.data.zero_()
+        assert torch.equal(module(x), x)
+
+
+def test_resnext_is_32_bottlenecks_side_by_side():
+    module, x = MODULES["resnext"](256).eval(), images(2, 256, 4)
+    narrow, middle, wide = (block.conv.weight for block in module.branch)
+    assert narrow.shape[0] == middle.shape[0] == 32 * 4
+    paths = 0
+    for path in range(32):
+        maps = slice(4 * path, 4 * path + 4)
+        h = nn.functional.conv2d(x, narrow[maps]).relu()
+        h = nn.functional.conv2d(h / (1 + 1e-5) ** 0.5, middle[maps], padding=1).relu()
+        paths = paths + nn.functional.conv2d(h / (1 + 1e-5) ** 0.5, wide[:, maps])
+    torch.testing.assert_close(module(x), x + paths.relu() / (1 + 1e-5) ** 0.5, rtol=1e-4, atol=1e-4)
 
 
 def test_alexnet_for_large_images_has_the_one_column_versions_61100840_parameters():
@@ -154,7 +202,8 @@ def test_width_rounds_to_the_nearest_with_halves_up_and_never_below_one():
 @pytest.mark.parametrize("name", MODELS)
 def test_a_vanishing_width_leaves_one_channel_everywhere(name):
     model = build_model(name, width=1e-6)
-    assert {m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)} == {1}
+    if not name.startswith("module_"):  # a module's paths keep a map each
+        assert {m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)} == {1}
     assert model(images(2)).shape == (2, 10)
 
 

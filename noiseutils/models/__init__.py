@@ -19,6 +19,7 @@ from noiseutils.models.cifar10net import cifar10net
 from noiseutils.models.custom_cnns import babycnn, simplecnn, tinycnn
 from noiseutils.models.lenet import lenet5
 from noiseutils.models.mobilenet import mobilenet, mobilenet_v2
+from noiseutils.models.modules import module_inception, module_resnet, module_resnext
 from noiseutils.models.pyramidnet import pyramidnet48, pyramidnet270
 from noiseutils.models.resnet import resnet18, resnet20, resnet34, resnet56
 from noiseutils.models.vgg import vgg11, vgg16
@@ -44,6 +45,9 @@ MODELS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,
     "pyramidnet48": pyramidnet48,
     "pyramidnet270": pyramidnet270,
+    "module_resnet": module_resnet,
+    "module_inception": module_inception,
+    "module_resnext": module_resnext,
 }
 
 
