@@ -204,6 +204,17 @@ class ScriptedNoise(Spec):
 ParameterNoise = Annotated[AdaptiveNoise | ScriptedNoise, Field(discriminator="kind")]
 
 
+class Corruption(Spec):
+    """What is done to every training image, after crop and flip, before the network normalises it.
+
+    gaussian_noise   fresh at every step, not clipped
+    gaussian_blur    see `noiseutils.corruptions.gaussian_blur`
+    """
+
+    kind: Literal["gaussian_noise", "gaussian_blur"]
+    sigma: NonNegative  # of the noise, pixels in [0, 1]; of the blur, pixels across
+
+
 class AdversarialTraining(Spec):
     """AT: half of the loss on FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J))."""
 
@@ -275,6 +286,7 @@ class Evaluation(Spec):
     """What the trained network is put through, besides the clean test images."""
 
     noise: Levels = ()  # std of Gaussian noise on the input, pixels in [0, 1]
+    blur: Levels = ()  # std of a Gaussian blur of the input, in pixels across
     fgsm: Levels = ()  # attack sizes, pixels in [0, 1]: write 2 / 255 as 0.00784…
     recalibrate: bool = True  # again with BatchNorm statistics re-estimated on clean batches
     similarity: Names = ()  # modules at which to compare the classes' gradients; "input" is the image
@@ -289,6 +301,7 @@ class Run(Spec):
     noise: ActivationNoise | None = None
     after: Names = ()  # where noise goes: module names ("conv3"), types ("BatchNorm2d"), "input" (the image)
     noise_epochs: PositiveInt | None = None  # noise in the first epochs alone; None: in all
+    corruption: Corruption | None = None  # of the training images
     adversarial_training: AdversarialTraining | None = None
     parameter_noise: ParameterNoise | None = None  # on gradients and weights
     loss: Literal["cross_entropy", "sigmoid_bce"] = "cross_entropy"
@@ -321,6 +334,7 @@ class Run(Spec):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __str__(self) -> str:
-        special = [s for s in (self.noise, self.adversarial_training, self.parameter_noise) if s]
+        parts = (self.noise, self.corruption, self.adversarial_training, self.parameter_noise)
+        special = [part for part in parts if part]
         noise = ", ".join(map(short, special)) or "no noise"
         return f"{self.model.name} on {self.data.label}, {noise}, seed {self.seed}"

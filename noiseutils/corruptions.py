@@ -1,11 +1,17 @@
-"""Corruptions of image batches: Gaussian noise."""
+"""Corruptions of image batches: Gaussian noise and Gaussian blur."""
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from noiseutils.config import Corruption
 from noiseutils.errors import UserError
+
+TRUNCATE = 4  # std of the blur after which its weights are left out
 
 
 def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
@@ -14,9 +20,65 @@ def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> 
     images: (N, C, H, W) float, in any range.   sigma: at least 0, in the units of images.
     generator: on the images' device.   Returns (N, C, H, W), the images themselves for sigma = 0.
     """
-    if not sigma >= 0:
-        raise UserError(f"sigma must be at least 0, got {sigma}")
+    _check(sigma)
     if sigma == 0:
         return images
     z = torch.empty_like(images, memory_format=torch.contiguous_format).normal_(generator=generator)
     return images + sigma * z
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Each plane blurred by a Gaussian filter, cut off at 4 sigma, beyond the edges mirrored about the edge
+    pixels: `scipy.ndimage.gaussian_filter(mode="mirror", truncate=4)` over height and width.
+
+    images: (N, C, H, W) float, any H and W.   sigma: std in pixels, at least 0.
+    Returns (N, C, H, W), the images themselves where sigma is too small for a second pixel to count.
+
+    A blur is linear in the rows and in the columns, so it is two products with small matrices, which hold the
+    mirrored edges as well: B_H X B_W^T.
+    """
+    _check(sigma)
+    if _radius(sigma) == 0:
+        return images
+    rows, columns = (blur_matrix(side, sigma).to(images) for side in images.shape[-2:])
+    blurred = rows @ images.contiguous() @ columns.T
+    return blurred.to(memory_format=torch.channels_last) if _channels_last(images) else blurred
+
+
+def corrupt(images: Tensor, corruption: Corruption, generator: torch.Generator) -> Tensor:
+    """As a run's `corruption` says.
+
+    images: (N, C, H, W) in [0, 1].   generator: of the noise, on the images' device.
+    """
+    if corruption.kind == "gaussian_noise":
+        return gaussian_noise(images, corruption.sigma, generator)
+    return gaussian_blur(images, corruption.sigma)
+
+
+@functools.cache
+def blur_matrix(side: int, sigma: float) -> Tensor:
+    """(side, side) float64: row i has the weights of all pixels of a line for the i-th pixel of the blur."""
+    radius = _radius(sigma)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
+    weights /= weights.sum()
+    # mirrored about the edge pixels, a line repeats after 2 (side - 1) of them
+    period = max(1, 2 * (side - 1))
+    matrix = np.zeros((side, side))
+    for i in range(side):
+        seen = (i + offsets) % period
+        np.add.at(matrix[i], np.minimum(seen, period - seen) if side > 1 else 0 * seen, weights)
+    return torch.from_numpy(matrix)
+
+
+def _channels_last(images: Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+
+
+def _radius(sigma: float) -> int:
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def _check(sigma: float) -> None:
+    if not sigma >= 0:
+        raise UserError(f"sigma must be at least 0, got {sigma}")

@@ -1,4 +1,4 @@
-"""What a trained network is worth: errors, per-class accuracy, calibration; clean, under noise, attacked."""
+"""What a trained network is worth: errors, per class, calibration; clean, under noise, blur and attack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from noiseutils.attacks import fgsm_of, input_gradient
 from noiseutils.config import Evaluation
-from noiseutils.corruptions import gaussian_noise
+from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import AnyImages, Dataset, batches
 from noiseutils.inspection import class_similarity, feature_maps
 from noiseutils.modes import eval_mode, full_float32, has_batchnorm
@@ -47,10 +47,10 @@ def evaluate(
 
     model: takes pixels in [0, 1].   seed: of the input noise, the same images get the same noise whatever
     the network.   loss: how logits become probabilities, a key of `PROBABILITIES`.
-    "conditions" is a list of records: condition (clean, gaussian_noise, fgsm), size (in units of the
-    pixel range), statistics ("trained", or "recalibrated" for BatchNorm statistics re-estimated; absent
-    for a network without BatchNorm), and what `measure` returns. "gradient_similarity" and "feature_maps",
-    where asked for, are what `noiseutils.inspection` returns.
+    "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm), size (in units
+    of the pixel range; of a blur in pixels across), statistics ("trained", or "recalibrated" for BatchNorm
+    statistics re-estimated; absent for a network without BatchNorm), and what `measure` returns.
+    "gradient_similarity" and "feature_maps", where asked for, are what `noiseutils.inspection` returns.
     """
     networks = {"trained": model}
     if evaluation.recalibrate and has_batchnorm(model):
@@ -59,6 +59,7 @@ def evaluate(
     conditions = [
         ("clean", 0.0),
         *(("gaussian_noise", sigma) for sigma in evaluation.noise),
+        *(("gaussian_blur", sigma) for sigma in evaluation.blur),
         *(("fgsm", delta) for delta in evaluation.fgsm),
     ]
     records = []
@@ -135,6 +136,8 @@ def _outcomes(
                 sigma,
                 torch.cat([gaussian_noise(b, sigma, source) for b in x.split(BLOCK)]),
             )
+        for sigma in filter(None, dict.fromkeys(evaluation.blur)):
+            yield "gaussian_blur", sigma, gaussian_blur(x, sigma)
 
     with ExitStack() as stack:
         for network in networks.values():

@@ -21,6 +21,7 @@ from noiseutils import distributed, engines, snapshot
 from noiseutils.allocator import keep_freed_memory
 from noiseutils.classifier import Classifier, attach_noise, build_classifier
 from noiseutils.config import Run
+from noiseutils.corruptions import corrupt
 from noiseutils.data import AnyImages, Dataset, Images, assemble, batches, draws, load, to_float
 from noiseutils.distributed import decided, each, sum_, together
 from noiseutils.errors import UserError
@@ -30,7 +31,7 @@ from noiseutils.modes import eval_mode, has_batchnorm
 from noiseutils.noise import Handle
 from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.optimizers import build_optimizer, set_rate, step_of
-from noiseutils.rng import generator, streams
+from noiseutils.rng import derived_seed, generator, streams
 from noiseutils.schedules import learning_rate
 from noiseutils.snapshot import CannotResume, Snapshot
 from noiseutils.steps import LOSSES, AdversarialTrainingStep, CleanStep, Criterion, NoisyStep, Step
@@ -98,12 +99,13 @@ def train(
         keep_freed_memory(4 * numbers * min(run.batch_size, len(data.train)))
         # torch's annotations of `to` leave memory_format out
         model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        handle = attach_noise(
-            model, run, data.num_classes, distributed.rank_seed(random.noise.initial_seed())
-        )
+        noise_seed = distributed.rank_seed(random.noise.initial_seed())
+        handle = attach_noise(model, run, data.num_classes, noise_seed)
         parameters = list(model.parameters())
         shaken = parameter_noise_of(run, parameters, random.noise)
-        sources = [] if shaken is None else [shaken.source]
+        image_noise = generator(0, "corruption", device)  # begins anew with each epoch
+        sources = [image_noise] if run.corruption else []
+        sources += [] if shaken is None else [shaken.source]
         how = engines.Engine(engine if resume is None else resume.engine, device, model.net, handle, sources)
         criterion = LOSSES[run.loss]
         step = loss_of(run, model, handle, criterion)
@@ -132,7 +134,8 @@ def train(
     bf16 = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
     laid_out: dict[str, Any] = {}
-    if how.name == "blocked" and isinstance(step, CleanStep) and isinstance(training, Images):
+    plain = isinstance(step, CleanStep) and run.corruption is None
+    if how.name == "blocked" and plain and isinstance(training, Images):
         # an operation on one small batch costs more to begin than to do: normalised several batches at a time
         step = CleanStep(model.net, criterion)
         laid_out = {
@@ -145,6 +148,8 @@ def train(
         for p in parameters:
             p.grad = None
         taken = len(y) if len(y) >= least else 0
+        if run.corruption is not None:
+            x = corrupt(x, run.corruption, image_noise)
         with together():
             if taken:
                 with bf16:
@@ -180,6 +185,7 @@ def train(
                 model.train()
                 if shaken is not None:
                     shaken.begin_epoch()
+                image_noise.manual_seed(derived_seed(noise_seed, f"corruption/{epoch}"))
                 before = [p.detach().clone() for p in parameters]
                 tally.clear()
                 count, rate, seen = epoch * steps_per_epoch, 0.0, 0

@@ -65,6 +65,7 @@ def test_defaults_have_not_changed_under_this_schema():
         "noise": None,
         "after": [],
         "noise_epochs": None,
+        "corruption": None,
         "adversarial_training": None,
         "parameter_noise": None,
         "loss": "cross_entropy",
@@ -85,6 +86,7 @@ def test_defaults_have_not_changed_under_this_schema():
         "validation_size": 0,
         "evaluation": {
             "noise": [],
+            "blur": [],
             "fgsm": [],
             "recalibrate": True,
             "similarity": [],

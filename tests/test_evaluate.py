@@ -7,7 +7,7 @@ from torch import nn
 
 from noiseutils.attacks import fgsm
 from noiseutils.config import Evaluation
-from noiseutils.corruptions import gaussian_noise
+from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, Images, batches
 from noiseutils.errors import UserError
 from noiseutils.evaluate import (
@@ -110,20 +110,10 @@ def test_fgsm_refuses_bad_arguments(x, delta, said):
         fgsm(net(), x, torch.zeros(2, dtype=torch.long), delta=delta)
 
 
-def test_gaussian_noise_has_its_size_and_is_not_clipped():
-    x = torch.ones(8, 3, 32, 32)
-    noisy = gaussian_noise(x, 0.3, generator(0, "test"))
-    assert abs((noisy - x).std().item() - 0.3) < 0.01
-    assert noisy.max() > 1.5
-    assert gaussian_noise(x, 0, generator(0, "test")) is x
-    with pytest.raises(UserError, match="at least 0"):
-        gaussian_noise(x, -1, generator(0, "test"))
-
-
 def test_every_condition_is_reported_once_per_kind_of_statistics():
-    found = evaluate(net(), dataset(), Evaluation(noise=(0.1,), fgsm=(0.01, 0.02)))
+    found = evaluate(net(), dataset(), Evaluation(noise=(0.1,), blur=(0.5,), fgsm=(0.01, 0.02)))
     places = [(r["condition"], r["size"], r["statistics"]) for r in found["conditions"]]
-    kinds = [("clean", 0.0), ("gaussian_noise", 0.1), ("fgsm", 0.01), ("fgsm", 0.02)]
+    kinds = [("clean", 0.0), ("gaussian_noise", 0.1), ("gaussian_blur", 0.5), ("fgsm", 0.01), ("fgsm", 0.02)]
     assert places == [(c, s, k) for k in ("trained", "recalibrated") for c, s in kinds]
     assert found["top1_error"] == found["conditions"][0]["top1_error"]
 
@@ -164,6 +154,14 @@ def test_predict_keeps_the_order_of_the_images():
     logits, labels = predict(model, data)
     assert torch.allclose(logits, model(data.pixels.float() / 255), atol=1e-5)
     assert torch.equal(labels, data.labels)
+
+
+def test_a_network_is_shown_the_blurred_images():
+    model, data = net(), dataset()
+    found = evaluate(model, data, Evaluation(blur=(0.8,), recalibrate=False))["conditions"][1]
+    with torch.no_grad(), eval_mode(model):
+        right = model(gaussian_blur(data.test.pixels / 255, 0.8)).argmax(1) == data.test.labels
+    assert found["top1_error"] == pytest.approx(1 - right.double().mean().item())
 
 
 def one_condition_at_a_time(model: nn.Module, data: Dataset, noise, deltas, seed: int) -> list[dict]:
