@@ -1,19 +1,15 @@
-"""Attacks of bounded size, a margin loss that scaled logits cannot blind, and the least change that misleads.
+"""Attacks of bounded size, and a margin loss that scaled logits cannot blind.
 
-They serve training, the papers' own tables and `attack_report`; AutoAttack and the search for the smallest
-change are libraries'. Sources: Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), Croce & Hein 2020
-(AutoAttack and its DLR loss), Pintor et al. 2021 (FMN).
+They serve training, the papers' own tables and `attack_report`; AutoAttack is a library's. Sources:
+Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), Croce & Hein 2020 (AutoAttack and its DLR loss).
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,12 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseutils.errors import UserError
-from noiseutils.modes import eval_mode, frozen, full_float32
+from noiseutils.modes import frozen
 from noiseutils.parts import GRADIENT, Parts
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
-FIRST_STEPS = (1.0, 0.3, 0.1)  # of `minimal_change`; large ones find smaller changes, and now and then none
 
 
 def fgsm(
@@ -81,7 +75,7 @@ def pgd(
         step_size = 2.5 * delta / steps
     if not step_size > 0:
         raise UserError(f"step_size must be above 0, got {step_size}")
-    _check_pixels(x)
+    check_pixels(x)
     clean = x.detach()
     lower, upper = _bounds(clean, delta)
     x = clean if random_start is None else uniform_noise(clean, delta, random_start)
@@ -100,7 +94,7 @@ def fgsm_of(x: Tensor, direction: Tensor, delta: float) -> Tensor:
     return x if delta == 0 else (x + delta * direction).clamp(*_bounds(x, delta))
 
 
-def _check_pixels(x: Tensor) -> None:
+def check_pixels(x: Tensor) -> None:
     if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         return  # a look would wait for the device; the training steps before a recording were looked at
     low, high = torch.stack(torch.aminmax(x)).tolist()
@@ -223,67 +217,3 @@ def _contained() -> Iterator[list[str]]:
         sys.settrace(tracer)
         logger.removeHandler(handler)
         logger.propagate = propagate
-
-
-def minimal_change(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    steps: int = 100,
-    batch_size: int | None = None,
-) -> Tensor:
-    """The smallest mean absolute change found with which a network errs, for each image, in 8-bit values.
-
-    FMN of Pintor et al. 2021 in the L1 norm, foolbox's: it follows the gradient of the margin between logits,
-    cut to an L1 ball around the image that shrinks where the network errs and grows where it does not. Images
-    for which it finds nothing get it again with smaller first steps.
-    Mean change and seconds on one core for 73 images that a tinycnn gets right: 0.31 in 2.7 s; EAD 0.34 in
-    4.1 s and 0.31 in 15 s; DDN 1.08 in 1.2 s, Carlini-Wagner 1.30 in 2.9 s and DeepFool 1.22 in 0.5 s, whose
-    least L2 norm spreads over all pixels. FMN also leads on a resnet20: 0.21, EAD 0.24, DDN 0.66.
-
-    x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   steps: gradients an image.
-    batch_size: images at once; None: see `GRADIENT`.
-    Returns (N,) float32: 255 * mean |change| over an image's pixels and channels, not rounded to whole
-    values; 0 for an image that the network gets wrong as it is, inf where no change was found. Those zeros
-    tell of errors, not of robustness: a mean over images may want them left out. Attacks in eval mode, in
-    float32 without TF32; the model's mode is left as it is and its parameters get no gradient.
-    Raises UserError for pixels outside [0, 1], fewer than one step and if the library is not installed.
-    """
-    if not steps >= 1:
-        raise UserError(f"steps must be at least 1, got {steps}")
-    _check_pixels(x)
-    foolbox = foolbox_library()
-    parts = Parts(batch_size) if batch_size else Parts.of(GRADIENT, x.device)
-
-    def change(first: float, x: Tensor, y: Tensor) -> Tensor:
-        attack = foolbox.attacks.L1FMNAttack(steps=steps, max_stepsize=first)
-        with torch.enable_grad():
-            attacked = attack.run(wrapped, x, foolbox.criteria.Misclassification(y)).detach()
-        size = 255 * (attacked - x).abs().flatten(1).mean(1)
-        return size.where(model(attacked).argmax(1) != y, torch.inf)
-
-    with eval_mode(model), frozen(model), full_float32(), torch.no_grad():
-        x = x.detach().float().contiguous()
-        with torch.autocast(x.device.type, enabled=False):
-            wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
-            right = parts(model, x).argmax(1) == y
-            found = x.new_zeros(len(x)).masked_fill(right, torch.inf)
-            for first in FIRST_STEPS:
-                left = found.isinf().nonzero().squeeze(1)
-                if len(left):
-                    found[left] = parts(partial(change, first), x[left], y[left])
-    return found
-
-
-def foolbox_library() -> Any:
-    """foolbox; UserError if it is not installed."""
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # it imports GitPython, which looks for git
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it imports
-            import foolbox
-    except ImportError as error:
-        said = "foolbox, which finds minimal changes, is not installed; pip install 'noiseutils[attacks]'"
-        raise UserError(said) from error
-    return foolbox

@@ -20,7 +20,6 @@ from noiseutils.attacks import (
     fgsm,
     fgsm_of,
     input_gradient,
-    minimal_change,
     pgd,
     uniform_noise,
 )
@@ -303,98 +302,6 @@ def test_autoattack_begins_again_with_smaller_batches_where_memory_runs_out(mode
     found, _ = autoattack(scarce, x, y, delta=DELTA, seed=0, queries=10, batch_size=8)
     assert torch.equal(found, expected)
     assert scarce.sizes.count(8) == 1
-
-
-def least_change(x: np.ndarray, weight: np.ndarray, margin: float) -> float:
-    """The least sum of |change| within [0, 1] that takes weight @ x down by margin: dearest pixels last."""
-    total = 0.0
-    for i in np.argsort(-np.abs(weight)):
-        room, slope = float(x[i] if weight[i] > 0 else 1 - x[i]), float(abs(weight[i]))
-        if slope * room >= margin:
-            return total + margin / slope
-        margin, total = margin - slope * room, total + room
-    return math.inf
-
-
-def test_minimal_change_of_a_linear_network_is_the_least_there_is():
-    torch.manual_seed(0)
-    linear = nn.Linear(48, 2)
-    x = torch.rand(40, 3, 4, 4)
-    network = nn.Sequential(nn.Flatten(), linear)
-    y = network(x).argmax(1)
-    found = minimal_change(network, x, y)
-    weight = (linear.weight[0] - linear.weight[1]).detach().double().numpy()
-    bias = (linear.bias[0] - linear.bias[1]).item()
-    signs, rows = 1 - 2 * y.numpy(), x.flatten(1).double().numpy()
-    least = [
-        255 / 48 * least_change(row, sign * weight, sign * (weight @ row + bias))
-        for row, sign in zip(rows, signs, strict=True)
-    ]
-    ratios = found.numpy() / np.array(least)
-    assert ratios.min() > 1 - 1e-3
-    assert ratios.max() < 1.05
-
-
-def test_minimal_change_is_0_for_an_error_and_inf_where_nothing_misleads():
-    x, y = data(6)
-    constant = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES))
-    nn.init.zeros_(constant[1].weight)
-    with torch.no_grad():
-        constant[1].bias.copy_(torch.arange(CLASSES))
-    found = minimal_change(constant, x, y, steps=3)
-    assert found.tolist() == [math.inf if label == CLASSES - 1 else 0 for label in y]
-
-
-def test_minimal_change_hardly_depends_on_its_batches(model):
-    x, y = data(12)
-    whole = minimal_change(model, x, y, steps=30)
-    assert whole.shape == (12,)
-    assert whole.dtype == torch.float32
-    right = model(x).argmax(1) == y
-    assert ((whole > 0) == right).all()
-    assert whole.isfinite().all()
-    assert torch.allclose(minimal_change(model, x, y, steps=30, batch_size=5), whole, rtol=0.05)
-    channels_last = x.to(memory_format=torch.channels_last)
-    assert torch.allclose(minimal_change(model, channels_last, y, steps=30), whole, rtol=0.05)
-
-
-def test_minimal_change_leaves_no_trace():
-    network = net().train()
-    network[1].eval()
-    network[0].weight.requires_grad_(False)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    x, y = data(10)
-    images, position = x.clone(), torch.get_rng_state()
-    found = minimal_change(network, x, y, steps=5)
-    assert [module.training for module in network.modules()] == [True, True, False] + [True] * 5
-    assert [p.requires_grad for p in network.parameters()] == [False] + [True] * 7
-    assert all(p.grad is None for p in network.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), position)
-    assert torch.equal(x, images)
-    assert not found.requires_grad
-    assert torch.equal(found, minimal_change(network.eval(), x, y, steps=5))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"steps": 0}, "at least 1, got 0"),
-        ({"x": torch.full((2, 3, 8, 8), 1.5)}, r"pixels in \[0, 1\], got values from 1.5"),
-        ({"x": torch.full((2, 3, 8, 8), -0.5)}, r"pixels in \[0, 1\], got values from -0.5"),
-        ({"x": torch.full((2, 3, 8, 8), math.nan)}, r"pixels in \[0, 1\], got values from nan"),
-    ],
-)
-def test_minimal_change_refuses_bad_arguments(arguments, said):
-    given = {"x": torch.rand(2, 3, 8, 8), "steps": 2} | arguments
-    with pytest.raises(UserError, match=said):
-        minimal_change(net(), y=torch.zeros(2, dtype=torch.long), **given)
-
-
-def test_minimal_change_says_that_its_library_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "foolbox", None)
-    with pytest.raises(UserError, match=r"pip install 'noiseutils\[attacks\]'"):
-        minimal_change(net(), *data(2))
 
 
 def test_the_report_of_a_sound_network_raises_no_alarm(model):
