@@ -1,35 +1,23 @@
-"""The honest attack report of every Table 4 network: does its robustness survive more than FGSM?
-
-It needs the trained weights, takes longer than many a training, and is kept in the store beside the run: what
-a GPU machine found is shown where there are neither weights nor time.
-"""
+"""The honest attack report of every Table 4 network: does its robustness survive more than FGSM?"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import multiprocessing
-import signal
-import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from noiseutils.attack_report import Effort, attack_report
 from noiseutils.attacks import autoattack_library
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.jobs import cores
 from noiseutils.stats import holm, mcnemar
 from noiseutils.store import Store
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params, cells, data_of, run_of
+from noiseutils.studies.analysis import work_off
 
 SURROGATES = (("baseline", 0.0), ("at", 0.05))  # whose adversarial images are tried on all the others
 ATTACKS = {
@@ -59,8 +47,7 @@ def name_of(params: Params) -> str:
 def analyse(params: Params, store: Store, budget: float | None = None) -> None:
     """Make every report that can be made and is not stored yet: that of a network whose weights are here.
 
-    On CPU a core each, as small networks gain nothing from several; not under a budget (seconds): then one
-    after the other, and none is begun that would end after it if it took as long as the longest so far.
+    budget: seconds, see `analysis.work_off`.
     """
     jobs = [
         (params, store, cell, seed)
@@ -70,33 +57,7 @@ def analyse(params: Params, store: Store, budget: float | None = None) -> None:
     ]
     if jobs and params.attack_queries:
         autoattack_library()
-    workers = min(cores(), len(jobs))
-    bar = partial(tqdm, total=len(jobs), desc="attack reports", disable=None if jobs else True)
-    if torch.cuda.is_available() or budget is not None or workers < 2:
-        deadline = math.inf if budget is None else time.monotonic() + budget
-        longest = 0.0
-        for job in bar(jobs):
-            started = time.monotonic()
-            if started + longest > deadline:
-                return
-            _keep_report(job)
-            longest = max(longest, time.monotonic() - started)
-        return
-    context = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads broken
-    with ProcessPoolExecutor(workers, context, _start_worker, (max(1, cores() // workers),)) as pool:
-        try:
-            for made in bar(as_completed([pool.submit(_keep_report, job) for job in jobs])):
-                made.result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that made an attack report was killed, perhaps for memory; those made are kept, "
-                "the same command goes on (attack_images=0 leaves them out)"
-            ) from None
-
-
-def _start_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, and without a traceback
-    torch.set_num_threads(threads)
+    work_off(jobs, _keep_report, "attack reports", budget)
 
 
 def _keep_report(job: tuple[Params, Store, Cell, int]) -> None:
