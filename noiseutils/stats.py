@@ -58,6 +58,22 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     return Interval(mean, mean - half, mean + half, n)
 
 
+def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Mean and percentile bootstrap interval over images or other single things, not over seeds.
+
+    9,999 resamples, always the same ones   (Efron & Tibshirani 1993, 13.3). Few values or none: as in
+    `mean_interval`.
+    """
+    data = np.asarray(values, dtype=float)
+    if len(data) < 2:
+        return mean_interval(values)
+    resampled = np.random.Generator(np.random.PCG64(0))
+    found = stats.bootstrap(
+        (data,), np.mean, confidence_level=confidence, method="percentile", rng=resampled
+    ).confidence_interval
+    return Interval(float(data.mean()), float(found.low), float(found.high), len(data))
+
+
 def paired(treated: Sequence[float], control: Sequence[float], confidence: float = CONFIDENCE) -> Paired:
     """treated - control, seed by seed, with `scipy.stats.ttest_rel`'s p (nan for fewer than two seeds).
 

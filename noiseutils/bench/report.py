@@ -27,6 +27,7 @@ ON_CPU: dict[str, Callable[[], Found]] = {
     "tinycnn_rate": lambda: rate("tinycnn", rounds=5),
     "cifar10net_rate": lambda: rate("cifar10net", rounds=5),
     "augmentation": lambda: [steps.augmentation()],
+    "blur": lambda: [steps.blur()],
     "noisy_dropout_step": lambda: [steps.noisy_dropout_step()],
     "vgg16_noise_steps": lambda: list(steps.noise_steps("vgg16", batch_size=128).values()),
     "resnet20_noise_steps": lambda: list(steps.noise_steps("resnet20", batch_size=128).values()),

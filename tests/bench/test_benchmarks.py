@@ -72,6 +72,8 @@ def test_a_rate_is_operations_by_formula_over_seconds(small_peaks):
 
 
 def test_single_operations_and_steps_name_both_sides():
+    blurred = steps.blur(sigma=1.0, rounds=2)
+    assert (blurred.above.name, blurred.below.name) == ("torchvision, image by image", "whole batch")
     cropped = steps.augmentation(rounds=2)
     assert (cropped.above.name, cropped.below.name) == ("PIL, image by image", "whole batch")
     assert noisy_dropout_step(rounds=1, width=0.1).below.name == "nn.Dropout"

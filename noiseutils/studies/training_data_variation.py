@@ -1,0 +1,244 @@
+"""Training-data variation: the parameters, the grid of runs, and their results gathered.
+
+Bartschat et al., *Robustness of Deep Learning Architectures with Respect to Training Data Variation*.
+The grid: architecture x kind of corruption (Gaussian noise, Gaussian blur) x its strength, sigma, on the
+training images. Every network is shown test images under both kinds at every strength.
+
+Readings, where the text leaves it open:
+    sigma      of noise on images in [-1, 1], as printed; pixels here are in [0, 1], so half of it is added.
+               Of a blur in pixels across
+    training   SGD with momentum 0.9 at a constant rate of 0.01, batches of 128, no crop or flip: the text
+               gives the algorithm, the loss and 90 epochs
+    networks   see `noiseutils.models.modules`
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+import pandas as pd
+from pydantic import Field, field_validator, model_validator
+
+from noiseutils.attacks import autoattack_library
+from noiseutils.config import Corruption, Data, Evaluation, Model, Optimizer, Run, Schedule
+from noiseutils.errors import UserError
+from noiseutils.minimal_change import ATTACKS, foolbox_library
+from noiseutils.spec import Positive, PositiveInt
+from noiseutils.store import Store
+from noiseutils.studies.common import StudyParams, gather, known_data, results_by_cell, select, store
+from noiseutils.train import Result
+
+NOTEBOOK = "04_training_data_variation"
+KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it
+ARCHITECTURES = ("resnet", "inception", "resnext")
+FRAME_COLUMNS = [
+    "architecture", "kind", "sigma", "seed", "shown", "level", "statistics", "accuracy", "calibration_error",
+]  # fmt: skip
+# severities 1 to 5 for CIFAR-10 of Hendrycks & Dietterich 2019: noise on pixels in [0, 1], blur in pixels
+COMMON = {"noise": (0.04, 0.06, 0.08, 0.09, 0.10), "blur": (0.4, 0.6, 0.7, 0.8, 1.0)}
+
+Architectures = Annotated[
+    tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1)
+]
+Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1)]
+Sigmas = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Params(StudyParams):
+    """What a profile says, key by key; flat, so that papermill can pass it."""
+
+    study: Literal["training_data_variation"] = "training_data_variation"
+    data: str = "cifar10"
+    train_size: PositiveInt | None = None
+    test_size: PositiveInt | None = None
+    image_size: PositiveInt | None = None
+    architectures: Architectures = ARCHITECTURES
+    width: Annotated[float, Field(gt=0, le=16)] = 1.0
+    kinds: Kinds = ("noise", "blur")
+    sigmas: Sigmas = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 90
+    batch_size: PositiveInt = 128
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    learning_rate: Positive = 0.01
+    augment: bool = False
+    common: bool = True
+    recalibrate: bool = True
+    change_attack: str = "ddn"
+    change_images: Count = 128
+    change_steps: PositiveInt = 100
+    attack_255: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False, min_length=1)
+    ] = (1.0, 2.0)
+    attack_images: Count = 1000
+    attack_queries: PositiveInt = 5000
+    analysed_seeds: PositiveInt = 1
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 6
+
+    _known_data = field_validator("data")(known_data)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.change_attack not in ATTACKS:
+            known = ", ".join(ATTACKS)
+            raise ValueError(f"change_attack {self.change_attack!r} is not known; allowed: {known}")
+        if len(set(self.sigmas)) < len(self.sigmas):
+            raise ValueError(f"sigmas must differ, got {list(self.sigmas)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network of the grid: what its training images go through. sigma 0: kind "none"."""
+
+    architecture: str
+    kind: str
+    sigma: float
+
+    @property
+    def plain(self) -> Cell:
+        """The same architecture, trained on the images as they are."""
+        return Cell(self.architecture, "none", 0.0)
+
+
+def cells(params: Params) -> list[Cell]:
+    """The grid, the most telling cells first, so that a sweep cut short has shown most: those without a
+    corruption, then noise of 0.1 and 1, then the rest.
+    """
+    telling = [sigma for sigma in (0.1, 1.0) if sigma in params.sigmas]
+    levels = [*telling, *(sigma for sigma in params.sigmas if sigma not in telling)]
+    grid = [Cell(architecture, "none", 0.0) for architecture in params.architectures]
+    places = itertools.product(params.kinds, levels, params.architectures)
+    return grid + [Cell(architecture, kind, sigma) for kind, sigma, architecture in places]
+
+
+def row_of(params: Params, architecture: str, kind: str) -> list[Cell]:
+    """The cells of one architecture and kind, from none to the strongest."""
+    return [
+        Cell(architecture, "none", 0.0),
+        *(Cell(architecture, kind, sigma) for sigma in sorted(params.sigmas)),
+    ]
+
+
+def size_of(kind: str, sigma: float) -> float:
+    """What a run's corruption and evaluation call a sigma: noise is on pixels in [0, 1] there."""
+    return sigma / 2 if kind == "noise" else sigma
+
+
+def shown_levels(params: Params, kind: str) -> list[float]:
+    """The strengths at which networks are shown images of a kind, as sigma; the common ones among them."""
+    common = [2 * level if kind == "noise" else level for level in COMMON[kind]] if params.common else []
+    return sorted({*params.sigmas, *common})
+
+
+def run_of(params: Params, cell: Cell, seed: int) -> Run:
+    """The training behind one cell and seed."""
+    corruption = None
+    if cell.kind != "none":
+        corruption = Corruption(kind=KINDS[cell.kind], sigma=size_of(cell.kind, cell.sigma))  # pyright: ignore[reportArgumentType]
+    levels = {
+        kind: tuple(size_of(kind, sigma) for sigma in shown_levels(params, kind)) for kind in params.kinds
+    }
+    return Run(
+        data=data_of(params),
+        model=Model(name=f"module_{cell.architecture}", width=params.width),
+        corruption=corruption,
+        optimizer=Optimizer(momentum=params.momentum),
+        schedule=Schedule(learning_rate=params.learning_rate),
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        augment=params.augment,
+        evaluation=Evaluation(
+            noise=levels.get("noise", ()), blur=levels.get("blur", ()), recalibrate=params.recalibrate
+        ),
+        seed=seed,
+    )
+
+
+def runs(params: Params) -> list[Run]:
+    """Every training of the study; a whole grid of one seed before the next seed."""
+    if params.change_images:
+        foolbox_library()  # missing, it is missed before hours of training and not after
+    if params.attack_images:
+        autoattack_library()
+    return [run_of(params, cell, seed) for seed in range(params.seeds) for cell in cells(params)]
+
+
+def analyse(params: Params, place: Store, budget: float | None = None) -> None:
+    """After the trainings: the least changes that mislead, and AutoAttack, for networks not asked yet."""
+    from noiseutils.studies import training_data_variation_attacks  # it builds on this module
+
+    training_data_variation_attacks.analyse(params, place, budget)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The results of the study and the tables made from them.
+
+    found: what was asked of the trained networks afterwards, by cell, seed and name of the question.
+    """
+
+    params: Params
+    results: list[Result]
+    found: dict[tuple[Cell, int, str], dict[str, Any]]
+
+    @cached_property
+    def by_cell(self) -> dict[tuple[Cell, int], Result]:
+        """Results by cell and seed; cells without one are absent."""
+        run = functools.partial(run_of, self.params)
+        return results_by_cell(self.results, cells(self.params), self.params.seeds, run)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a cell, seed, condition and kind of BatchNorm statistics; diverged runs have no row.
+
+        architecture, kind, sigma: what the network is and was trained on.   shown, level: kind and sigma of
+        what it is shown, "none" and 0 for the test images as they are.   accuracy: share in [0, 1].
+        """
+        names = {condition: kind for kind, condition in KINDS.items()} | {"clean": "none"}
+        rows = []
+        for (cell, seed), result in self.by_cell.items():
+            for record in result.metrics.get("conditions", []):
+                kind = names[record["condition"]]
+                rows.append(
+                    {
+                        **vars(cell),
+                        "seed": seed,
+                        "shown": kind,
+                        "level": record["size"] * (2 if kind == "noise" else 1),
+                        "statistics": record["statistics"],
+                        "accuracy": 1 - record["top1_error"],
+                        "calibration_error": record["calibration_error"],
+                    }
+                )
+        return pd.DataFrame(rows, columns=FRAME_COLUMNS)
+
+    def values(
+        self, cell: Cell, shown: str, level: float, quantity: str = "accuracy", statistics: str = "trained"
+    ) -> dict[int, float]:
+        """A quantity of one cell by seed, on images of a kind at a level; 0: on the images as they are."""
+        what = {"shown": shown, "level": level} if level else {"shown": "none", "level": 0.0}
+        rows = select(self.frame, **vars(cell), **what, statistics=statistics)
+        return dict(zip(rows.seed, rows[quantity], strict=True))
+
+
+def collect(params: Params, executor: str = "auto") -> Outcome:
+    """The results of the whole grid; what is not stored is trained first, and then asked."""
+    from noiseutils.studies import training_data_variation_attacks
+
+    results = gather(runs(params), executor)
+    analyse(params, store())
+    outcome = Outcome(params, results, training_data_variation_attacks.findings(params, store()))
+    if outcome.frame.empty:
+        raise UserError(f"none of the study's {len(runs(params))} runs finished: see `noiseutils status`")
+    return outcome
+
+
+def data_of(params: Params) -> Data:
+    """The images of a profile."""
+    sizes = {name: getattr(params, name) for name in ("train_size", "test_size", "image_size")}
+    return Data.parse(params.data, **sizes)

@@ -1,0 +1,240 @@
+"""The figures of the training-data study: Figures 1 to 7 of the paper."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor
+
+from noiseutils import plots
+from noiseutils.config import EMBEDDED, Data
+from noiseutils.corruptions import gaussian_blur, gaussian_noise
+from noiseutils.data import Dataset, to_float
+from noiseutils.rng import generator
+from noiseutils.stats import bootstrap_interval
+from noiseutils.studies.common import select
+from noiseutils.studies.shelf import Drawn
+from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of, size_of
+from noiseutils.studies.training_data_variation_tables import (
+    change_sizes,
+)
+
+NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}
+COLOURS = {"resnet": plots.BLUE, "inception": plots.ORANGE, "resnext": plots.GREEN}
+EXAMPLES = ("airplane", "automobile", "frog", "horse", "airplane")  # Figure 1; Figure 3: frog and truck
+UNITS = {"noise": "noise, images in [-1, 1]", "blur": "blur, pixels"}
+# Figure 2: a box a convolution block, from left to right and top to bottom; kernel and maps
+BOXES = {
+    "resnet": [["1×1, 64", "3×3, 64", "1×1, 256"]],
+    "inception": [
+        ["1×1, 64"],
+        ["1×1, 128", "3×3, 64"],
+        ["1×1, 64", "3×3, 32", "3×3, 64"],
+        ["max-pool, 3×3", "1×1, 64"],
+    ],
+    "resnext": [["1×1, 4", "3×3, 4", "1×1, 256"], ["… 32 paths …"], ["1×1, 4", "3×3, 4", "1×1, 256"]],
+}
+JOINED = {"resnet": "+ input, 256", "inception": "concatenated, + input, 256", "resnext": "sum, + input, 256"}
+
+
+def examples(data: Dataset) -> Iterator[Drawn]:
+    """Figure 1: five training images, of the paper's classes where the set has them."""
+    images, names = _examples(data, EXAMPLES)
+    figure, axes = plots.canvas(1, len(images), size=(8, 2))
+    for ax, image, name in zip(axes[0], images, names, strict=True):
+        _show(ax, image, name)
+    figure.suptitle(f"Images of {_label(data)}")
+    yield Drawn("figure_01_examples", figure, f"Five images: {', '.join(names)}.")
+
+
+def modules() -> Iterator[Drawn]:
+    """Figure 2: the three modules, a box a convolution block with its kernel and maps."""
+    figure, axes = plots.canvas(1, len(BOXES), size=(11, 4.2))
+    for ax, (name, paths) in zip(axes[0], BOXES.items(), strict=True):
+        ax.set(xlim=(0, 4), ylim=(0, 5), xticks=[], yticks=[], title=f"{NAMES[name]} module")
+        ax.grid(False)
+        for side in ax.spines.values():
+            side.set_visible(False)
+        wide = 3.8 / len(paths)
+        middles = [0.1 + wide * (i + 0.5) for i in range(len(paths))]
+        _box(ax, 2, 4.6, 3.6, "input, 256 maps", "white")
+        _box(ax, 2, 0.4, 3.6, JOINED[name], "white")
+        for middle, path in zip(middles, paths, strict=True):
+            heights = [2.5] if len(path) == 1 else np.linspace(3.6, 1.4, len(path)).tolist()
+            for above, below in itertools.pairwise([4.6, *heights, 0.4]):
+                arrow = {"arrowstyle": "-|>", "color": plots.GREY, "shrinkA": 0, "shrinkB": 0}
+                ax.annotate("", (middle, below + 0.28), (middle, above - 0.28), arrowprops=arrow)
+            for height, text in zip(heights, path, strict=True):
+                _box(ax, middle, height, min(1.6, wide - 0.08), text.replace(", ", "\n"), "#dcebf5")
+    yield Drawn(
+        "figure_02_modules",
+        figure,
+        "The three modules: a bottleneck; four paths of 64 maps each; 32 narrow bottlenecks side by side.",
+    )
+
+
+def _box(ax: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
+    ax.add_patch(
+        FancyBboxPatch(
+            (x - width / 2, y - 0.25),
+            width,
+            0.5,
+            boxstyle="round,pad=0.02",
+            facecolor=colour,
+            edgecolor=plots.GREY,
+            linewidth=0.8,
+            zorder=2,
+        )
+    )
+    ax.text(x, y, text, ha="center", va="center", fontsize=7, zorder=3)
+
+
+def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
+    """Figure 3: two images with noise of sigma 1; here also blurred, and at every strength."""
+    images, _ = _examples(data, ("frog", "truck"))
+    levels = [0.0, *sorted(params.sigmas)]
+    rows = [(kind, image) for kind in params.kinds for image in images]
+    figure, axes = plots.canvas(len(rows), len(levels), size=(1.35 * len(levels) + 0.6, 1.45 * len(rows)))
+    source = generator(0, "figure 3")
+    for line, (kind, image) in zip(axes, rows, strict=True):
+        for ax, sigma in zip(line, levels, strict=True):
+            size = size_of(kind, sigma)
+            pixels = image[None]
+            shown = gaussian_noise(pixels, size, source) if kind == "noise" else gaussian_blur(pixels, size)
+            _show(ax, shown[0].clamp(0, 1), f"σ = {sigma:g}" if ax.get_subplotspec().is_first_row() else "")
+        line[0].set_ylabel(kind)
+    figure.suptitle(f"Noise (images in [-1, 1], shown cut to that) and blur (pixels): {_label(data)}")
+    yield Drawn(
+        "figure_03_corruptions", figure, "Two images under noise and blur of growing strength, left to right."
+    )
+
+
+def accuracy(outcome: Outcome) -> Iterator[Drawn]:
+    """Figures 4 and 6: accuracy over the training strength, a line a shown strength, a panel a network."""
+    for kind, name in (("noise", "figure_04_noise"), ("blur", "figure_06_blur")):
+        if kind not in outcome.params.kinds:
+            continue
+        frame = select(outcome.frame, statistics="trained")
+        levels = [0.0, *sorted(outcome.params.sigmas)]
+        figure, axes = panels(outcome)
+        for ax, architecture in zip(axes, outcome.params.architectures, strict=True):
+            row = row_of(outcome.params, architecture, kind)
+            for level, colour in zip(levels, plots.shades(len(levels)), strict=True):
+                table = _along(outcome, row, kind, level)
+                if len(table):
+                    plots.band(ax, table, x="place", value="percent", colour=colour, label=f"{level:g}")
+            strengths(ax, levels, kind)
+            ax.set(title=NAMES[architecture], ylim=(0, 100))
+        if frame.empty:
+            continue
+        axes[0].set_ylabel("accuracy (%)")
+        axes[-1].legend(title=f"shown\n{kind} σ", loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.suptitle(title(outcome, f"Trained on {kind} (x), shown {kind} (lines)"))
+        yield Drawn(
+            name, figure, f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
+        )
+
+
+def changes(outcome: Outcome) -> Iterator[Drawn]:
+    """Figures 5 and 7: the least mean change of a pixel over the training strength, a line a network."""
+    for kind, name in (("noise", "figure_05_change_noise"), ("blur", "figure_07_change_blur")):
+        if kind not in outcome.params.kinds:
+            continue
+        levels = [0.0, *sorted(outcome.params.sigmas)]
+        figure, axes = plots.canvas(size=(8, 4))
+        ax, drawn = axes[0, 0], False
+        for shift, architecture in enumerate(outcome.params.architectures):
+            intervals = [
+                (place, bootstrap_interval(list(change_sizes(outcome, cell).values())))
+                for place, cell in enumerate(row_of(outcome.params, architecture, kind))
+            ]
+            known = [(place + 0.06 * (shift - 1), i) for place, i in intervals if i.n]
+            if not known:
+                continue
+            at, means = [place for place, _ in known], [i.mean for _, i in known]
+            whiskers = np.array([[i.mean - i.low, i.high - i.mean] for _, i in known]).T
+            ax.errorbar(
+                at, means, whiskers, fmt="o-", color=COLOURS[architecture], label=NAMES[architecture],
+                markersize=4, linewidth=1.5, capsize=3,
+            )  # fmt: skip
+            drawn = True
+        if not drawn:
+            continue
+        strengths(ax, levels, kind)
+        ax.axhline(2.55, color=plots.GREY, linestyle=":", linewidth=1.2)
+        ax.annotate("1 % of the range", (len(levels) - 1, 2.55), (0, 3), textcoords="offset points",
+                    ha="right", color=plots.GREY, fontsize=8)  # fmt: skip
+        ax.set(ylabel="mean change of a pixel (8-bit values)", ylim=(0, None))
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        attack = outcome.params.change_attack
+        networks = min(outcome.params.analysed_seeds, outcome.params.seeds)
+        figure.suptitle(
+            f"Least change that misleads ({attack})  ·  {origin(outcome)}, "
+            f"{outcome.params.change_images} images, {networks} network{'s' if networks > 1 else ''}"
+        )
+        yield Drawn(
+            name, figure, f"Least mean change of a pixel that misleads, over the {kind} trained on; "
+            "whiskers are bootstrapped over images.",
+        )  # fmt: skip
+
+
+def panels(outcome: Outcome, height: float = 3.6) -> tuple:
+    count = len(outcome.params.architectures)
+    figure, axes = plots.canvas(1, count, size=(3.5 * count + 1.5, height), sharey=True)
+    return figure, axes[0]
+
+
+def _along(outcome: Outcome, row: Sequence[Cell], kind: str, level: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"place": place, "percent": 100 * value}
+            for place, cell in enumerate(row)
+            for value in outcome.values(cell, kind, level).values()
+        ]
+    )
+
+
+def strengths(ax: Axes, levels: Sequence[float], kind: str, what: str = "trained on") -> None:
+    """Strengths as places at even distances, as in the paper: they span almost three powers of ten."""
+    ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
+    ax.set_xlabel(f"{what} σ ({UNITS[kind]})")
+
+
+def _examples(data: Dataset, wanted: Sequence[str]) -> tuple[list[Tensor], list[str]]:
+    """Training images of the wanted classes, or of the first ones in a set without them; no image twice."""
+    known = [name for name in wanted if name in data.classes]
+    names = list(wanted) if len(known) == len(wanted) else [*data.classes, *data.classes][: len(wanted)]
+    images, seen = [], {}
+    for name in names:
+        places = (data.train.labels == data.classes.index(name)).nonzero().squeeze(1)
+        index = places[seen.get(name, 0) % len(places)]
+        seen[name] = seen.get(name, 0) + 1
+        images.append(to_float(data.train.subset(index[None]).pixels)[0])  # pyright: ignore
+    return images, names
+
+
+def _show(ax: Axes, image: Tensor, title: str) -> None:
+    pixels = image.permute(1, 2, 0).cpu().numpy()
+    ax.imshow(pixels[..., 0] if pixels.shape[2] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize=9)
+    ax.grid(False)
+
+
+def _label(data: Dataset) -> str:
+    return f"{data.label}, embedded data" if data.label in EMBEDDED else data.label
+
+
+def origin(outcome: Outcome) -> str:
+    label = Data.parse(outcome.params.data).label
+    return f"{label}, embedded data" if label in EMBEDDED else label
+
+
+def title(outcome: Outcome, what: str) -> str:
+    seeds = len(set(outcome.frame.seed))
+    return f"{what}  ·  {origin(outcome)}, {seeds} seed{'s' if seeds > 1 else ''}"

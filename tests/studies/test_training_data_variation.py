@@ -1,0 +1,359 @@
+"""The training-data study: its grid, what the networks are asked, tables, claims, figures, notebook."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from papermill.iorw import read_yaml_file
+from torch import nn
+
+from noiseutils import pipeline
+from noiseutils.config import Corruption, Data
+from noiseutils.data import load
+from noiseutils.errors import UserError
+from noiseutils.minimal_change import ATTACKS
+from noiseutils.models.modules import MODULES
+from noiseutils.profiles import read_profile
+from noiseutils.store import Store
+from noiseutils.studies import training_data_variation as tdv
+from noiseutils.studies import training_data_variation_attacks as attacks
+from noiseutils.studies import training_data_variation_beyond as beyond
+from noiseutils.studies import training_data_variation_claims as claims
+from noiseutils.studies import training_data_variation_figures as figures
+from noiseutils.studies import training_data_variation_tables as tables
+from noiseutils.train import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "notebooks" / "04_training_data_variation.ipynb"
+PROFILES = sorted((ROOT / "params" / "training_data_variation").glob("*.yaml"))
+PARAMS = tdv.Params(
+    data="shapes",
+    architectures=("resnet", "inception"),
+    sigmas=(0.1, 1.0),
+    change_images=8,
+    attack_images=10,
+    attack_255=(2.0,),
+    seeds=3,
+)
+
+
+def accuracy_of(cell: tdv.Cell, kind: str, level: float, seed: int) -> float:
+    """Made up: highest where trained and shown agree; Inception a little better."""
+    off = abs(level - cell.sigma) if kind in (cell.kind, "none") or cell.kind == "none" else 1.5
+    better = cell.architecture == "inception"
+    return 0.8 - 0.2 * min(off, 2) + 0.05 * better + seed / 1000 * (1 + cell.sigma + better)
+
+
+def result_of(params: tdv.Params, cell: tdv.Cell, seed: int) -> Result:
+    records = []
+    names = {"none": "clean", **tdv.KINDS}
+    for kind in ("none", *params.kinds):
+        for level in [0.0] if kind == "none" else tdv.shown_levels(params, kind):
+            accuracy = accuracy_of(cell, kind, level, seed)
+            records.append(
+                {
+                    "condition": names[kind],
+                    "size": tdv.size_of(kind, level),
+                    "statistics": "trained",
+                    "top1_error": 1 - accuracy,
+                    "calibration_error": 0.1,
+                }
+            )
+    info = {"versions": {"commit": "abc"}, "device": "made up", "data": {"fingerprint": "f"}}
+    run = tdv.run_of(params, cell, seed)
+    return Result(run, "finished", {"conditions": records}, pd.DataFrame({"epoch": [1]}), None, info)
+
+
+def change_of(cell: tdv.Cell, attack: str) -> dict:
+    """Made up: noise doubles the change, blur leaves it; one image is wrong, one withstands."""
+    base = np.linspace(0.5, 1.2, 6) * (2 if cell.kind == "noise" else 1)
+    sizes = [0.0, None, *base.tolist()]
+    ones = [0.0, None, *[1.0] * 6]
+    flags = [False] * 7 + [True]
+    return {
+        "attack": attack, "size": sizes, "l2": ones, "linf": ones, "half": flags, "rounded": flags,
+        "seconds": 2.0,
+    }  # fmt: skip
+
+
+def made_up(params: tdv.Params = PARAMS) -> tdv.Outcome:
+    results = [result_of(params, cell, seed) for cell in tdv.cells(params) for seed in range(params.seeds)]
+    found = {}
+    for cell, seed, question in attacks.questions(params):
+        if question == attacks.AUTOATTACK:
+            answer = {"clean": "1111111100", "correct": {"2": "1111000000"}}
+        else:
+            answer = change_of(cell, question)
+        found[cell, seed, question] = answer
+    return tdv.Outcome(params, results, found)
+
+
+# --- the grid
+
+
+def test_the_papers_grid_is_all_there():
+    params = read_profile(tdv.Params, "training_data_variation", "paper")
+    cells = tdv.cells(params)
+    assert len(cells) == len(set(cells)) == 3 * (1 + 6 + 6)
+    assert len({run.key for run in tdv.runs(params)}) == 39 * 6
+    run = tdv.run_of(params, tdv.Cell("inception", "noise", 0.5), 2)
+    assert run.corruption == Corruption(kind="gaussian_noise", sigma=0.25), "pixels here are in [0, 1]"
+    assert (run.model.name, run.epochs, run.seed, run.augment) == ("module_inception", 90, 2, False)
+    blurred = tdv.run_of(params, tdv.Cell("resnet", "blur", 5.0), 0)
+    assert blurred.corruption == Corruption(kind="gaussian_blur", sigma=5.0)
+    assert tdv.run_of(params, tdv.Cell("resnet", "none", 0.0), 0).corruption is None
+    assert {0.005, 0.025, 0.05, 0.25, 0.5, 2.5, 0.04, 0.06, 0.08, 0.09, 0.1} == set(run.evaluation.noise)
+    assert {0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 0.4, 0.6, 0.7, 0.8} == set(run.evaluation.blur)
+
+
+def test_the_most_telling_cells_come_first():
+    first = tdv.cells(tdv.Params())[:9]
+    assert [cell.sigma for cell in first] == [0, 0, 0, 0.1, 0.1, 0.1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(path):
+    passed = read_yaml_file(str(path))
+    assert list(passed) == list(notebook_parameters())
+    assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
+    expected = read_profile(tdv.Params, "training_data_variation", path.stem)
+    assert tdv.Params.from_notebook(notebook_parameters() | passed) == expected
+    assert expected.profile == path.stem
+
+
+def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile():
+    defaults = notebook_parameters()
+    assert list(defaults) == list(tdv.Params.model_fields)
+    smoke = read_profile(tdv.Params, "training_data_variation", "smoke")
+    assert tdv.Params.read(defaults, "notebook") == smoke
+
+
+def notebook_parameters() -> dict:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    cell = next(c for c in cells if "parameters" in c.metadata.get("tags", ()))
+    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architectures": ("vgg",)}, "architectures"),
+        ({"kinds": ("jpeg",)}, "kinds"),
+        ({"sigmas": (0.1, 0.1)}, "sigmas must differ"),
+        ({"sigmas": (0.0,)}, "sigmas"),
+        ({"change_attack": "fgsm"}, "change_attack 'fgsm' is not known; allowed: ddn"),
+        ({"attack_255": (300.0,)}, "attack_255"),
+        ({"epoch": 3}, "epoch: unknown key"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        tdv.Params.read({**PARAMS.model_dump(), **changes}, "here")
+
+
+# --- what the networks are asked
+
+
+def tiny() -> tdv.Params:
+    return tdv.Params(
+        data="digits", train_size=40, test_size=30, architectures=("resnet",), kinds=("noise",),
+        sigmas=(0.1,), width=1 / 64, epochs=1, batch_size=20, common=False, recalibrate=False,
+        change_images=6, change_steps=4, attack_images=5, attack_255=(4.0,), attack_queries=5, seeds=1,
+    )  # fmt: skip
+
+
+def test_a_sweep_trains_then_asks_once_and_keeps_the_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    params, place = tiny(), Store(tmp_path / "runs")
+    pipeline.sweep_study(params, "inline", budget=1000)
+    found = attacks.findings(params, place)
+    plain, noisy = tdv.cells(params)
+    asked = [(cell, question) for cell, _, question in found]
+    assert asked == [
+        (plain, "ddn"), (noisy, "ddn"), *((plain, a) for a in ATTACKS if a != "ddn"),
+        (plain, "autoattack"), (noisy, "autoattack"),
+    ]  # fmt: skip
+    change, auto = found[plain, 0, "ddn"], found[plain, 0, "autoattack"]
+    assert len(change["size"]) == 6
+    assert len(auto["clean"]) == len(auto["correct"]["4"]) == 5
+    assert all(a >= b for a, b in zip(auto["clean"], auto["correct"]["4"], strict=True))
+    monkeypatch.setattr(attacks, "_keep_answer", None)  # nothing is asked again
+    attacks.analyse(params, place)
+    outcome = tdv.collect(params, "inline")
+    assert outcome.found == found
+    assert len(attacks.findings(params.replace(change_steps=5), place)) == 2, "other settings, other answers"
+
+
+def test_attacked_images_are_of_several_classes_and_the_smaller_set_is_part_of_the_larger():
+    params = tiny()
+    few, more = (attacks.attacked_images(params, count) for count in (10, 20))
+    assert len(set(few.labels.tolist())) > 3
+    assert (few.pixels == more.pixels[:10]).all()
+
+
+# --- tables and claims
+
+
+def test_modules_table_adds_up_to_the_papers_counts():
+    sums = tables.modules_table().groupby("module").weights.sum()
+    assert sums.to_dict() == {"resnet": 69_632, "inception": 192_512, "resnext": 70_144}
+
+
+def test_figure_2_shows_the_modules_as_they_are_built():
+    for name, paths in figures.BOXES.items():
+        boxes = [text.split(", ") for path in paths for text in path if text[0].isdigit()]
+        built = [m for m in MODULES[name](256).modules() if isinstance(m, nn.Conv2d)]
+        if name == "resnext":  # two of 32 paths are drawn: their maps, not those of all
+            assert [(m.out_channels // 32, m.groups) for m in built[:2]] == [(4, 1), (4, 32)]
+            continue
+        drawn = sorted((kernel, int(maps)) for kernel, maps in boxes)
+        assert drawn == sorted((f"{m.kernel_size[0]}×{m.kernel_size[1]}", m.out_channels) for m in built)
+
+
+def test_the_matrix_has_every_pair_of_strengths_and_the_best_on_its_diagonal():
+    table = tables.matrix_table(made_up(), "noise", "noise")
+    one = table[(table.architecture == "resnet") & table.level.isin([0, 0.1, 1.0])]
+    assert len(one) == 9
+    assert set(one.n) == {3}
+    best = one.loc[one.groupby("level").accuracy.idxmax()]
+    assert (best.sigma == best.level).all()
+    across = tables.matrix_table(made_up(), "noise", "blur")
+    assert set(across.level) == {0.0, *tdv.shown_levels(PARAMS, "blur")}
+
+
+def test_the_change_leaves_out_what_is_wrong_or_withstands_and_counts_it():
+    table = tables.change_table(made_up())
+    row = table[(table.architecture == "resnet") & (table.kind == "none")].iloc[0]
+    assert (row.n, row.wrong, row.failed) == (6, 1, 1)
+    assert row["size"] == pytest.approx(0.85)
+    assert row.size_low < 0.85 < row.size_high
+    assert row.percent == pytest.approx(0.85 / 2.55)
+    assert (row.half, row.rounded) == (pytest.approx(1 / 6), pytest.approx(1 / 6))
+
+
+def test_the_attacks_stand_side_by_side():
+    table = tables.attacks_table(made_up())
+    assert table.attack.tolist() == [*ATTACKS, *ATTACKS]
+    assert set(table.seconds) == {2.0}
+
+
+def test_autoattack_table_has_the_accuracy_with_and_without():
+    table = tables.autoattack_table(made_up())
+    row = table[(table.architecture == "resnet") & (table.kind == "none")]
+    assert row.delta_255.tolist() == [0, 2]
+    assert row.accuracy.tolist() == [0.8, 0.4]
+    assert ((row.low < row.accuracy) & (row.accuracy < row.high)).all()
+
+
+def test_common_corruptions_are_averaged_over_their_severities():
+    table = tables.common_table(made_up())
+    row = table[(table.shown == "noise") & (table.kind == "none") & (table.architecture == "resnet")].iloc[0]
+    expected = np.mean(
+        [accuracy_of(tdv.Cell("resnet", "none", 0.0), "noise", 2 * level, 1) for level in tdv.COMMON["noise"]]
+    )
+    assert row.accuracy == pytest.approx(expected)
+    assert row.n == 3
+
+
+def test_matched_noise_is_judged_against_its_best_rival():
+    table = claims.accuracy_claims(made_up()).set_index("claim")
+    row = table.loc["Fig. 4: on noise 1 training on noise 1 is best, here against 0.1 (resnet)"]
+    assert row.difference == pytest.approx(0.18, abs=0.01)
+    assert row.verdict == "held"
+    assert "3: training on noise 0.1 raises the accuracy on it (inception)" in table.index
+
+
+def test_changes_are_compared_image_by_image():
+    table = claims.change_claims(made_up()).set_index("claim")
+    noise = table.loc["Fig. 5: a little noise, 0.1, raises the needed change (resnet)"]
+    assert (noise.verdict, noise.n) == ("held", 6)
+    assert noise.difference == pytest.approx(0.85)
+    blur = table.loc["Fig. 7: blur, 0.1, does not raise the needed change (resnet)"]
+    assert (blur.verdict, blur.difference) == ("held", 0)
+
+
+def test_a_claim_of_no_effect_fails_when_there_is_one():
+    outcome = made_up()
+    cell = tdv.Cell("resnet", "blur", 0.1)
+    outcome.found[cell, 0, "ddn"] = change_of(tdv.Cell("resnet", "noise", 0.1), "ddn")
+    table = claims.change_claims(outcome).set_index("claim")
+    assert table.loc["Fig. 7: blur, 0.1, does not raise the needed change (resnet)"].verdict == "the opposite"
+
+
+def test_one_percent_is_judged_by_the_most_robust_network():
+    table = claims.percent_claims(made_up())
+    assert set(table.most_robust) <= {"noise 0.1", "noise 1"}
+    assert set(table.verdict) == {"held"}
+    assert table["size"].tolist() == pytest.approx([1.7, 1.7])
+
+
+def test_architectures_are_compared_in_pairs():
+    table = claims.architectures_table(made_up())
+    assert table.verdict.tolist() == ["inception is better"] * 2
+    assert table.difference.tolist() == pytest.approx([-0.051, -0.051])
+
+
+def test_one_seed_gets_no_verdict():
+    outcome = made_up(PARAMS.replace(seeds=1))
+    assert set(claims.accuracy_claims(outcome).verdict) == {"one seed: no verdict"}
+    assert set(claims.architectures_table(outcome).verdict) == {"one seed: no verdict"}
+
+
+# --- figures
+
+
+def test_every_figure_is_drawn_and_says_where_its_data_come_from():
+    outcome = made_up()
+    drawn = [
+        *figures.accuracy(outcome),
+        *figures.changes(outcome),
+        *beyond.matrices(outcome),
+        *beyond.common(outcome),
+        *beyond.autoattacked(outcome),
+        *beyond.calibration(outcome),
+    ]
+    assert [d.name for d in drawn] == [
+        "figure_04_noise", "figure_06_blur", "figure_05_change_noise", "figure_07_change_blur",
+        "matrix_noise_on_noise", "matrix_blur_on_noise", "matrix_noise_on_blur", "matrix_blur_on_blur",
+        "common_noise", "common_blur", "autoattack_noise", "autoattack_blur",
+        "calibration_noise", "calibration_blur",
+    ]  # fmt: skip
+    for figure in drawn:
+        assert "shapes, embedded data" in figure.figure.get_suptitle()
+        assert figure.alt
+        figure.figure.draw_without_rendering()
+    pyplot.close("all")
+
+
+def test_examples_are_of_the_papers_classes_where_there_are_such():
+    data = load(Data(name="shapes", train_size=60, test_size=20))
+    images, names = figures._examples(data, figures.EXAMPLES)
+    assert len(images) == 5
+    assert set(names) <= set(data.classes)
+    drawn = [*figures.examples(data), *figures.corrupted_examples(PARAMS, data), *figures.modules()]
+    assert [d.name for d in drawn] == ["figure_01_examples", "figure_03_corruptions", "figure_02_modules"]
+    pyplot.close("all")
+
+
+def test_what_is_missing_is_left_out():
+    empty = tdv.Outcome(PARAMS, [], {})
+    drawings = (
+        figures.accuracy, figures.changes, beyond.matrices, beyond.common, beyond.autoattacked,
+        beyond.calibration,
+    )  # fmt: skip
+    for draw in drawings:
+        assert list(draw(empty)) == []
+    for table in (
+        tables.change_table, tables.attacks_table, tables.autoattack_table, tables.common_table,
+        claims.percent_claims,
+    ):  # fmt: skip
+        assert table(empty).empty
+    assert set(claims.change_claims(empty).verdict) == {"not run"}
+    assert set(claims.architectures_table(empty).verdict) == {"not run"}
+    pyplot.close("all")
