@@ -322,6 +322,8 @@ class Run(Spec):
             raise ValueError("`noise_epochs` needs `noise`")
         if self.noise is not None and self.adversarial_training is not None:
             raise ValueError("a run takes `noise` or `adversarial_training`, not both")
+        if self.corruption is not None and self.adversarial_training is not None:
+            raise ValueError("an attack needs pixels in [0, 1]: no `corruption` with `adversarial_training`")
         script = self.parameter_noise
         if isinstance(script, ScriptedNoise) and len(script.gradient) != self.epochs:
             raise ValueError(f"the script of the noise has {len(script.gradient)} epochs, not {self.epochs}")

@@ -38,9 +38,9 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     mirrored edges as well: B_H X B_W^T.
     """
     _check(sigma)
-    if _radius(sigma) == 0:
+    if not blurs(sigma):
         return images
-    rows, columns = (blur_matrix(side, sigma).to(images) for side in images.shape[-2:])
+    rows, columns = (_placed(side, sigma, images.dtype, images.device) for side in images.shape[-2:])
     blurred = rows @ images.contiguous() @ columns.T
     return blurred.to(memory_format=torch.channels_last) if _channels_last(images) else blurred
 
@@ -62,17 +62,29 @@ def blur_matrix(side: int, sigma: float) -> Tensor:
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
     weights /= weights.sum()
-    # mirrored about the edge pixels, a line repeats after 2 (side - 1) of them
-    period = max(1, 2 * (side - 1))
+    if side == 1:
+        return torch.ones(1, 1, dtype=torch.float64)
+    period = 2 * (side - 1)  # after which a line mirrored about its edge pixels repeats
     matrix = np.zeros((side, side))
     for i in range(side):
         seen = (i + offsets) % period
-        np.add.at(matrix[i], np.minimum(seen, period - seen) if side > 1 else 0 * seen, weights)
+        np.add.at(matrix[i], np.minimum(seen, period - seen), weights)
     return torch.from_numpy(matrix)
 
 
 def _channels_last(images: Tensor) -> bool:
     return images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+
+
+@functools.cache
+def _placed(side: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`blur_matrix` where the images are: copied there once, as a recorded step must copy nothing."""
+    return blur_matrix(side, sigma).to(device, dtype)
+
+
+def blurs(sigma: float) -> bool:
+    """Whether a blur changes anything: below an eighth of a pixel its filter is a single weight."""
+    return _radius(sigma) > 0
 
 
 def _radius(sigma: float) -> int:

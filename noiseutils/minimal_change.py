@@ -23,7 +23,6 @@ from noiseutils.attacks import check_pixels
 from noiseutils.errors import UserError, one_of
 from noiseutils.modes import eval_mode, frozen, full_float32
 from noiseutils.parts import GRADIENT, Parts
-from noiseutils.rng import seeded
 
 Make = Callable[[Any, int], Any]  # foolbox, gradients an image -> the attack
 
@@ -52,7 +51,7 @@ class MinimalChange:
     network gets wrong as it is, inf where no change was found: neither tells of robustness.
     l2, linf: (N,) float32 norms of the change of pixels in [0, 1], 0 and inf likewise.
     half: (N,) bool, whether half the change misleads, too.   rounded: (N,) bool, whether the changed image
-    still does when its pixels are whole 8-bit values.   seconds: for all images, the first of them included.
+    still does when its pixels are whole 8-bit values.   seconds: for all images, those wrong as they are too.
     """
 
     size: Tensor
@@ -93,7 +92,8 @@ def minimal_change(
     again, and counts only if its class is not y.
 
     x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   attack: a key of `ATTACKS`.
-    steps: gradients an image, of Carlini & Wagner for each of `SEARCHES`; DeepFool ends by itself.
+    steps: gradients an image; Carlini & Wagner take as many for each of `SEARCHES`, DeepFool one a class at
+    each step and ends by itself, FMN as many again where it has found nothing.
     batch_size: images at once; None: see `GRADIENT`.
     Attacks in eval mode, in float32 without TF32; the model's mode is left as it is and its parameters get no
     gradient. Raises UserError for another attack, pixels outside [0, 1], fewer than one step and if foolbox
@@ -112,6 +112,8 @@ def minimal_change(
         with torch.enable_grad():
             searched = make(library.attacks, steps).run(wrapped, x, library.criteria.Misclassification(y))
         changed = searched.detach().clamp(0, 1)
+        # Carlini & Wagner's gives black images where it has found nothing
+        blank = (changed == 0).flatten(1).all(1)
         change = changed - x
 
         def misleads(images: Tensor) -> Tensor:
@@ -119,12 +121,20 @@ def minimal_change(
 
         flat = change.flatten(1).abs()
         columns = [255 * flat.mean(1), flat.norm(dim=1), flat.amax(1)]
-        found = torch.stack(columns, 1).where(misleads(changed)[:, None], torch.inf)
+        found = torch.stack(columns, 1).where((misleads(changed) & ~blank)[:, None], torch.inf)
         flags = [misleads(x + change / 2), misleads((255 * changed).round() / 255)]
         return torch.cat([found, torch.stack(flags, 1).float()], 1)
 
-    # DDN draws a direction where a gradient is zero, from torch's global generator
-    with eval_mode(model), frozen(model), full_float32(), torch.no_grad(), seeded(0):
+    # DDN draws a direction where a gradient is zero, from the device's global generator
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with (
+        eval_mode(model),
+        frozen(model),
+        full_float32(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=gpus),
+    ):
+        torch.manual_seed(0)
         x = x.detach().float().contiguous()
         with torch.autocast(x.device.type, enabled=False):
             wrapped = library.PyTorchModel(model, bounds=(0, 1), device=x.device)

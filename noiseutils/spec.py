@@ -31,15 +31,19 @@ class Spec(BaseModel):
         return type(self)(**{**dict(self), **changes})
 
 
+# told even by default: the kind of a variant, and what a run made before the field was there did otherwise
+TOLD = {"kind", "weight_every"}
+
+
 def identity(spec: Spec) -> dict[str, Any]:
-    """What determines the result: fields that differ from their default, and the kind of a variant.
+    """What determines the result: fields that differ from their default, and those of `TOLD`.
 
     Leaving defaults out lets a later version add a field (default: as before) and still find old results.
     """
     found = {}
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
-        if name == "root" or (value == field.default and name != "kind"):
+        if name == "root" or (value == field.default and name not in TOLD):
             continue
         if isinstance(value, Spec):
             value = identity(value)

@@ -61,15 +61,15 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
 def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Mean and percentile bootstrap interval over images or other single things, not over seeds.
 
-    9,999 resamples, always the same ones   (Efron & Tibshirani 1993, 13.3). Few values or none: as in
+    9,999 resamples, always the same ones   (Efron & Tibshirani 1993, 13.3). One value or none: as in
     `mean_interval`.
     """
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return mean_interval(values)
-    resampled = np.random.Generator(np.random.PCG64(0))
+    random = np.random.Generator(np.random.PCG64(0))
     found = stats.bootstrap(
-        (data,), np.mean, confidence_level=confidence, method="percentile", rng=resampled
+        (data,), np.mean, confidence_level=confidence, method="percentile", rng=random
     ).confidence_interval
     return Interval(float(data.mean()), float(found.low), float(found.high), len(data))
 
@@ -143,12 +143,15 @@ def value_verdict(
 def claim_verdict(difference: Interval, p: float, *, claimed: str, alpha: float = 0.05) -> str:
     """Whether a claimed direction of a paired difference held.
 
-    claimed: "up" or "down".   p: of the paired test, corrected where several were made.
+    claimed: "up", "down", or "none": that there is no difference, which a test can refute and never prove.
+    p: of the paired test, corrected where several were made.
     """
     if difference.n == 0:
         return "not run"
     if difference.n == 1:
         return "one seed: no verdict"
+    if claimed == "none":
+        return "a difference shown" if p < alpha else "no difference shown"
     if not p < alpha:
         return "not shown"
     went = "up" if difference.mean > 0 else "down"

@@ -5,8 +5,20 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from noiseutils.config import SCHEMA, Data, GaussianNoise, NoisyDropout, Optimizer, Run, Schedule
+from noiseutils.config import (
+    SCHEMA,
+    AdaptiveNoise,
+    AdversarialTraining,
+    Corruption,
+    Data,
+    GaussianNoise,
+    NoisyDropout,
+    Optimizer,
+    Run,
+    Schedule,
+)
 from noiseutils.errors import UserError
+from noiseutils.spec import identity
 
 NOISY = Run(noise=NoisyDropout(p=0.25, std=0.08), after=("relu",))
 
@@ -45,6 +57,19 @@ def test_run_key_ignores_where_the_data_lies_but_not_what_it_is():
 
 def test_run_key_sees_through_int_and_float():
     assert Run(schedule=Schedule(learning_rate=1)).key == Run(schedule=Schedule(learning_rate=1.0)).key
+
+
+def test_results_from_before_a_field_was_there_do_not_pass_for_its_default():
+    run = Run(parameter_noise=AdaptiveNoise())  # had noise on weights after every step
+    assert identity(run)["parameter_noise"] == {"kind": "adaptive_noise", "weight_every": "epoch"}
+
+
+def test_an_attack_in_training_takes_no_corrupted_images():
+    with pytest.raises(ValidationError, match="no `corruption` with `adversarial_training`"):
+        Run(
+            corruption=Corruption(kind="gaussian_noise", sigma=0.1),
+            adversarial_training=AdversarialTraining(delta=0.1),
+        )
 
 
 def test_defaults_have_not_changed_under_this_schema():

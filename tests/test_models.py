@@ -135,7 +135,7 @@ def test_a_module_is_the_sum_of_its_input_and_its_branch():
 
 def test_resnext_is_32_bottlenecks_side_by_side():
     module, x = MODULES["resnext"](256).eval(), images(2, 256, 4)
-    narrow, middle, wide = (block.conv.weight for block in module.branch)
+    narrow, middle, wide = (m.weight for m in module.modules() if isinstance(m, nn.Conv2d))
     assert narrow.shape[0] == middle.shape[0] == 32 * 4
     paths = 0
     for path in range(32):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
@@ -102,35 +103,28 @@ def test_noise_is_there_in_its_epochs_alone(where, every):
     assert not noise.end_epoch(1.0).noisy
 
 
+SCRIPT = ScriptedNoise(gradient=(0.1,) * 6, weight=(0.05,) * 6)
+
+
+@pytest.mark.parametrize("spec", [FLAGS, SCRIPT, SCRIPT.replace(weight_every="step")])
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_resumed_loop_ends_as_an_uninterrupted_one(stop):
+def test_a_resumed_loop_ends_as_an_uninterrupted_one(stop, spec):
     net, optimizer = network()
-    noise = attach_to_optimizer(optimizer, FLAGS, epochs=6, seed=3)
+    noise = attach_to_optimizer(optimizer, spec, epochs=6, seed=3)
     for done in range(6):
         if done == stop:
-            stored = [
-                {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in net.state_dict().items()},
-                optimizer.state_dict(),
-                noise.state_dict(),
-            ]
+            file = io.BytesIO()
+            torch.save([net.state_dict(), optimizer.state_dict(), noise.state_dict()], file)
+            file.seek(0)
+            stored = torch.load(file)
             again, other = network()
             again.load_state_dict(stored[0])
-            other.load_state_dict(torch.load(_saved(stored[1])))
-            resumed = attach_to_optimizer(other, FLAGS, epochs=6, seed=3)
-            resumed.load_state_dict(stored[2])
+            other.load_state_dict(stored[1])
+            resumed = attach_to_optimizer(other, spec, epochs=6, seed=3, state=stored[2])
             for _ in range(stop, 6):
                 resumed.end_epoch(epoch(again, other))
         noise.end_epoch(epoch(net, optimizer))
     assert torch.equal(weights(net), weights(again))
-
-
-def _saved(state):
-    import io
-
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return file
 
 
 def test_what_cannot_be_is_refused():
@@ -154,3 +148,14 @@ def test_what_cannot_be_is_refused():
     epoch(net, optimizer)
     with pytest.raises(UserError, match="all 1 epochs are done"):
         noise.end_epoch(1.0)
+
+
+def test_a_step_says_what_noise_cannot_go_on():
+    net, optimizer = network()
+    attach_to_optimizer(optimizer, FLAGS, epochs=3)
+    with pytest.raises(UserError, match="takes no closure"):
+        optimizer.step(lambda: torch.zeros(()))
+    nn.functional.cross_entropy(net(X), Y).backward()
+    net[3].bias.grad = None
+    with pytest.raises(UserError, match=r"1 of the optimiser's parameters have no gradient.*\(5,\)"):
+        optimizer.step()

@@ -104,7 +104,8 @@ def inception_module(channels: int) -> nn.Module:
 def resnext_module(channels: int) -> nn.Module:
     """32 bottlenecks side by side, each of channels / 64 maps, plus the input. (N, C, H, W) to the same.
 
-    All of them are one grouped convolution: the sum over paths is the last 1x1's.
+    All of them are one grouped convolution, and the sum over paths is the last 1x1's: its ReLU and BatchNorm
+    come after the sum, as in the paper's reference 10, and not in each path.
     """
     inner = PATHS * max(1, channels // 64)
     return Residual(

@@ -2,14 +2,17 @@
 
     noise = attach_to_optimizer(optimizer, AdaptiveNoise(), epochs=300)
     ...
-    noise.end_epoch(validation_loss)           # after each epoch
+    noise.end_epoch(validation_loss)           # after each epoch, once its weights are stored or scored
 
-The loop, the network and the optimiser stay as they are: hooks of `optimizer.step()` do the rest.
+The loop, the network and the optimiser stay as they are. Hooks of `optimizer.step()` put noise on gradients
+before it and, with `weight_every="step"`, on weights after it; noise that weights get once an epoch goes on
+in `end_epoch`, for the epoch that follows.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -22,10 +25,7 @@ from noiseutils.rng import generator
 
 
 class OptimizerNoise:
-    """What `attach_to_optimizer` returns: noise between `backward()` and the step, and after it.
-
-    action: what the epoch that runs does, see `noiseutils.noise.parameters.Action`.
-    """
+    """What `attach_to_optimizer` returns; it says what the arguments are."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class OptimizerNoise:
         *,
         epochs: int,
         seed: int = 0,
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         if epochs < 1:
             raise UserError(f"epochs must be at least 1, got {epochs}")
@@ -51,14 +52,19 @@ class OptimizerNoise:
         self._noise = ParameterNoise(noise, epochs, self.parameters, source)
         self._rows: list[dict[str, float]] = []
         self._hooks = [
-            optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+            optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(lambda *_: self._noise.add_to_weights()),
         ]
-        self._begin_epoch()
+        if state is None:
+            self._noise.begin_epoch()
+        else:
+            self._rows = [dict(row) for row in state["epochs"]]
+            self._noise.restore(state, self._rows)
+        self._start_counting()
 
     @property
     def action(self) -> Action:
-        """The noise of the epoch that runs."""
+        """What the epoch that runs does."""
         return self._noise.action
 
     def end_epoch(self, validation_loss: float) -> Action:
@@ -82,18 +88,13 @@ class OptimizerNoise:
             }
         )
         self._noise.observe(self._rows[-1])
-        self._begin_epoch()
+        self._noise.begin_epoch()
+        self._start_counting()
         return self.action
 
     def state_dict(self) -> dict[str, Any]:
-        """To be stored beside the network's and the optimiser's, after `end_epoch`."""
+        """To be stored beside the network's and the optimiser's, all three after `end_epoch`."""
         return {"epochs": [dict(row) for row in self._rows], **self._noise.state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave; after the network's weights are restored."""
-        self._rows = [dict(row) for row in state["epochs"]]
-        self._noise.restore(state, self._rows)
-        self._start_counting()
 
     def remove(self) -> None:
         """The optimiser is as it was; also at the end of a `with` block."""
@@ -106,15 +107,18 @@ class OptimizerNoise:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _before_step(self) -> None:
+    def _before_step(self, optimizer: object, args: tuple, kwargs: dict[str, Any]) -> None:
+        if any(callable(given) and given is not optimizer for given in (*args, *kwargs.values())):
+            raise UserError("noise on gradients comes before the step: `optimizer.step()` takes no closure")
         gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if missing := [tuple(p.shape) for p in self.parameters if p.grad is None]:
+            raise UserError(
+                f"{len(missing)} of the optimiser's parameters have no gradient, the first of shape "
+                f"{missing[0]}: noise goes on all; leave out of the optimiser what is not trained"
+            )
         self._norms += nn.utils.get_total_norm(gradients).detach()
         self._steps += 1
         self._noise.add_to_gradients()
-
-    def _begin_epoch(self) -> None:
-        self._noise.begin_epoch()
-        self._start_counting()
 
     def _start_counting(self) -> None:
         self._before: list[Tensor] = [p.detach().clone() for p in self.parameters]
@@ -128,11 +132,15 @@ def attach_to_optimizer(
     *,
     epochs: int,
     seed: int = 0,
+    state: Mapping[str, Any] | None = None,
 ) -> OptimizerNoise:
     """Noise on the gradients and weights that `optimizer` trains, when the training stagnates.
 
-    noise: AdaptiveNoise (defaults: Table V, for 300 epochs) or ScriptedNoise.   epochs: of the whole
-    training: noise fades towards their end.   seed: of the noise; torch's global generator is untouched.
-    Raises UserError for parameters on several devices, and for a script of another length.
+    optimizer: with all its parameters; those added later get no noise.   noise: AdaptiveNoise (defaults:
+    Table V, for 300 epochs) or ScriptedNoise.   epochs: of the whole training: noise fades towards their end.
+    seed: of the noise; torch's global generator is untouched.   state: of `OptimizerNoise.state_dict`, to go
+    on from, the network's weights restored.
+    Raises UserError for parameters on several devices, and for a script of another length; a step does for
+    a parameter without a gradient.
     """
-    return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed)
+    return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed, state=state)

@@ -248,7 +248,7 @@ class ParameterNoise:
         self._act(self.scheduler.begin())
 
     def observe(self, row: Mapping[str, Any]) -> bool:
-        """After an epoch, its history row; whether a step of the next does otherwise than one of this did."""
+        """After an epoch, its history row; whether the next epoch's steps differ from this one's."""
         before = self._in_steps()
         self._act(self.scheduler.observe(EpochStatistics.of(row)))
         return before != self._in_steps()
@@ -306,6 +306,6 @@ class ParameterNoise:
 
     def restore(self, state: Mapping[str, Tensor], rows: Iterable[Mapping[str, Any]]) -> None:
         """Continue from what `state` gave after epochs with these history rows."""
-        self.source.set_state(state["random"])
+        self.source.set_state(state["random"].cpu())
         for row in rows:
             self.observe(row)

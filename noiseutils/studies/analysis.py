@@ -26,7 +26,7 @@ Job = TypeVar("Job")
 
 
 def work_off(jobs: Sequence[Job], keep: Callable[[Job], None], what: str, budget: float | None) -> None:
-    """`keep(job)` for all of them, which finds something out and stores it.
+    """Call `keep` on every job; it stores what it finds.
 
     On CPU a core each, as small networks gain nothing from several; not under a budget (seconds): then one
     after the other, and none is begun that would end after it if it took as long as the longest so far.
@@ -52,8 +52,8 @@ def work_off(jobs: Sequence[Job], keep: Callable[[Job], None], what: str, budget
                 made.result()
         except BrokenProcessPool:
             raise UserError(
-                f"a process of the {what} was killed, perhaps for memory; those made are kept, and the same "
-                "command goes on"
+                f"a process of the {what} was killed, perhaps for memory; what was found is kept, and the "
+                "same command goes on; a profile with no images to attack leaves them out"
             ) from None
 
 

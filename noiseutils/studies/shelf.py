@@ -71,11 +71,14 @@ class Shelf:
             width = int(90 * figure.get_figwidth())
             display(Image(filename=str(folder / f"{name}.png"), alt=f"{alt} Data: {self.data}.", width=width))
 
-    def table(self, table: pd.DataFrame, name: str, caption: str = "") -> None:
+    def table(
+        self, table: pd.DataFrame, name: str, caption: str = "", interval: str = "95 % t interval over seeds"
+    ) -> None:
         """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
 
-        A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one. An
-        empty table is not in this profile: that is said, and nothing is written.
+        A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
+        interval: what these bounds are.   An empty table is not in this profile: that is said, and nothing is
+        written.
         """
         if table.empty:
             print(f"{name}: nothing of it is in this profile, or finished")
@@ -86,7 +89,7 @@ class Shelf:
         said = f"{caption} Data: {self.data}."
         folded = _with_intervals(table)
         if len(folded.columns) < len(table.columns):
-            said += " [95 % t interval over seeds]."
+            said += f" [{interval}]."
         if "n" in table:
             said += f" Commit: {self.made_with['commit'] or 'none'}."
         shown = folded.style.set_caption(said.strip()).hide(axis="index")

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from noiseutils.attacks import autoattack
+from noiseutils.attacks import autoattack, autoattack_library
+from noiseutils.config import Run
 from noiseutils.data import Images, load, to_float
 from noiseutils.errors import UserError
-from noiseutils.minimal_change import ATTACKS, minimal_change
+from noiseutils.minimal_change import ATTACKS, foolbox_library, minimal_change
+from noiseutils.modes import eval_mode, full_float32
+from noiseutils.parts import FORWARD, Parts
 from noiseutils.rng import derived_seed
 from noiseutils.store import Store
 from noiseutils.studies.analysis import work_off
@@ -24,21 +29,22 @@ from noiseutils.studies.training_data_variation import Cell, Params, cells, data
 from noiseutils.subsets import fixed_order
 
 AUTOATTACK = "autoattack"
+log = logging.getLogger("noiseutils")
 
 
 def questions(params: Params) -> Iterator[tuple[Cell, int, str]]:
     """What is asked of whom: cell, seed, and an attack's name.
 
     The profile's attack for minimal changes of all networks, the others as a check of those trained on images
-    as they are; AutoAttack of all. Whole seeds one after the other.
+    as they are, of one seed; AutoAttack of all. Whole seeds one after the other.
     """
-    for seed in range(min(params.analysed_seeds, params.seeds)):
-        for cell in cells(params) if params.change_images else ():
+    for seed in range(params.seeds):
+        for cell in cells(params) if params.change_images and seed < params.change_seeds else ():
             yield cell, seed, params.change_attack
-        for cell in cells(params) if params.change_images else ():
+        for cell in cells(params) if params.change_images and seed == 0 else ():
             if cell == cell.plain:
                 yield from ((cell, seed, attack) for attack in ATTACKS if attack != params.change_attack)
-        for cell in cells(params) if params.attack_images else ():
+        for cell in cells(params) if params.attack_images and seed < params.attack_seeds else ():
             yield cell, seed, AUTOATTACK
 
 
@@ -53,13 +59,16 @@ def name_of(params: Params, question: str) -> str:
 
 def analyse(params: Params, store: Store, budget: float | None = None) -> None:
     """Ask what is not stored yet of the networks whose weights are here; budget: seconds."""
-    jobs = [
-        (params, store, cell, seed, question)
-        for cell, seed, question in questions(params)
-        if store.load_extra(run_of(params, cell, seed), name_of(params, question)) is None
-        and store.has_weights(run_of(params, cell, seed))
-    ]
-    work_off(jobs, _keep_answer, "minimal changes and AutoAttack", budget)
+    jobs = {}  # by run: cells whose images are alike share one
+    for cell, seed, question in questions(params):
+        run, name = run_of(params, cell, seed), name_of(params, question)
+        if store.load_extra(run, name) is None and store.has_weights(run):
+            jobs.setdefault((run.key, name), (params, store, run, question))
+    if any(question != AUTOATTACK for *_, question in jobs.values()):
+        foolbox_library()  # missing, it is missed here and not in a process of its own
+    if any(question == AUTOATTACK for *_, question in jobs.values()):
+        autoattack_library()
+    work_off(list(jobs.values()), _keep_answer, "minimal changes and AutoAttack", budget)
 
 
 def findings(params: Params, store: Store) -> dict[tuple[Cell, int, str], dict[str, Any]]:
@@ -73,30 +82,36 @@ def findings(params: Params, store: Store) -> dict[tuple[Cell, int, str], dict[s
 
 
 def attacked_images(params: Params, count: int) -> Images:
-    """The first `count` test images in an order of their own: stored, they may be sorted by class."""
+    """The first `count` test images in an order of their own: stored, they may be sorted by class.
+
+    Raises UserError where there are fewer.
+    """
     test = load(data_of(params)).test
+    if count > len(test):
+        raise UserError(f"{count} images are to be attacked, the test set has {len(test)}")
     order = torch.from_numpy(fixed_order(len(test), "attacked"))
     return test.subset(order[:count])  # pyright: ignore[reportReturnType]
 
 
-def _keep_answer(job: tuple[Params, Store, Cell, int, str]) -> None:
-    params, store, cell, seed, question = job
-    run = run_of(params, cell, seed)
+def _keep_answer(job: tuple[Params, Store, Run, str]) -> None:
+    params, store, run, question = job
     result = store.load(run, weights=True)
     if result is None or result.model is None:
         return
     count = params.attack_images if question == AUTOATTACK else params.change_images
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ask = _autoattack if question == AUTOATTACK else _change
     try:
         images = attacked_images(params, count)
-    except UserError:
-        return  # weights from elsewhere, and no images here
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    x, y = to_float(images.pixels).to(device), images.labels.to(device)
-    ask = _autoattack if question == AUTOATTACK else _change
-    store.save_extra(run, name_of(params, question), ask(params, result.model.to(device), x, y, question))
+        x, y = to_float(images.pixels).to(device), images.labels.to(device)
+        answer = ask(params, result.model.to(device), x, y, question)
+    except UserError as error:  # weights from elsewhere and no images here, or too few of them, or of classes
+        log.warning("%s, %s: not attacked: %s", run, question, error)
+        return
+    store.save_extra(run, name_of(params, question), answer)
 
 
-def _change(params: Params, model: torch.nn.Module, x, y, attack: str) -> dict[str, Any]:
+def _change(params: Params, model: nn.Module, x: Tensor, y: Tensor, attack: str) -> dict[str, Any]:
     found = minimal_change(model, x, y, attack=attack, steps=params.change_steps)
     return {
         "attack": attack,
@@ -112,24 +127,27 @@ def _change(params: Params, model: torch.nn.Module, x, y, attack: str) -> dict[s
     }
 
 
-def _autoattack(params: Params, model: torch.nn.Module, x, y, question: str) -> dict[str, Any]:
+def _autoattack(params: Params, model: nn.Module, x: Tensor, y: Tensor, question: str) -> dict[str, Any]:
     correct = {}
+    with full_float32(), eval_mode(model), torch.no_grad():
+        clean = _digits(Parts.of(FORWARD, x.device)(model, x).argmax(1) == y)
     for size in params.attack_255:
-        predicted, _ = autoattack(
-            model.eval(), x, y, delta=size / 255, seed=derived_seed(0, f"{question}/{size}"),
-            queries=params.attack_queries,
-        )  # fmt: skip
-        correct[f"{size:g}"] = "".join("01"[int(right)] for right in predicted == y)
-    with torch.no_grad():
-        clean = "".join("01"[int(right)] for right in model(x).argmax(1) == y)
+        seed = derived_seed(0, f"{question}/{size}")
+        with full_float32(), eval_mode(model):
+            found, _ = autoattack(model, x, y, delta=size / 255, seed=seed, queries=params.attack_queries)
+        correct[f"{size:g}"] = _digits(found == y)
     return {"clean": clean, "correct": correct, "queries": params.attack_queries, "device": _device(x)}
 
 
-def _finite(values: torch.Tensor) -> list[float | None]:
+def _digits(right: Tensor) -> str:
+    return "".join("01"[int(value)] for value in right)
+
+
+def _finite(values: Tensor) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _device(x: torch.Tensor) -> str:
+def _device(x: Tensor) -> str:
     if x.device.type == "cuda":
         return torch.cuda.get_device_name(x.device)
     return f"CPU, {torch.get_num_threads()} threads"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
@@ -17,13 +20,11 @@ from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, to_float
 from noiseutils.rng import generator
 from noiseutils.stats import bootstrap_interval
-from noiseutils.studies.common import select
 from noiseutils.studies.shelf import Drawn
 from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of, size_of
-from noiseutils.studies.training_data_variation_tables import (
-    change_sizes,
-)
+from noiseutils.studies.training_data_variation_tables import ONE_PERCENT, change_sizes
 
+Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives
 NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}
 COLOURS = {"resnet": plots.BLUE, "inception": plots.ORANGE, "resnext": plots.GREEN}
 EXAMPLES = ("airplane", "automobile", "frog", "horse", "airplane")  # Figure 1; Figure 3: frog and truck
@@ -48,7 +49,7 @@ def examples(data: Dataset) -> Iterator[Drawn]:
     figure, axes = plots.canvas(1, len(images), size=(8, 2))
     for ax, image, name in zip(axes[0], images, names, strict=True):
         _show(ax, image, name)
-    figure.suptitle(f"Images of {_label(data)}")
+    figure.suptitle(f"Images of {_said(data.label)}")
     yield Drawn("figure_01_examples", figure, f"Five images: {', '.join(names)}.")
 
 
@@ -108,7 +109,7 @@ def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
             shown = gaussian_noise(pixels, size, source) if kind == "noise" else gaussian_blur(pixels, size)
             _show(ax, shown[0].clamp(0, 1), f"σ = {sigma:g}" if ax.get_subplotspec().is_first_row() else "")
         line[0].set_ylabel(kind)
-    figure.suptitle(f"Noise (images in [-1, 1], shown cut to that) and blur (pixels): {_label(data)}")
+    figure.suptitle(f"Noise (images in [-1, 1], shown cut to that) and blur (pixels): {_said(data.label)}")
     yield Drawn(
         "figure_03_corruptions", figure, "Two images under noise and blur of growing strength, left to right."
     )
@@ -117,86 +118,94 @@ def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
 def accuracy(outcome: Outcome) -> Iterator[Drawn]:
     """Figures 4 and 6: accuracy over the training strength, a line a shown strength, a panel a network."""
     for kind, name in (("noise", "figure_04_noise"), ("blur", "figure_06_blur")):
-        if kind not in outcome.params.kinds:
-            continue
-        frame = select(outcome.frame, statistics="trained")
         levels = [0.0, *sorted(outcome.params.sigmas)]
-        figure, axes = panels(outcome)
-        for ax, architecture in zip(axes, outcome.params.architectures, strict=True):
+        lines = {}
+        for architecture in outcome.params.architectures if kind in outcome.params.kinds else ():
             row = row_of(outcome.params, architecture, kind)
-            for level, colour in zip(levels, plots.shades(len(levels)), strict=True):
-                table = _along(outcome, row, kind, level)
-                if len(table):
-                    plots.band(ax, table, x="place", value="percent", colour=colour, label=f"{level:g}")
-            strengths(ax, levels, kind)
-            ax.set(title=NAMES[architecture], ylim=(0, 100))
-        if frame.empty:
-            continue
-        axes[0].set_ylabel("accuracy (%)")
-        axes[-1].legend(title=f"shown\n{kind} σ", loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.suptitle(title(outcome, f"Trained on {kind} (x), shown {kind} (lines)"))
-        yield Drawn(
-            name, figure, f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
-        )
+            lines[architecture] = [
+                (f"{level:g}", colour, "o-", points(outcome, [(cell, level) for cell in row], kind))
+                for level, colour in zip(levels, plots.shades(len(levels)), strict=True)
+            ]
+        for figure, axes in line_panels(lines, f"shown\n{kind} σ", "accuracy (%)"):
+            for ax in axes:
+                strengths(ax, levels, kind)
+            figure.suptitle(title(outcome, f"Trained on {kind} (x), shown {kind} (lines)"))
+            alt = f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
+            yield Drawn(name, figure, alt)
 
 
 def changes(outcome: Outcome) -> Iterator[Drawn]:
     """Figures 5 and 7: the least mean change of a pixel over the training strength, a line a network."""
     for kind, name in (("noise", "figure_05_change_noise"), ("blur", "figure_07_change_blur")):
-        if kind not in outcome.params.kinds:
+        levels, found = [0.0, *sorted(outcome.params.sigmas)], {}
+        for shift, architecture in enumerate(
+            outcome.params.architectures if kind in outcome.params.kinds else ()
+        ):
+            row = row_of(outcome.params, architecture, kind)
+            intervals = [bootstrap_interval(list(change_sizes(outcome, cell).values())) for cell in row]
+            known = [(place + 0.06 * (shift - 1), i) for place, i in enumerate(intervals) if i.n]
+            if known:
+                found[architecture] = known
+        if not found:
             continue
-        levels = [0.0, *sorted(outcome.params.sigmas)]
         figure, axes = plots.canvas(size=(8, 4))
-        ax, drawn = axes[0, 0], False
-        for shift, architecture in enumerate(outcome.params.architectures):
-            intervals = [
-                (place, bootstrap_interval(list(change_sizes(outcome, cell).values())))
-                for place, cell in enumerate(row_of(outcome.params, architecture, kind))
-            ]
-            known = [(place + 0.06 * (shift - 1), i) for place, i in intervals if i.n]
-            if not known:
-                continue
+        ax = axes[0, 0]
+        for architecture, known in found.items():
             at, means = [place for place, _ in known], [i.mean for _, i in known]
             whiskers = np.array([[i.mean - i.low, i.high - i.mean] for _, i in known]).T
             ax.errorbar(
                 at, means, whiskers, fmt="o-", color=COLOURS[architecture], label=NAMES[architecture],
                 markersize=4, linewidth=1.5, capsize=3,
             )  # fmt: skip
-            drawn = True
-        if not drawn:
-            continue
         strengths(ax, levels, kind)
-        ax.axhline(2.55, color=plots.GREY, linestyle=":", linewidth=1.2)
-        ax.annotate("1 % of the range", (len(levels) - 1, 2.55), (0, 3), textcoords="offset points",
+        ax.axhline(ONE_PERCENT, color=plots.GREY, linestyle=":", linewidth=1.2)
+        ax.annotate("1 % of the range", (len(levels) - 1, ONE_PERCENT), (0, 3), textcoords="offset points",
                     ha="right", color=plots.GREY, fontsize=8)  # fmt: skip
         ax.set(ylabel="mean change of a pixel (8-bit values)", ylim=(0, None))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
         attack = outcome.params.change_attack
-        networks = min(outcome.params.analysed_seeds, outcome.params.seeds)
+        networks = len({seed for _, seed, question in outcome.found if question == attack})
         figure.suptitle(
-            f"Least change that misleads ({attack})  ·  {origin(outcome)}, "
+            f"Least change that misleads ({attack})  ·  {origin(outcome)}, up to "
             f"{outcome.params.change_images} images, {networks} network{'s' if networks > 1 else ''}"
         )
-        yield Drawn(
-            name, figure, f"Least mean change of a pixel that misleads, over the {kind} trained on; "
-            "whiskers are bootstrapped over images.",
-        )  # fmt: skip
+        alt = f"Least mean change that misleads over the {kind} trained on; whiskers: bootstrap over images."
+        yield Drawn(name, figure, alt)
 
 
-def panels(outcome: Outcome, height: float = 3.6) -> tuple:
-    count = len(outcome.params.architectures)
+def points(
+    outcome: Outcome, pairs: Sequence[tuple[Cell, float]], kind: str, quantity: str = "accuracy"
+) -> pd.DataFrame:
+    """A row a seed: the place of each pair of a cell and a shown strength, and the quantity in percent."""
+    rows = [
+        {"place": place, "percent": 100 * value}
+        for place, (cell, level) in enumerate(pairs)
+        for value in outcome.values(cell, kind, level, quantity).values()
+    ]
+    return pd.DataFrame(rows, columns=["place", "percent"])
+
+
+def line_panels(
+    lines: Mapping[str, Sequence[Line]], legend: str, ylabel: str
+) -> Iterator[tuple[Figure, np.ndarray]]:
+    """A panel an architecture, with its lines; nothing at all if there is none.   legend: its title."""
+    if not any(len(table) for own in lines.values() for *_, table in own):
+        return
+    figure, axes = panels(len(lines))
+    for ax, (architecture, own) in zip(axes, lines.items(), strict=True):
+        for label, colour, style, table in own:
+            if len(table):
+                plots.band(ax, table, x="place", value="percent", colour=colour, label=label, style=style)
+        ax.set(title=NAMES[architecture], ylim=(0, 100))
+    axes[0].set_ylabel(ylabel)
+    axes[-1].legend(title=legend, loc="center left", bbox_to_anchor=(1, 0.5))
+    yield figure, axes
+
+
+def panels(count: int, height: float = 3.6) -> tuple[Figure, np.ndarray]:
+    """Panels side by side with one scale; height in inches."""
     figure, axes = plots.canvas(1, count, size=(3.5 * count + 1.5, height), sharey=True)
     return figure, axes[0]
-
-
-def _along(outcome: Outcome, row: Sequence[Cell], kind: str, level: float) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"place": place, "percent": 100 * value}
-            for place, cell in enumerate(row)
-            for value in outcome.values(cell, kind, level).values()
-        ]
-    )
 
 
 def strengths(ax: Axes, levels: Sequence[float], kind: str, what: str = "trained on") -> None:
@@ -206,15 +215,17 @@ def strengths(ax: Axes, levels: Sequence[float], kind: str, what: str = "trained
 
 
 def _examples(data: Dataset, wanted: Sequence[str]) -> tuple[list[Tensor], list[str]]:
-    """Training images of the wanted classes, or of the first ones in a set without them; no image twice."""
-    known = [name for name in wanted if name in data.classes]
-    names = list(wanted) if len(known) == len(wanted) else [*data.classes, *data.classes][: len(wanted)]
-    images, seen = [], {}
+    """Training images of the wanted classes, or of the first ones in a set that lacks any of them."""
+    there = [data.classes[label] for label in sorted(set(data.train.labels.tolist()))]
+    names = [*wanted] if set(wanted) <= set(there) else (there * len(wanted))[: len(wanted)]
+    images, seen = [], Counter()
     for name in names:
         places = (data.train.labels == data.classes.index(name)).nonzero().squeeze(1)
-        index = places[seen.get(name, 0) % len(places)]
-        seen[name] = seen.get(name, 0) + 1
-        images.append(to_float(data.train.subset(index[None]).pixels)[0])  # pyright: ignore
+        index = places[
+            seen[name] % len(places)
+        ]  # another image of a class that comes again, where there is one
+        seen[name] += 1
+        images.append(to_float(data.train.subset(index[None]).pixels)[0])  # pyright: ignore[reportAttributeAccessIssue]
     return images, names
 
 
@@ -226,15 +237,16 @@ def _show(ax: Axes, image: Tensor, title: str) -> None:
     ax.grid(False)
 
 
-def _label(data: Dataset) -> str:
-    return f"{data.label}, embedded data" if data.label in EMBEDDED else data.label
-
-
 def origin(outcome: Outcome) -> str:
-    label = Data.parse(outcome.params.data).label
+    """Where the pixels came from."""
+    return _said(Data.parse(outcome.params.data).label)
+
+
+def _said(label: str) -> str:
     return f"{label}, embedded data" if label in EMBEDDED else label
 
 
 def title(outcome: Outcome, what: str) -> str:
+    """What a figure shows, of which images and how many seeds."""
     seeds = len(set(outcome.frame.seed))
     return f"{what}  ·  {origin(outcome)}, {seeds} seed{'s' if seeds > 1 else ''}"

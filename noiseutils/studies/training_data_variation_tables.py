@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from torch import nn
 
+from noiseutils.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.stats import Interval, bootstrap_interval, mean_interval
 from noiseutils.studies.training_data_variation import (
+    COMMON,
     Cell,
     Outcome,
     cells,
@@ -20,6 +23,7 @@ from noiseutils.studies.training_data_variation import (
 )
 from noiseutils.studies.training_data_variation_attacks import AUTOATTACK
 
+ONE_PERCENT = 2.55  # of the 8-bit range; the paper's text rounds it to 2.5
 INCEPTION = {"one": "1×1", "three": "3×3", "five": "5×5, as two 3×3", "pool": "max-pool, then 1×1"}
 
 
@@ -78,19 +82,33 @@ def matrix_table(outcome: Outcome, trained: str, shown: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def change_sizes(outcome: Outcome, cell: Cell, attack: str = "", quantity: str = "size") -> dict[int, float]:
-    """Of the images that the attack misled, by image: mean over the analysed seeds; attack "": the profile's.
+def change_sizes(
+    outcome: Outcome, cell: Cell, attack: str = "", quantity: str = "size", seed: int | None = None
+) -> dict[int, float]:
+    """Of the images that mislead after a change, by image: mean over the attacked networks, or of one seed's.
 
-    Images that a network gets wrong as they are, or that the attack failed on, are left out of its mean.
+    attack: "" for the profile's. Images that a network gets wrong as they are, or that the attack failed on,
+    are left out of its mean.
     """
     attack = attack or outcome.params.change_attack
     each: dict[int, list[float]] = {}
-    for (c, _, question), answer in outcome.found.items():
-        if c == cell and question == attack:
+    for (c, s, question), answer in outcome.found.items():
+        if c == cell and question == attack and seed in (None, s):
             for image, (size, value) in enumerate(zip(answer["size"], answer[quantity], strict=True)):
                 if size:
                     each.setdefault(image, []).append(float(value))
     return {image: float(np.mean(values)) for image, values in each.items()}
+
+
+def failures(outcome: Outcome, cell: Cell, attack: str = "") -> float:
+    """Images for which the attack found no change, a mean over networks; attack "": the profile's."""
+    attack = attack or outcome.params.change_attack
+    counts = [
+        sum(s is None for s in a["size"])
+        for (c, _, q), a in outcome.found.items()
+        if (c, q) == (cell, attack)
+    ]
+    return float(np.mean(counts)) if counts else math.nan
 
 
 def change_table(outcome: Outcome) -> pd.DataFrame:
@@ -109,11 +127,9 @@ def change_table(outcome: Outcome) -> pd.DataFrame:
 def attacks_table(outcome: Outcome) -> pd.DataFrame:
     """The attacks beside each other on the same images, for networks trained on images as they are.
 
-    seconds: for all images, of one network.   half: share of changes of which half would do.   rounded: share
+    seconds: for all images, of one network; on a CPU other searches ran beside it, one a core.   half: share of changes of which half would do.   rounded: share
     that still misleads when pixels are whole 8-bit values.
     """
-    from noiseutils.minimal_change import ATTACKS
-
     rows = []
     for architecture in outcome.params.architectures:
         for attack in ATTACKS:
@@ -139,12 +155,12 @@ def _change_row(outcome: Outcome, cell: Cell, attack: str) -> list[dict[str, obj
             **vars(cell),
             "attack": attack,
             **_bounds("size", size),
-            "percent": size.mean / 2.55,
+            "percent": size.mean / ONE_PERCENT,
             **_bounds("l2", intervals["l2"]),
             **_bounds("linf", intervals["linf"]),
             "n": size.n,
             "wrong": float(np.mean([sum(s == 0 for s in a["size"]) for a in answers])),
-            "failed": float(np.mean([sum(s is None for s in a["size"]) for a in answers])),
+            "failed": failures(outcome, cell, attack),
             **shares,
             "seconds": float(np.mean([a["seconds"] for a in answers])),
             "networks": len(answers),
@@ -159,25 +175,25 @@ def _bounds(name: str, interval: Interval) -> dict[str, float]:
 def autoattack_table(outcome: Outcome) -> pd.DataFrame:
     """Accuracy under AutoAttack, a row a network and size in 255ths of the pixel range; 0: not attacked.
 
-    Over the attacked images of the analysed seeds; the interval is Wilson's over images.
+    A row a network, as equal images in several networks are no independent ones; Wilson's interval over n
+    images.
     """
-    from scipy.stats import binomtest
-
     rows = []
-    for cell in cells(outcome.params):
-        answers = [a for (c, _, q), a in outcome.found.items() if c == cell and q == AUTOATTACK]
-        for size in ("0", *(f"{size:g}" for size in outcome.params.attack_255)) if answers else ():
-            right = "".join(a["clean"] if size == "0" else a["correct"][size] for a in answers)
+    for (cell, seed, question), answer in outcome.found.items():
+        if question != AUTOATTACK:
+            continue
+        for size in ("0", *answer["correct"]):
+            right = answer["clean"] if size == "0" else answer["correct"][size]
             interval = binomtest(right.count("1"), len(right)).proportion_ci(method="wilson")
             rows.append(
                 {
                     **vars(cell),
+                    "seed": seed,
                     "delta_255": float(size),
                     "accuracy": right.count("1") / len(right),
                     "low": float(interval.low),
                     "high": float(interval.high),
                     "n": len(right),
-                    "networks": len(answers),
                 }
             )
     return pd.DataFrame(rows)
@@ -209,8 +225,6 @@ def common_table(outcome: Outcome) -> pd.DataFrame:
 
 def common_levels(kind: str) -> Sequence[float]:
     """The severities of a common corruption, as sigma."""
-    from noiseutils.studies.training_data_variation import COMMON
-
     return [2 * level if kind == "noise" else level for level in COMMON[kind]]
 
 
