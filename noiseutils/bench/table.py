@@ -42,10 +42,15 @@ GOALS: dict[str, Goal] = {  # by the ratio's name; one that is not here has none
     "cifar10net_rate": Goal(at_least=0.8),
     "tinycnn_rate": Goal(at_least=0.55),
     "augmentation": Goal(at_least=6),
+    "blur": Goal(at_least=3),
     "vgg16_anl_step": Goal(at_most=1.7, why="the paper: 1.93; in theory 1.67"),
     "vgg16_canl_step": Goal(at_most=1.06, why="the paper: 1.11"),
     "vgg16_lat_step": Goal(at_most=1.06),
     "resnet20_anl_step": Goal(at_most=1.85),
+    "resnet18_gaussian_gradients": Goal(at_most=1.03),
+    "resnet18_gaussian_weights": Goal(at_most=1.03),
+    "resnet18_uniform_gradients": Goal(at_most=1.03),
+    "resnet18_uniform_weights": Goal(at_most=1.03),
     "resnet18_memory": Goal(at_most=0.8),
 }
 

@@ -127,8 +127,9 @@ def change_table(outcome: Outcome) -> pd.DataFrame:
 def attacks_table(outcome: Outcome) -> pd.DataFrame:
     """The attacks beside each other on the same images, for networks trained on images as they are.
 
-    seconds: for all images, of one network; on a CPU other searches ran beside it, one a core.   half: share of changes of which half would do.   rounded: share
-    that still misleads when pixels are whole 8-bit values.
+    seconds: for all images, of one network; on a CPU other searches ran beside it, one a core.
+    half: share of changes of which half would do.   rounded: share that still misleads when pixels are whole
+    8-bit values.
     """
     rows = []
     for architecture in outcome.params.architectures:
