@@ -87,7 +87,9 @@ def change_claims(outcome: Outcome) -> pd.DataFrame:
         return pd.DataFrame()
     table = claims_of(tests)
     table.insert(list(table.columns).index("n"), "over", units)
-    lone = (table.over == "images") & (table.n > 1)
+    lone = table.over == "images"
+    table.loc[lone & (table.n == 1), "verdict"] = "one image: no verdict"
+    lone &= table.n > 1
     table.loc[lone, "verdict"] += ", for these networks"
     return table
 

@@ -263,6 +263,7 @@ def test_the_attacks_stand_side_by_side():
     table = tables.attacks_table(made_up())
     assert table.attack.tolist() == [*ATTACKS, *ATTACKS]
     assert set(table.seconds) == {2.0}
+    assert set(table.networks) == {1}, "the same images in the same network"
 
 
 def test_autoattack_table_has_the_accuracy_with_and_without():
