@@ -134,7 +134,9 @@ def _card(path: Path, outputs: Path) -> str | None:
 
     page, folder = path.with_suffix(".html"), path.parent
     picture = ""
-    if figure := min((folder / "figures").glob("*.png"), default=None):
+    # the paper's own figures before what lies beyond it
+    pictures = (folder / "figures").glob("*.png")
+    if figure := min(pictures, key=lambda p: (not p.name.startswith("figure_"), p.name), default=None):
         source = quote(figure.relative_to(outputs).as_posix())
         picture = link(page, f'<img src="{source}" alt="" loading="lazy">')
     links = [link(page, "page"), link(path, "notebook")]

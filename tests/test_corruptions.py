@@ -110,21 +110,9 @@ def test_noise_is_fresh_at_every_step_and_in_every_epoch(monkeypatch):
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_run_sees_the_same_noise(stop):
+def test_a_resumed_run_sees_the_same_noise(stop, interrupted):
     run = RUN.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5))
-    whole, taken = train(run), []
-
-    class Stop(Exception):
-        pass
-
-    def on_epoch(row, snapshot):
-        if row["epoch"] == stop:
-            taken.append(snapshot())
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(run, on_epoch=on_epoch)
-    resumed = train(run, resume=taken[0])
+    whole, resumed = train(run), interrupted(run, stop)
     assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
     assert torch.equal(weights(resumed), weights(whole))
 

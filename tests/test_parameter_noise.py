@@ -363,21 +363,9 @@ def test_a_flag_raises_noise_and_the_history_says_why():
     ],
 )
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_resumed_run_takes_the_same_decisions_and_draws_the_same_noise(noise, stop):
+def test_a_resumed_run_takes_the_same_decisions_and_draws_the_same_noise(noise, stop, interrupted):
     run = RUN.replace(parameter_noise=noise)
-    whole, taken = train(run), []
-
-    class Stop(Exception):
-        pass
-
-    def on_epoch(row, snapshot):
-        if row["epoch"] == stop:
-            taken.append(snapshot())
-            raise Stop
-
-    with pytest.raises(Stop):
-        train(run, on_epoch=on_epoch)
-    resumed = train(run, resume=taken[0])
+    whole, resumed = train(run), interrupted(run, stop)
     assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
     for p, q in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(p, q)

@@ -28,7 +28,7 @@ from noiseutils.errors import UserError
 from noiseutils.rng import derived_seed
 from noiseutils.spec import NonNegative, Positive, PositiveInt
 from noiseutils.stats import mean_interval
-from noiseutils.studies.common import StudyParams, gather, known_data, known_model, results_by_cell
+from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, results_by_cell
 from noiseutils.train import Result
 
 NOTEBOOK = "02_adaptive_noise"
@@ -44,14 +44,10 @@ Kinds = Annotated[tuple[Literal["gaussian", "uniform"], ...], Field(strict=False
 Optimizers = Annotated[tuple[Literal["sgd", "momentum", "adam"], ...], Field(strict=False, min_length=1)]
 
 
-class Params(StudyParams):
+class Params(OneSetParams):
     """What a profile says, key by key; flat, so that papermill can pass it. Defaults: Tables IV and V."""
 
     study: Literal["adaptive_noise"] = "adaptive_noise"
-    data: str = "cifar10"
-    train_size: PositiveInt | None = None
-    test_size: PositiveInt | None = None
-    image_size: PositiveInt | None = None
     validation_size: PositiveInt = 5_000
     validate_on: Literal["split", "test"] = "split"
     models: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
@@ -90,8 +86,6 @@ class Params(StudyParams):
     cooldown_min: PositiveInt = 3
     cooldown_max: PositiveInt = 10
     seeds: Annotated[int, Field(ge=1, le=1000)] = 6
-
-    _known_data = field_validator("data")(known_data)
 
     @field_validator("models")
     @classmethod
@@ -314,9 +308,3 @@ def collect(params: Params, executor: str = "auto") -> Outcome:
     if not outcome.by_cell:
         raise UserError(f"none of the study's {len(runs(params))} runs finished: see `noiseutils status`")
     return outcome
-
-
-def data_of(params: Params) -> Data:
-    """The images of a profile."""
-    sizes = {name: getattr(params, name) for name in ("train_size", "test_size", "image_size")}
-    return Data.parse(params.data, **sizes)

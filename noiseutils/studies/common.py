@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self, TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from noiseutils.config import Data, Run
 from noiseutils.errors import one_of
@@ -18,7 +18,7 @@ from noiseutils.jobs import cores
 from noiseutils.local_sweep import default_workers
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
-from noiseutils.spec import Spec, explain
+from noiseutils.spec import PositiveInt, Spec, explain
 from noiseutils.stats import Paired, claim_verdict, holm
 from noiseutils.store import Store
 from noiseutils.sweep import sweep
@@ -68,6 +68,23 @@ def known_model(name: str) -> str:
     if name not in MODELS:
         raise one_of("model", name, MODELS)
     return name
+
+
+class OneSetParams(StudyParams):
+    """Of a study on one set of images."""
+
+    data: str = "cifar10"
+    train_size: PositiveInt | None = None
+    test_size: PositiveInt | None = None
+    image_size: PositiveInt | None = None
+
+    _known_data = field_validator("data")(known_data)
+
+
+def data_of(params: OneSetParams) -> Data:
+    """The images of a profile."""
+    sizes = {name: getattr(params, name) for name in ("train_size", "test_size", "image_size")}
+    return Data.parse(params.data, **sizes)
 
 
 def select(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule
 from noiseutils.errors import UserError
 from noiseutils.spec import Levels, Names, NonNegative, Positive, PositiveInt
-from noiseutils.studies.common import StudyParams, gather, known_data, known_model, results_by_cell, select
+from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, results_by_cell, select
 from noiseutils.train import Result
 
 NOTEBOOK = "01_noisy_dropout"
@@ -32,14 +32,11 @@ FRAME_COLUMNS = ["p", "level", "reading", "seed", "condition", "size", "statisti
 PAPER_DATA = ("cifar10", "cifar10-jpeg")  # what the paper's numbers can be held against
 
 
-class Params(StudyParams):
+class Params(OneSetParams):
     """What a profile says, key by key; flat, so that papermill can pass it."""
 
     study: Literal["noisy_dropout"] = "noisy_dropout"
     data: str = "shapes"
-    train_size: PositiveInt | None = None
-    test_size: PositiveInt | None = None
-    image_size: PositiveInt | None = None
     model: str = "cifar10net"
     width: Annotated[float, Field(gt=0, le=16)] = 1.0
     after: Annotated[Names, Field(min_length=1)] = ("relu3", "relu4")
@@ -70,7 +67,6 @@ class Params(StudyParams):
     fgsm_255: Annotated[tuple[NonNegative, ...], Field(strict=False)] = (1.0, 2.0, 4.0)
     seeds: Annotated[int, Field(ge=1, le=1000)] = 6
 
-    _known_data = field_validator("data")(known_data)
     _known_model = field_validator("model")(known_model)
 
     @model_validator(mode="after")
@@ -193,9 +189,3 @@ def collect(params: Params, executor: str = "auto") -> Outcome:
     if outcome.frame.empty:
         raise UserError(f"none of the study's {len(runs(params))} runs finished: see `noiseutils status`")
     return outcome
-
-
-def data_of(params: Params) -> Data:
-    """The images of a profile."""
-    sizes = {name: getattr(params, name) for name in ("train_size", "test_size", "image_size")}
-    return Data.parse(params.data, **sizes)

@@ -72,13 +72,18 @@ class Shelf:
             display(Image(filename=str(folder / f"{name}.png"), alt=f"{alt} Data: {self.data}.", width=width))
 
     def table(
-        self, table: pd.DataFrame, name: str, caption: str = "", interval: str = "95 % t interval over seeds"
+        self,
+        table: pd.DataFrame,
+        name: str,
+        caption: str = "",
+        interval: str = "95 % t interval over seeds",
+        rows: int | None = None,
     ) -> None:
         """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
 
         A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
-        interval: what these bounds are.   An empty table is not in this profile: that is said, and nothing is
-        written.
+        interval: what these bounds are.   rows: how many are displayed, which is said; None: all. An empty
+        table is not in this profile: that is said, and nothing is written.
         """
         if table.empty:
             print(f"{name}: nothing of it is in this profile, or finished")
@@ -92,6 +97,9 @@ class Shelf:
             said += f" [{interval}]."
         if "n" in table:
             said += f" Commit: {self.made_with['commit'] or 'none'}."
+        if rows is not None and rows < len(folded):
+            said += f" The first {rows} of {len(folded)} rows; all: tables/{name}.csv."
+            folded = folded.head(rows)
         shown = folded.style.set_caption(said.strip()).hide(axis="index")
         shown.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
         display(shown.format(_brief))

@@ -24,15 +24,15 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from noiseutils.config import Corruption, Data, Evaluation, Model, Optimizer, Run, Schedule
+from noiseutils.config import Corruption, Evaluation, Model, Optimizer, Run, Schedule
 from noiseutils.corruptions import blurs
 from noiseutils.errors import UserError
 from noiseutils.minimal_change import ATTACKS
 from noiseutils.spec import Positive, PositiveInt
 from noiseutils.store import Store
-from noiseutils.studies.common import StudyParams, gather, known_data, results_by_cell, select, store
+from noiseutils.studies.common import OneSetParams, data_of, gather, results_by_cell, select, store
 from noiseutils.train import Result
 
 NOTEBOOK = "04_training_data_variation"
@@ -53,14 +53,10 @@ Sigmas = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Params(StudyParams):
+class Params(OneSetParams):
     """What a profile says, key by key; flat, so that papermill can pass it."""
 
     study: Literal["training_data_variation"] = "training_data_variation"
-    data: str = "cifar10"
-    train_size: PositiveInt | None = None
-    test_size: PositiveInt | None = None
-    image_size: PositiveInt | None = None
     architectures: Architectures = ARCHITECTURES
     width: Annotated[float, Field(gt=0, le=16)] = 1.0
     kinds: Kinds = ("noise", "blur")
@@ -83,8 +79,6 @@ class Params(StudyParams):
     attack_queries: PositiveInt = 5000
     attack_seeds: PositiveInt = 1
     seeds: Annotated[int, Field(ge=1, le=1000)] = 6
-
-    _known_data = field_validator("data")(known_data)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -245,9 +239,3 @@ def collect(params: Params, executor: str = "auto") -> Outcome:
     if outcome.frame.empty:
         raise UserError(f"none of the study's {len(runs(params))} runs finished: see `noiseutils status`")
     return outcome
-
-
-def data_of(params: Params) -> Data:
-    """The images of a profile."""
-    sizes = {name: getattr(params, name) for name in ("train_size", "test_size", "image_size")}
-    return Data.parse(params.data, **sizes)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
-from papermill.iorw import read_yaml_file
 
 from noiseutils import pipeline
 from noiseutils.config import AdaptiveNoise, ScriptedNoise
@@ -25,7 +22,6 @@ from noiseutils.train import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "02_adaptive_noise.ipynb"
-PROFILES = sorted((ROOT / "params" / "adaptive_noise").glob("*.yaml"))
 PARAMS = an.Params(
     data="shapes",
     models=("babycnn", "tinycnn"),
@@ -108,28 +104,6 @@ def test_optimisers_are_the_papers_three():
         name: an.run_of(PARAMS, an.Cell("babycnn", name, 0.1, "none"), 0).optimizer for name in an.OPTIMIZERS
     }
     assert (runs["sgd"].momentum, runs["momentum"].momentum, runs["adam"].name) == (0, 0.9, "adam")
-
-
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(path):
-    passed = read_yaml_file(str(path))
-    assert list(passed) == list(notebook_parameters())
-    assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
-    expected = read_profile(an.Params, "adaptive_noise", path.stem)
-    assert an.Params.from_notebook(notebook_parameters() | passed) == expected
-    assert expected.profile == path.stem
-
-
-def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile():
-    defaults = notebook_parameters()
-    assert list(defaults) == list(an.Params.model_fields)
-    assert an.Params.read(defaults, "notebook") == read_profile(an.Params, "adaptive_noise", "smoke")
-
-
-def notebook_parameters() -> dict:
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    cell = next(c for c in cells if "parameters" in c.metadata.get("tags", ()))
-    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 
 
 @pytest.mark.parametrize(

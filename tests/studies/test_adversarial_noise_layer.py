@@ -1,12 +1,9 @@
-import ast
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from papermill.iorw import read_yaml_file
 
 from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise, Run
 from noiseutils.errors import UserError
@@ -23,7 +20,6 @@ from noiseutils.train import Result, train
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "03_adversarial_noise_layer.ipynb"
-PROFILES = sorted((ROOT / "params" / "adversarial_noise_layer").glob("*.yaml"))
 PARAMS = anl.Params(data=("cifar10",), seeds=3, figure4_models=("vgg16",), figure4_epsilons=(0.02, 0.1))
 
 
@@ -139,30 +135,6 @@ def test_the_same_training_in_two_tables_is_trained_once():
     shared = [anl.Cell(part, "cifar10", "vgg16", "anl", 0.05) for part in ("table3", "figure4", "ablation")]
     assert len({anl.run_of(PARAMS, cell, 0).key for cell in shared}) == 1
     assert len(anl.runs(PARAMS)) < 3 * len(anl.cells(PARAMS))
-
-
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(path):
-    passed = read_yaml_file(str(path))
-    assert list(passed) == list(notebook_parameters())
-    assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
-    expected = read_profile(anl.Params, "adversarial_noise_layer", path.stem)
-    assert anl.Params.from_notebook(notebook_parameters() | passed) == expected
-    assert expected.profile == path.stem
-    assert anl.runs(expected)
-
-
-def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile():
-    defaults = notebook_parameters()
-    assert list(defaults) == list(anl.Params.model_fields)
-    smoke = read_profile(anl.Params, "adversarial_noise_layer", "smoke")
-    assert anl.Params.read(defaults, "notebook") == smoke
-
-
-def notebook_parameters() -> dict:
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    cell = next(c for c in cells if "parameters" in c.metadata.get("tags", ()))
-    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from papermill.iorw import read_yaml_file
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
@@ -20,7 +19,6 @@ from noiseutils.train import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_noisy_dropout.ipynb"
-PROFILES = sorted((ROOT / "params" / "noisy_dropout").glob("*.yaml"))
 PARAMS = nd.Params(noise_levels=(0.5, 1.0), seeds=3, fgsm_255=(2.0,), input_noise=(0.1,))
 CLASSES = ("a", "b", "c")
 
@@ -107,41 +105,20 @@ def test_a_sweep_cut_short_has_the_middle_probability_and_a_whole_seed_first():
     assert runs[0].noise.std == 0
 
 
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(path):
-    """papermill has its own YAML reader, and fills what a file leaves out with the notebook's defaults."""
-    passed = read_yaml_file(str(path))
-    assert list(passed) == list(notebook_parameters())
-    assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
-    expected = read_profile(nd.Params, "noisy_dropout", path.stem)
-    assert nd.Params.from_notebook(notebook_parameters() | passed) == expected
-    assert expected.profile == path.stem
-
-
-def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile():
-    defaults = notebook_parameters()
-    assert list(defaults) == list(nd.Params.model_fields)
-    assert nd.Params.read(defaults, "notebook") == read_profile(nd.Params, "noisy_dropout", "smoke")
-
-
-def notebook_parameters() -> dict:
-    cell = next(c for c in notebook(NOTEBOOK).cells if "parameters" in c.metadata.get("tags", ()))
-    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
-
-
 def notebook(path: Path):
     return nbformat.read(path, as_version=4)
 
 
-def test_the_notebook_finds_its_parameters_and_refuses_unknown_ones():
-    names = notebook_parameters() | {"In": ["", "x = 1"], "std": 0.3, "np": np}
+def test_the_notebook_finds_its_parameters_and_refuses_unknown_ones(notebook_parameters):
+    defaults = notebook_parameters("noisy_dropout")
+    names = defaults | {"In": ["", "x = 1"], "std": 0.3, "np": np}
     assert nd.Params.from_notebook(names) == read_profile(nd.Params, "noisy_dropout", "smoke")
     names["In"].append("# Parameters\nepoch = 3\nseeds = 2\n")
     names["epoch"] = 3
     with pytest.raises(UserError, match="epoch: unknown key"):
         nd.Params.from_notebook(names)
     with pytest.raises(UserError, match="seeds"):
-        nd.Params.from_notebook(notebook_parameters() | {"seeds": "two"})
+        nd.Params.from_notebook(defaults | {"seeds": "two"})
 
 
 def test_reported_numbers_stand_in_the_sentences_they_are_quoted_from():

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
-from papermill.iorw import read_yaml_file
 from torch import nn
 
 from noiseutils import pipeline
@@ -31,7 +28,6 @@ from noiseutils.train import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "04_training_data_variation.ipynb"
-PROFILES = sorted((ROOT / "params" / "training_data_variation").glob("*.yaml"))
 PARAMS = tdv.Params(
     change_seeds=3,
     data="shapes",
@@ -118,29 +114,6 @@ def test_the_papers_grid_is_all_there():
 def test_the_most_telling_cells_come_first():
     first = tdv.cells(tdv.Params())[:9]
     assert [cell.sigma for cell in first] == [0, 0, 0, 0.1, 0.1, 0.1, 1, 1, 1]
-
-
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(path):
-    passed = read_yaml_file(str(path))
-    assert list(passed) == list(notebook_parameters())
-    assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
-    expected = read_profile(tdv.Params, "training_data_variation", path.stem)
-    assert tdv.Params.from_notebook(notebook_parameters() | passed) == expected
-    assert expected.profile == path.stem
-
-
-def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile():
-    defaults = notebook_parameters()
-    assert list(defaults) == list(tdv.Params.model_fields)
-    smoke = read_profile(tdv.Params, "training_data_variation", "smoke")
-    assert tdv.Params.read(defaults, "notebook") == smoke
-
-
-def notebook_parameters() -> dict:
-    cells = nbformat.read(NOTEBOOK, as_version=4).cells
-    cell = next(c for c in cells if "parameters" in c.metadata.get("tags", ()))
-    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
 
 
 @pytest.mark.parametrize(
