@@ -1,0 +1,55 @@
+"""A browser for the tests here: one that is installed, none is downloaded. Without one they are skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator:
+    """A Playwright browser, headless; the variable CHROMIUM names another than the first one found."""
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed, and CHROMIUM names none")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page: `with opened(address, **options) as (page, errors)`.
+
+    options: of Playwright's `new_context`, such as `offline=True` or `viewport`.
+    errors: what the console calls errors, exceptions of scripts, and requests that failed, as they come.
+    """
+
+    @contextmanager
+    def page(address: str | Path, **options) -> Iterator[tuple]:
+        context = browser.new_context(**options)
+        made, errors = context.new_page(), []
+        made.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        made.on("pageerror", lambda error: errors.append(str(error)))
+        made.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
+        try:
+            made.goto(address.as_uri() if isinstance(address, Path) else address)
+            yield made, errors
+        finally:
+            context.close()
+
+    return page
