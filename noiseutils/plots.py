@@ -1,7 +1,8 @@
 """Tidy data in, Axes out: the few forms of figure that the studies draw.
 
-Colours come from Okabe & Ito's palette and from viridis, both safe for colour-blind readers. Bars and lines
-are means over seeds; whiskers and bands are 95 % t intervals, absent for a single seed.
+Colours come from Okabe & Ito's palette and from viridis, both safe for colour-blind readers; where more than
+four lines cross, marker and dash tell them apart as well. Bars and lines are means over seeds; whiskers and
+bands are 95 % t intervals, absent for a single seed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from noiseutils.stats import mean_interval
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
     "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#666666",
 )  # fmt: skip
+MARKERS = "os^Dv*X"
+DASHES = ("-", "--", "-.", ":")
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -47,6 +50,13 @@ def canvas(
 def shades(count: int) -> list:
     """Colours for ordered levels, dark to light."""
     return [pyplot.get_cmap("viridis")(x) for x in np.linspace(0.1, 0.9, count)]
+
+
+def styles(count: int) -> list[str]:
+    """Marker and dash of each of `count` lines: all alike up to four, which colours alone can tell apart."""
+    if count <= 4:
+        return ["o-"] * count
+    return [MARKERS[i % len(MARKERS)] + DASHES[i // len(MARKERS) % len(DASHES)] for i in range(count)]
 
 
 def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:

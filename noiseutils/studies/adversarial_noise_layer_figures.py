@@ -30,6 +30,17 @@ COLOURS = {
     "dropout": plots.ORANGE,
     "at": plots.VERMILION,
 }
+MARKERS = {
+    "baseline": "o",
+    "gaussian": "D",
+    "lat": "v",
+    "anl": "s",
+    "canl": "^",
+    "anl_negative": "X",
+    "anl_unscaled": "*",
+    "dropout": "D",
+    "at": "X",
+}
 FIGURE_3 = ("baseline", "gaussian", "anl", "canl", "anl_negative")  # the paper's (a) to (e)
 SHOWN_IMAGES = 3
 
@@ -109,10 +120,13 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
         ax.axis("off")
     for ax, method in zip(axes.flat, methods, strict=False):
         rows = select(table, method=method)
-        for column, colour in zip(layers, plots.shades(len(layers)), strict=True):
+        ways = zip(layers, plots.shades(len(layers)), plots.styles(len(layers)), strict=True)
+        for column, colour, style in ways:
             means = plots.summary(rows, ("epoch",), column)  # bands of so many layers would hide one another
             name = column.removeprefix("activation_std.")
-            ax.plot(means["epoch"], means["mean"], color=colour, label=name)
+            ax.plot(
+                means["epoch"], means["mean"], style, color=colour, label=name, markersize=4, markevery=0.1
+            )
         ax.set_title(METHODS[str(method)], fontsize=10)
         ax.set(yscale="log", xlabel="epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -309,9 +323,9 @@ def _network(cell: Cell) -> str:
 
 
 def _style(outcome: Outcome, cell: Cell) -> str:
-    """Dashed for the smaller epsilon of a method that is there twice."""
+    """A marker for the method; dashed for the smaller epsilon of one that is there twice."""
     twins = [c.epsilon for c in outcome.of(cell.part, method=cell.method)]
-    return "o--" if len(twins) > 1 and cell.epsilon == min(twins) else "o-"
+    return MARKERS[cell.method] + ("--" if len(twins) > 1 and cell.epsilon == min(twins) else "-")
 
 
 def _distinct(colours: list[str]) -> list:

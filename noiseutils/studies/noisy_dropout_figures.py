@@ -31,6 +31,7 @@ READING_COLOURS = {
     "unscaled": plots.ORANGE,
     "printed": plots.VERMILION,
 }
+READING_STYLES = {"dropped": "o-", "all": "s-", "unscaled": "o--", "printed": "s--"}
 
 
 def layer(values: dict[str, Tensor]) -> Iterator[Drawn]:
@@ -171,7 +172,10 @@ def readings(outcome: Outcome) -> Iterator[Drawn]:
                 rows = pd.concat([select(clean, p=p, level=0, reading="dropped"), rows])
             if len(rows):
                 rows = rows.assign(error=rows.top1_error * 100, percent=rows.level * 100)
-                plots.band(ax, rows, x="percent", value="error", colour=READING_COLOURS[reading], label=name)
+                plots.band(
+                    ax, rows, x="percent", value="error", colour=READING_COLOURS[reading], label=name,
+                    style=READING_STYLES[reading],
+                )  # fmt: skip
         ax.set(xlabel="noise (% of the base std)", title=f"p = {p:g}")
     low, high = axes[0, 0].get_ylim()
     axes[0, 0].set(ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
@@ -200,11 +204,19 @@ def robustness(outcome: Outcome) -> Iterator[Drawn]:
         colours = [plots.GREY, *plots.shades(len(levels) - 1)]
         for (row, kind), (column, p) in itertools.product(enumerate(kinds), enumerate(probabilities)):
             ax = axes[row, column]
-            for level, colour in zip(levels, colours, strict=True):
+            for level, colour, style in zip(levels, colours, plots.styles(len(levels)), strict=True):
                 reading = kind if level else "dropped"
                 rows = select(kept, p=p, level=level, reading=reading)
                 if len(rows):
-                    plots.band(ax, rows, x="size", value="error", colour=colour, label=_level_name(level))
+                    plots.band(
+                        ax,
+                        rows,
+                        x="size",
+                        value="error",
+                        colour=colour,
+                        label=_level_name(level),
+                        style=style,
+                    )
             ax.set(title=f"p = {p:g}, {READING_NAMES[kind]}", ylim=(0, 100))
             ax.title.set_fontsize(9)
         figure.supylabel("top-1 error (%)", fontsize=10)

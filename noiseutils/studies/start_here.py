@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from IPython.display import display
-from matplotlib import pyplot
-
 from noiseutils import plots
 from noiseutils.data import Dataset
+from noiseutils.studies.common import StudyParams
+from noiseutils.studies.shelf import Drawn, Shelf
 from noiseutils.train import Result
+
+NOTEBOOK = "00_start_here"
+PLACE = StudyParams(study="start_here", profile="quick")  # its folder under outputs/
 
 
 def show_images(data: Dataset) -> None:
@@ -21,8 +23,8 @@ def show_images(data: Dataset) -> None:
         ax.set(xticks=[], yticks=[])
         ax.set_title(name, fontsize=9)
         ax.grid(False)
-    display(figure)
-    pyplot.close(figure)
+    alt = f"One training image of each class: {', '.join(data.classes)}."
+    Shelf(PLACE, data.label).show([Drawn("images", figure, alt)])
 
 
 def show_curves(results: Mapping[str, Result]) -> None:
@@ -41,7 +43,7 @@ def show_curves(results: Mapping[str, Result]) -> None:
         ax.set(xlabel="epoch", ylabel=name)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8)
-    labels = {result.info["data"]["label"] for result in results.values()}
-    figure.suptitle(f"{', '.join(sorted(labels))}, one seed")
-    display(figure)
-    pyplot.close(figure)
+    labels = sorted({result.info["data"]["label"] for result in results.values()})
+    figure.suptitle(f"{', '.join(labels)}, one seed")
+    alt = "Loss of training and test, and test accuracy, over epochs, a line each for "
+    Shelf(PLACE, labels).show([Drawn("curves", figure, f"{alt}{' and '.join(results)}.")])

@@ -130,10 +130,12 @@ def calibration(outcome: Outcome) -> Iterator[Drawn]:
                 (
                     f"{cell.sigma:g}",
                     colour,
-                    "o-",
+                    style,
                     points(outcome, [(cell, level) for level in levels], kind, "calibration_error"),
                 )
-                for cell, colour in zip(row, plots.shades(len(row)), strict=True)
+                for cell, colour, style in zip(
+                    row, plots.shades(len(row)), plots.styles(len(row)), strict=True
+                )
             ]
         for figure, axes in line_panels(
             lines, f"trained on\n{kind} σ", "expected calibration error (points)"

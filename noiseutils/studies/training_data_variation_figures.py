@@ -123,8 +123,10 @@ def accuracy(outcome: Outcome) -> Iterator[Drawn]:
         for architecture in outcome.params.architectures if kind in outcome.params.kinds else ():
             row = row_of(outcome.params, architecture, kind)
             lines[architecture] = [
-                (f"{level:g}", colour, "o-", points(outcome, [(cell, level) for cell in row], kind))
-                for level, colour in zip(levels, plots.shades(len(levels)), strict=True)
+                (f"{level:g}", colour, style, points(outcome, [(cell, level) for cell in row], kind))
+                for level, colour, style in zip(
+                    levels, plots.shades(len(levels)), plots.styles(len(levels)), strict=True
+                )
             ]
         for figure, axes in line_panels(lines, f"shown\n{kind} σ", "accuracy (%)"):
             for ax in axes:
