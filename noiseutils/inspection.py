@@ -1,4 +1,4 @@
-"""Looks into a network: loss gradients at its activations, how alike they are by class, feature maps."""
+"""Looks into a network: loss gradients at its activations, how alike by class, feature maps, stds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from noiseutils.classifier import Classifier
 from noiseutils.data import AnyImages, batches, to_float
 from noiseutils.modes import eval_mode, frozen, full_float32
-from noiseutils.noise.sites import INPUT, find_sites
+from noiseutils.noise.places import INPUT, find_sites
 
+PROBE_IMAGES = 256  # test images on which activation stds are read
 SIMILARITY_IMAGES = 2000  # of the test split: enough for means to two digits
 BATCH = 125  # as in `noiseutils.attacks.GRADIENT`, for each site's gradients are held besides
 
@@ -128,3 +130,23 @@ def packed(array: Tensor) -> dict[str, Any]:
 def unpacked(stored: dict[str, Any]) -> np.ndarray:
     """The uint8 array that `packed` stored."""
     return np.frombuffer(base64.b64decode(stored["bytes"]), np.uint8).reshape(stored["shape"])
+
+
+def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:
+    """`activation_std.<module>`: std of the outputs of convolutions, BatchNorms, dense layers; noise off."""
+    found: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(
+            lambda m, i, output, *, name=name: found.update({name: output.float().std()})
+        )
+        for name, module in model.net.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
+    ]
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(to_float(images.take(PROBE_IMAGES).pixels))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    values = torch.stack(list(found.values())).tolist()
+    return {f"activation_std.{name}": value for name, value in zip(found, values, strict=True)}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseutils.attacks import fgsm
+from noiseutils.config import Run
 from noiseutils.modes import still_statistics
 from noiseutils.noise import Handle
 
@@ -70,3 +71,12 @@ class NoisyStep:
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         return self.handle.forward(self.criterion, x, y)
+
+
+def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
+    """How the run takes the loss of a batch."""
+    if handle is not None:
+        return NoisyStep(handle, criterion)
+    if (hard := run.adversarial_training) is not None:
+        return AdversarialTrainingStep(model, criterion, hard.delta, hard.weight)
+    return CleanStep(model, criterion)

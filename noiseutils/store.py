@@ -95,7 +95,9 @@ class Store:
         return any((folder / "weights.safetensors").exists() for folder in self._folders(run))
 
     def save(self, result: Result) -> None:
-        """Write a result; `run.json` comes last and makes it count."""
+        """Write a result; `run.json` comes last and makes it count. UserError if it was changed by hand."""
+        if "changed_after_steps" in result.info:
+            raise UserError(f"{result.run} was changed while it trained: no run says how to make it again")
         folder = self._folder(result.run)
         contents = {
             "history.csv": result.history.to_csv(index=False).encode(),

@@ -1,4 +1,4 @@
-"""`train(run) -> Result`: one loop that reads from top to bottom.
+"""`train(run) -> Result`: one loop that reads from top to bottom. `training` is the same, a step at a time.
 
 Within an epoch nothing waits for the device: losses and counts stay there and come over once, at its end.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,26 +19,25 @@ from torch import Tensor, nn
 
 from noiseutils import distributed, engines, snapshot
 from noiseutils.allocator import keep_freed_memory
-from noiseutils.classifier import Classifier, attach_noise, build_classifier
+from noiseutils.classifier import Classifier, attach_noise, build_classifier, parameter_noise_of
 from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
-from noiseutils.data import AnyImages, Dataset, Images, assemble, batches, draws, load, to_float
+from noiseutils.data import AnyImages, Dataset, Images, assemble, batches, draws, load
 from noiseutils.distributed import decided, each, sum_, together
 from noiseutils.errors import UserError
 from noiseutils.evaluate import evaluate, predict
 from noiseutils.floor import outputs_of_named
-from noiseutils.modes import eval_mode, has_batchnorm
+from noiseutils.inspection import activation_stds
+from noiseutils.modes import has_batchnorm
 from noiseutils.noise import Handle
-from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.optimizers import build_optimizer, set_rate, step_of
 from noiseutils.rng import derived_seed, generator, streams
 from noiseutils.schedules import learning_rate
 from noiseutils.snapshot import CannotResume, Snapshot
-from noiseutils.steps import LOSSES, AdversarialTrainingStep, CleanStep, Criterion, NoisyStep, Step
+from noiseutils.steps import LOSSES, CleanStep, Criterion, loss_of
 from noiseutils.subsets import fixed_order
 from noiseutils.tally import Tally
-
-PROBE_IMAGES = 256  # test images on which activation stds are read after each epoch
+from noiseutils.tuning import tuned
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,20 @@ class Result:
     info: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A training between two steps, for who watches it."""
+
+    run: Run  # as it is now
+    model: Classifier  # in training mode; ReLUs overwrite what they are given, so copy what a hook sees
+    handle: Handle | None  # of noise on activations, while there is some
+    data: Dataset
+    epoch: int  # in hand, from 1
+    step: int  # taken so far
+    tally: Tally  # of the epoch in hand
+    rows: list[dict[str, float]]  # history of the epochs before
+
+
 def train(
     run: Run,
     *,
@@ -88,6 +101,28 @@ def train(
     `on_epoch` is called on each, its snapshots to be made on all or on none. They start from the same weights
     and see one order of images and crops, each its part of every batch; noise differs by rank. Rank 0 alone
     evaluates, and tells the others, as what they do next depends on it.
+    """
+    steps = training(run, data=data, device=device, engine=engine, resume=resume, on_epoch=on_epoch)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def training(
+    run: Run,
+    *,
+    data: Dataset | None = None,
+    device: str | torch.device | None = None,
+    engine: str = "auto",
+    resume: Snapshot | None = None,
+    on_epoch: Callable[[dict[str, float], Callable[[], Snapshot]], None] | None = None,
+) -> Generator[Moment, Run | None, Result]:
+    """The same training, paused after each step: yields a `Moment`, and returns what `train` does.
+
+    To look changes nothing. `send(changed)` goes on with the values of another run, see `tuning.tuned`; the
+    result then says so, and is not for a store. `close()` ends it.
     """
     rank, world = distributed.rank(), distributed.world()
     with together():
@@ -130,6 +165,7 @@ def train(
     steps_per_epoch = math.ceil(len(training) / run.batch_size)
     distributed.broadcast_model(model)
     tally = Tally(device)
+    changed: list[int] = []  # after which steps the run was
     move = step_of(optimizer)
     bf16 = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
@@ -197,6 +233,13 @@ def train(
                         take(*part)
                         count += 1
                         seen += len(part[0]) if len(part[0]) >= least else 0
+                        wish = yield Moment(run, model, handle, data, epoch + 1, count, tally, rows)
+                        if wish is not None:
+                            run = tuned(run, wish, handle, shaken)
+                            if run.adversarial_training is not None:
+                                step = loss_of(run, model, handle, criterion)
+                            changed.append(count)
+                            how.forget()
                 distributed.average_statistics(model)
                 sums = tally.totals()
                 sum_(sums[:2])
@@ -230,9 +273,9 @@ def train(
     finally:
         used = torch.get_num_threads()
         torch.set_num_threads(threads)
+        if handle is not None:
+            handle.remove()
 
-    if handle is not None:
-        handle.remove()
     diverged = not _finite(rows[-1])
     metrics: dict[str, Any] = {}
     if not diverged:
@@ -254,7 +297,8 @@ def train(
             "seconds": sum(row["seconds"] for row in rows),
             "parameters": sum(p.numel() for p in parameters),
             "data": describe(data),
-        },
+        }
+        | ({"changed_after_steps": changed} if changed else {}),
     )
 
 
@@ -271,25 +315,6 @@ def describe(data: Dataset) -> dict[str, Any]:
     }
 
 
-def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
-    """How the run takes the loss of a batch."""
-    if handle is not None:
-        return NoisyStep(handle, criterion)
-    if (hard := run.adversarial_training) is not None:
-        return AdversarialTrainingStep(model, criterion, hard.delta, hard.weight)
-    return CleanStep(model, criterion)
-
-
-def parameter_noise_of(
-    run: Run, parameters: list[nn.Parameter], source: torch.Generator
-) -> ParameterNoise | None:
-    """The run's noise on gradients and weights, None for a run without; the same on every rank."""
-    if run.parameter_noise is None:
-        return None
-    own = generator(source.initial_seed(), "parameters", source.device)
-    return ParameterNoise(run.parameter_noise, run.epochs, parameters, own)
-
-
 def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]:
     """Images to train on, and `size` of them kept for validation: the same ones in every run."""
     if size == 0:
@@ -298,26 +323,6 @@ def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]
         raise UserError(f"validation_size {size:,} leaves nothing to train on: {len(images):,} images")
     order = torch.from_numpy(fixed_order(len(images), "validation")).to(images.labels.device)
     return images.subset(order[size:].sort().values), images.subset(order[:size])
-
-
-def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:
-    """`activation_std.<module>`: std of the outputs of convolutions, BatchNorms, dense layers; noise off."""
-    found: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(
-            lambda m, i, output, *, name=name: found.update({name: output.float().std()})
-        )
-        for name, module in model.net.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
-    ]
-    try:
-        with eval_mode(model), torch.no_grad():
-            model(to_float(images.take(PROBE_IMAGES).pixels))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    values = torch.stack(list(found.values())).tolist()
-    return {f"activation_std.{name}": value for name, value in zip(found, values, strict=True)}
 
 
 def _finite(row: dict[str, float]) -> bool:

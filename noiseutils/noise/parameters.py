@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -162,6 +162,15 @@ class Adaptive:
             **told,
         )
 
+    def change(self, spec: AdaptiveNoise, action: Action) -> Action:
+        """Other values from now on: what is noisy by `action` stays so, at the std that they give."""
+        self.spec = spec
+        again = {
+            "gradient": self._sigma(action.gradient_improvement, spec.gradient_plateau),
+            "weight": self._sigma(action.validation_improvement, spec.validation_plateau),
+        }
+        return replace(action, **{name: std for name, std in again.items() if getattr(action, name)})
+
     def _sigma(self, found: float, threshold: float) -> float:
         spec = self.spec
         return adaptive_sigma(found, threshold, self.done, self.epochs, spec.sigma_min, spec.sigma_max)
@@ -200,6 +209,11 @@ class Scripted:
     def observe(self, statistics: EpochStatistics) -> Action:
         """After an epoch: the action of the next."""
         self.done += 1
+        return self.begin()
+
+    def change(self, spec: ScriptedNoise, action: Action) -> Action:
+        """Another script from now on: what it says of the epoch in hand."""
+        self.spec = spec
         return self.begin()
 
     def state(self) -> dict[str, Any]:
@@ -252,6 +266,15 @@ class ParameterNoise:
         before = self._in_steps()
         self._act(self.scheduler.observe(EpochStatistics.of(row)))
         return before != self._in_steps()
+
+    def change(self, spec: AdaptiveNoise | ScriptedNoise) -> None:
+        """Other values of the same noise from the next step on. Raises UserError for another kind."""
+        old = self.spec
+        fixed = type(old), old.distribution, old.weight_every
+        if (type(spec), spec.distribution, spec.weight_every) != fixed:
+            raise UserError(f"the noise here is {old!r}; {spec!r} is another kind: train anew")
+        self.spec = spec
+        self._act(self.scheduler.change(spec, self.action))  # pyright: ignore[reportArgumentType]
 
     @torch.no_grad()
     def begin_epoch(self) -> None:

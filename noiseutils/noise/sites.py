@@ -10,7 +10,7 @@ eval mode a forward pass is bitwise the clean model's. Parameters, buffers and t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
@@ -30,14 +30,13 @@ from noiseutils.modes import frozen, still_statistics
 from noiseutils.noise.activation import GaussianNoiseSite
 from noiseutils.noise.adversarial import AdversarialSite, ClassSite, LayerwiseSite, Pass, check_labels
 from noiseutils.noise.dropout import NoisyDropoutSite
+from noiseutils.noise.places import After, find_sites
 from noiseutils.noise.prefix import Prefix, sharing
 from noiseutils.rng import SiteStreams
 
-After = type[nn.Module] | str | Iterable[type[nn.Module] | str] | Callable[[str, nn.Module], bool]
 Noise = NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise
 Criterion = Callable[[Tensor, Tensor], Tensor]
 Perturb = Callable[[Tensor, nn.Module | None], Tensor]
-INPUT = "input"  # site 0: the network's own input
 
 # noise that is drawn whatever the loss, and noise that `Handle.loss` makes from it
 DRAWN: dict[type, Callable[..., Any]] = {NoisyDropout: NoisyDropoutSite, GaussianNoise: GaussianNoiseSite}
@@ -236,6 +235,21 @@ class Handle:
             check_labels(y, self.noise.num_classes)
             self._labels_checked = True
 
+    def change(self, noise: Noise) -> None:
+        """Other values of the same noise from the next step on; what it draws and remembers goes on.
+
+        A step that was recorded in a CUDA graph has the old ones in it. Raises UserError for another kind.
+        """
+        if type(noise) is not type(self.noise):
+            raise UserError(f"the noise here is {self.noise!r}; {noise!r} is another kind: attach it anew")
+        if isinstance(self.noise, ClassAdversarialNoise) and isinstance(noise, ClassAdversarialNoise):
+            if noise.num_classes not in (None, self.noise.num_classes):
+                raise UserError(f"num_classes is {self.noise.num_classes} and stays, got {noise.num_classes}")
+            noise = noise.replace(num_classes=self.noise.num_classes)
+        self.noise = noise
+        for site in self._perturb.values():
+            site.spec = noise
+
     def state(self) -> dict[str, Tensor]:
         """The positions of the noise generators, and what the sites remember, for a checkpoint."""
         found = {
@@ -297,48 +311,3 @@ def attach(model: nn.Module, noise: Noise, after: After = nn.BatchNorm2d, seed: 
     if isinstance(noise, ClassAdversarialNoise) and noise.num_classes is None:
         raise UserError("ClassAdversarialNoise needs num_classes: how many classes the labels have")
     return Handle(model, noise, find_sites(model, after), seed)
-
-
-def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
-    """The modules of `model` that `after` names, by their dotted names, in the model's order.
-
-    after: a module type, a module's dotted name or type name, several of these, or a predicate
-    (name, module) -> bool; the name "input" is the model itself, for what goes into it. Raises UserError when
-    a name, or the whole, matches nothing.
-    """
-    modules = {name: module for name, module in model.named_modules() if name}
-    if isinstance(after, (str, type)):
-        after = (after,)
-    if not isinstance(after, Iterable):
-        found = {name: module for name, module in modules.items() if after(name, module)}
-        return found or _nothing(model, modules, "the predicate")
-    wanted = list(after)
-    found = {}
-    if INPUT in wanted and INPUT not in modules:
-        wanted.remove(INPUT)
-        found[INPUT] = model
-    for want in wanted:
-        if not any(_matches(want, name, module) for name, module in modules.items()):
-            _nothing(model, modules, want if isinstance(want, str) else want.__name__)
-    if not wanted and not found:
-        _nothing(model, modules, "an empty list")
-    return found | {
-        name: module
-        for name, module in modules.items()
-        if any(_matches(want, name, module) for want in wanted)
-    }
-
-
-def _matches(want: type[nn.Module] | str, name: str, module: nn.Module) -> bool:
-    if isinstance(want, str):
-        return want in (name, type(module).__name__)
-    return isinstance(module, want)
-
-
-def _nothing(model: nn.Module, modules: dict[str, nn.Module], what: str) -> dict[str, nn.Module]:
-    names = ", ".join(list(modules)[:12]) + (", …" if len(modules) > 12 else "")
-    types = ", ".join(sorted({type(module).__name__ for module in modules.values()}))
-    raise UserError(
-        f"no place for noise: {what} matches no module of {type(model).__name__}; "
-        f"its modules: {names}; their types: {types}"
-    )
