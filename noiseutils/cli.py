@@ -126,6 +126,22 @@ def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -
 
 
 @app.command()
+def report() -> None:
+    """Everything rendered and the committed results as a site in outputs/report/, readable from disk."""
+    from noiseutils import pipeline
+    from noiseutils import report as site
+
+    pipeline.require_notebooks()
+    started = time.monotonic()
+    built = site.report()
+    for problem in built.problems:
+        typer.echo(f"  {problem}", err=True)
+    typer.echo(
+        f"{built.pages} pages, {time.monotonic() - started:.0f} s. Open {_near(built.index)} in a browser."
+    )
+
+
+@app.command()
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help="benchmarks; none: all that can run here")] = None,
     json: Annotated[Path | None, typer.Option(help="write what is measured here, too")] = None,

@@ -199,7 +199,17 @@ MATHML = (  # what it writes, as browsers draw it; the namespace is implied in H
 )
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 
-PAGE = r"""{% extends 'index.html.j2' %}
+MATH_STYLE = r""".equation { display: block; overflow: auto hidden; padding: 0.3em 0; }
+/* by name: Chromium finds no mathematical font by itself on Linux, and then stretches no bracket */
+math { font: 1.1em "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
+mtd[columnalign=left] { text-align: -webkit-left; text-align: left; }
+mtd[columnalign=right] { text-align: -webkit-right; text-align: right; }
+mi[mathvariant|=bold] { font-weight: bold; }
+mi[mathvariant=bold] { text-transform: none; }
+"""
+
+PAGE = (
+    r"""{% extends 'index.html.j2' %}
 {% block html_head_js %}{% endblock %}
 {% block html_head_js_mathjax %}{% endblock %}
 {% block html_head_js_mermaidjs %}{% endblock %}
@@ -212,14 +222,9 @@ main { max-width: 68rem; margin: 0 auto; }
 .jp-OutputArea-output, .jp-InputArea-editor { overflow-x: auto; }
 .jp-RenderedImage img { max-width: 100%; height: auto; background: white; }
 .jp-RenderedHTMLCommon summary { cursor: pointer; font-weight: 600; }
-.equation { display: block; overflow: auto hidden; padding: 0.3em 0; }
-/* by name: Chromium finds no mathematical font by itself on Linux, and then stretches no bracket */
-math { font: 1.1em "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
-mtd[columnalign=left] { text-align: -webkit-left; text-align: left; }
-mtd[columnalign=right] { text-align: -webkit-right; text-align: right; }
-mi[mathvariant|=bold] { font-weight: bold; }
-mi[mathvariant=bold] { text-transform: none; }
-@media (max-width: 760px) { .jp-InputPrompt, .jp-OutputPrompt { display: none; } }
+"""
+    + MATH_STYLE
+    + r"""@media (max-width: 760px) { .jp-InputPrompt, .jp-OutputPrompt { display: none; } }
 </style>
 {% endblock %}
 {% macro figure(output, cell, type, source) %}
@@ -243,3 +248,4 @@ mi[mathvariant=bold] { text-transform: none; }
 <div class="jp-RenderedHTMLCommon jp-OutputArea-output">{{ output.data['text/latex'] | e | typeset }}</div>
 {%- endblock %}
 """
+)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,7 +19,7 @@ from noiseutils.profiles import read_profile
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.render import Rendered, current, render, stamp, write_index
 from noiseutils.store import Store
-from noiseutils.studies import STUDIES
+from noiseutils.studies import STUDIES, start_here
 from noiseutils.studies.common import StudyParams, store
 from noiseutils.sweep import Sweep, sweep
 
@@ -85,6 +86,17 @@ def render_study(params: StudyParams) -> tuple[Rendered, bool]:
     place = store()
     results = [(run.key, place.digest(run)) for run in runs_of(params, place)]
     mark = stamp(notebook, values, results)
+    return _rendered(notebook, folder, values, mark)
+
+
+def render_start_here() -> tuple[Rendered, bool]:
+    """The start page with its defaults, executed, and whether that was done already."""
+    notebook = notebook_path(start_here.NOTEBOOK)
+    folder = outputs_root() / start_here.PLACE.study / start_here.PLACE.profile
+    return _rendered(notebook, folder, {}, stamp(notebook))
+
+
+def _rendered(notebook: Path, folder: Path, values: dict[str, Any], mark: str) -> tuple[Rendered, bool]:
     if current(notebook, folder, mark):
         return Rendered(folder / notebook.name, (folder / notebook.name).with_suffix(".html")), True
     return render(notebook, folder, values, mark), False

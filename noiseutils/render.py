@@ -120,6 +120,11 @@ def write_index(outputs: Path) -> Path:
     return partial.replace(outputs / "index.html")
 
 
+def paper_first(figure: Path) -> tuple[bool, str]:
+    """A key to sort figures by: the paper's own before what lies beyond it."""
+    return not figure.name.startswith("figure_"), figure.name
+
+
 def _card(path: Path, outputs: Path) -> str | None:
     try:
         nb = read_notebook(path)
@@ -134,9 +139,7 @@ def _card(path: Path, outputs: Path) -> str | None:
 
     page, folder = path.with_suffix(".html"), path.parent
     picture = ""
-    # the paper's own figures before what lies beyond it
-    pictures = (folder / "figures").glob("*.png")
-    if figure := min(pictures, key=lambda p: (not p.name.startswith("figure_"), p.name), default=None):
+    if figure := min((folder / "figures").glob("*.png"), key=paper_first, default=None):
         source = quote(figure.relative_to(outputs).as_posix())
         picture = link(page, f'<img src="{source}" alt="" loading="lazy">')
     links = [link(page, "page"), link(path, "notebook")]

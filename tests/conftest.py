@@ -46,3 +46,52 @@ def interrupted():
         return noiseutils.train(run, resume=taken[0])
 
     return resumed
+
+
+@pytest.fixture(scope="session")
+def rendered_outputs(tmp_path_factory):
+    """An outputs folder with one rendering, noisy_dropout/quick: a figure and a table of claims, shelved.
+
+    Its data parameter is a path, which one cell prints. Read it, or copy it; it is made once.
+    """
+    nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
+    from noiseutils.render import render
+
+    root = tmp_path_factory.mktemp("rendered")
+    v4 = nbformat.v4
+    cells = [
+        v4.new_markdown_cell("# Made for tests\n\nWith $\\sigma$; see [the other](02_adaptive_noise.ipynb)."),
+        v4.new_code_cell("data: str = 'shapes'  # which images", metadata={"tags": ["parameters"]}),
+        v4.new_code_cell(SHELVED),
+    ]
+    (root / "notebooks").mkdir()
+    source = root / "notebooks" / "01_noisy_dropout.ipynb"
+    nbformat.write(v4.new_notebook(cells=cells), source)
+    outputs = root / "outputs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NOISEUTILS_OUTPUTS", str(outputs))  # for the kernel
+        render(source, outputs / "noisy_dropout" / "quick", {"data": "/secret/place/cifar10-jpeg"}, "stamp")
+    return outputs
+
+
+SHELVED = """
+import pandas as pd
+from noiseutils import plots
+from noiseutils.studies.common import StudyParams
+from noiseutils.studies.shelf import Drawn, Shelf
+
+shelf = Shelf(StudyParams(study="noisy_dropout", profile="quick"), "shapes")
+figure, axes = plots.canvas(size=(6, 3))
+axes[0, 0].plot([1, 2, 3], [3, 1, 2])
+axes[0, 0].set(title="A line that falls", xlabel="epoch")
+shelf.show([Drawn("figure_01_line", figure, "A line that falls & rises.")])
+rows = {
+    "claim": ["noise raises the error (p < 0.3)", "noise lowers the gap", "noise does nothing", "one more"],
+    "difference": [0.05, -0.002, 0.0101, float("nan")],
+    "low": [0.04, -0.004, 0.01, float("nan")],
+    "high": [0.06, 0.001, 0.0102, float("nan")],
+    "verdict": ["held", "not shown", "the opposite", "not run"],
+}
+shelf.table(pd.DataFrame(rows), "claims", "Differences in top-1 error, shares in [0, 1], by noise.")
+print("images from", data)
+"""

@@ -92,7 +92,7 @@ class Shelf:
         folder.mkdir(parents=True, exist_ok=True)
         table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)
         said = f"{caption} Data: {self.data}."
-        folded = _with_intervals(table)
+        folded = with_intervals(table)
         if len(folded.columns) < len(table.columns):
             said += f" [{interval}]."
         if "n" in table:
@@ -102,7 +102,7 @@ class Shelf:
             folded = folded.head(rows)
         shown = folded.style.set_caption(said.strip()).hide(axis="index")
         shown.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
-        display(shown.format(_brief))
+        display(shown.format(brief))
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -121,20 +121,22 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(f"{path}.svg", bbox_inches=used, metadata={"Date": None})
 
 
-def _with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """A table for readers: the columns `low` and `high` behind a value folded into it, as text."""
     shown = table.astype(object)
     columns = list(table.columns)
     for before, low, high in zip(columns, columns[1:], columns[2:], strict=False):
         if low.endswith("low") and high.endswith("high"):
             bounds = zip(table[before], table[low], table[high], strict=True)
             shown[before] = [
-                _brief(m) + ("" if pd.isna(a) else f" [{_brief(a)}, {_brief(b)}]") for m, a, b in bounds
+                brief(m) + ("" if pd.isna(a) else f" [{brief(a)}, {brief(b)}]") for m, a, b in bounds
             ]
             shown = shown.drop(columns=[low, high])
     return shown
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """A cell for readers: four significant digits, – for what is missing."""
     if isinstance(value, float):
         return "–" if pd.isna(value) else f"{value:.4g}"
     return "–" if value is None else str(value)
