@@ -30,20 +30,28 @@ def show_images(data: Dataset) -> None:
 def show_curves(results: Mapping[str, Result]) -> None:
     """Training and test loss, and test accuracy, over epochs for each training."""
     figure, axes = plots.canvas(1, 2, size=(10, 3.4))
-    for (name, result), colour in zip(results.items(), (plots.GREY, plots.BLUE, plots.ORANGE), strict=False):
-        history = result.history
+    ways = zip((plots.GREY, plots.BLUE, plots.ORANGE), "os^", strict=True)
+    for (name, result), (colour, marker) in zip(results.items(), ways, strict=False):
+        history, options = result.history, {"color": colour, "marker": marker, "markersize": 4}
         axes[0, 0].plot(history.epoch, history.train_loss, "--", color=colour, label=f"{name}, train")
-        axes[0, 0].plot(
-            history.epoch, history.test_loss, "o-", color=colour, label=f"{name}, test", markersize=4
-        )
-        axes[0, 1].plot(
-            history.epoch, 100 * history.test_accuracy, "o-", color=colour, label=name, markersize=4
-        )
+        axes[0, 0].plot(history.epoch, history.test_loss, label=f"{name}, test", **options)
+        axes[0, 1].plot(history.epoch, 100 * history.test_accuracy, label=name, **options)
     for ax, name in ((axes[0, 0], "loss"), (axes[0, 1], "test accuracy (%)")):
         ax.set(xlabel="epoch", ylabel=name)
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=8)
     labels = sorted({result.info["data"]["label"] for result in results.values()})
     figure.suptitle(f"{', '.join(labels)}, one seed")
-    alt = "Loss of training and test, and test accuracy, over epochs, a line each for "
-    Shelf(PLACE, labels).show([Drawn("curves", figure, f"{alt}{' and '.join(results)}.")])
+    Shelf(PLACE, labels).show([Drawn("curves", figure, _ends(results))])
+
+
+def _ends(results: Mapping[str, Result]) -> str:
+    """What the curves come to, for a reader who cannot see them."""
+    ends = {name: result.history.iloc[-1] for name, result in results.items()}
+    said = [
+        f"{name}: training loss {end.train_loss:.2f}, test loss {end.test_loss:.2f}, "
+        f"test accuracy {end.test_accuracy:.1%}"
+        for name, end in ends.items()
+    ]
+    epochs = max(len(result.history) for result in results.values())
+    return f"Loss and test accuracy over epochs; after {epochs}: {'; '.join(said)}."

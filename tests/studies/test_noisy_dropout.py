@@ -19,6 +19,9 @@ from noiseutils.train import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_noisy_dropout.ipynb"
+NOTEBOOKS = sorted(
+    (*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+)
 PARAMS = nd.Params(noise_levels=(0.5, 1.0), seeds=3, fgsm_255=(2.0,), input_noise=(0.1,))
 CLASSES = ("a", "b", "c")
 
@@ -314,7 +317,7 @@ def test_results_of_different_images_under_one_name_are_refused():
         Shelf(PARAMS, "photos", outcome.results)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_committed_clean_and_thin(path):
     for cell in notebook(path).cells:
         if cell.cell_type != "code":
