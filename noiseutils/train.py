@@ -30,6 +30,7 @@ from noiseutils.floor import outputs_of_named
 from noiseutils.inspection import activation_stds
 from noiseutils.modes import has_batchnorm
 from noiseutils.noise import Handle
+from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.optimizers import build_optimizer, set_rate, step_of
 from noiseutils.rng import derived_seed, generator, streams
 from noiseutils.schedules import learning_rate
@@ -70,7 +71,8 @@ class Moment:
 
     run: Run  # as it is now
     model: Classifier  # in training mode; ReLUs overwrite what they are given, so copy what a hook sees
-    handle: Handle | None  # of noise on activations, while there is some
+    handle: Handle | None  # of noise on activations, if there is to be some
+    parameter_noise: ParameterNoise | None  # on gradients and weights
     data: Dataset
     epoch: int  # in hand, from 1
     step: int  # taken so far
@@ -233,7 +235,7 @@ def training(
                         take(*part)
                         count += 1
                         seen += len(part[0]) if len(part[0]) >= least else 0
-                        wish = yield Moment(run, model, handle, data, epoch + 1, count, tally, rows)
+                        wish = yield Moment(run, model, handle, shaken, data, epoch + 1, count, tally, rows)
                         if wish is not None:
                             run = tuned(run, wish, handle, shaken)
                             if run.adversarial_training is not None:

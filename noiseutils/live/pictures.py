@@ -1,0 +1,212 @@
+"""Pictures as HTML: curves and bars in SVG, small images as PNG. No pyplot: a redraw takes milliseconds.
+
+Every picture needs nothing from elsewhere, is on white, and comes with a text for who cannot see it. Colours
+are Okabe & Ito's, blue to orange where a sign is shown; what they tell apart, dashes or labels do, too.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+NEGATIVE, POSITIVE = (0, 114, 178), (213, 94, 0)  # blue and vermilion, white between them
+WIDTH, HEIGHT = 380, 210  # of a chart, in pixels
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 34  # of its margins
+POINTS = 240  # of a line: more cannot be told apart
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart: points (x, y), a colour's place in `COLOURS`, and whether it is dashed."""
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    colour: int = 0
+    dashed: bool = False
+
+
+def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = False) -> str:
+    """Curves over x as SVG; y logarithmic if asked and all positive. Its text tells the last values."""
+    drawn = [Line(li.label, _finite(li.points), li.colour, li.dashed) for li in lines]
+    points = [point for line in drawn for point in line.points]
+    if not points:
+        return _svg(title, f"{title}: nothing yet.", _text(WIDTH / 2, HEIGHT / 2, "nothing yet", "middle"))
+    log = log and min(y for _, y in points) > 0
+    xs, ys = [x for x, _ in points], [math.log10(y) if log else y for _, y in points]
+    x_range, y_range = _padded(min(xs), max(xs), 0.0), _padded(min(ys), max(ys), 0.06)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        y = math.log10(y) if log else y
+        across = (x - x_range[0]) / (x_range[1] - x_range[0])
+        up = (y - y_range[0]) / (y_range[1] - y_range[0])
+        return (
+            LEFT + across * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
+        )
+
+    parts = []
+    for tick in _ticks(*y_range):
+        value = 10**tick if log else tick
+        y = place(x_range[0], value)[1]
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        parts.append(_text(LEFT - 5, y + 4, f"{value:.3g}", "end"))
+    for tick in _ticks(*x_range, count=4):
+        parts.append(_text(place(tick, 10 ** y_range[0] if log else y_range[0])[0], HEIGHT - 18, f"{tick:g}"))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_label))
+    for line in drawn:
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in _thinned(line.points)))
+        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
+        colour = COLOURS[line.colour % len(COLOURS)]
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
+        if len(line.points) == 1:
+            x, y = place(*line.points[0])
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+    ends = [f"{line.label} {line.points[-1][1]:.3g}" for line in drawn if line.points]
+    return _svg(title, f"{title}, last values: {'; '.join(ends)}.", "".join(parts), _legend(drawn))
+
+
+def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]) -> str:
+    """Horizontal bars of values in [0, 1], for each label one bar a series, as SVG."""
+    line, gap = 13, 6
+    height = TOP + len(labels) * (line * len(series) + gap) + 8
+    room, start = WIDTH - 90 - 44, 90
+    parts, y = [], float(TOP)
+    for i, label in enumerate(labels):
+        parts.append(_text(start - 6, y + line * len(series) / 2 + 4, label[:14], "end"))
+        for j, (_, values) in enumerate(series):
+            value = min(max(float(values[i]), 0.0), 1.0) if math.isfinite(values[i]) else 0.0
+            parts.append(
+                f'<rect x="{start}" y="{y + 1:.1f}" width="{max(value * room, 0.5):.1f}" height="{line - 2}" '
+                f'fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/>'
+            )
+            parts.append(_text(start + value * room + 4, y + line - 3, f"{100 * value:.0f} %", "start", 10))
+            y += line
+        y += gap
+    best = [
+        f"{name}: {labels[int(np.nanargmax(values))]} {100 * max(values):.0f} %" for name, values in series
+    ]
+    lines = [Line(name, (), j, bool(j % 2)) for j, (name, _) in enumerate(series)]
+    return _svg(title, f"{title}, the largest: {'; '.join(best)}.", "".join(parts), _legend(lines), height)
+
+
+_HATCH = ' fill-opacity="0.55" stroke="#333" stroke-width="0.8"'
+
+
+def image_rows(rows: Sequence[tuple[str, np.ndarray]], alt: str, scale: int = 3) -> str:
+    """Rows of small images as one PNG each, a caption above: (n, H, W) or (n, H, W, 3) float or uint8 arrays.
+
+    Grey and coloured images hold values in [0, 1]. A caption that ends in "±" has a signed row: zero white,
+    the largest magnitude, which is then written there, blue below and orange above.
+    """
+    parts = []
+    for caption, images in rows:
+        if caption.endswith("±"):
+            largest = float(np.abs(images).max()) if images.size else 0.0
+            caption = f"{caption}{largest:.3g}"
+            images = signed(images, largest)
+        encoded = base64.b64encode(png(images, scale)).decode()
+        text = html.escape(f"{caption}. {alt}", quote=True)
+        height, width = scale * images.shape[1], (scale * images.shape[2] + 2) * len(images)
+        parts.append(
+            f'<figure style="margin:2px 0"><figcaption style="font-size:12px">{html.escape(caption)}'
+            f'</figcaption><img alt="{text}" width="{width}" height="{height}" '
+            f'style="max-width:100%;height:auto;background:white" '
+            f'src="data:image/png;base64,{encoded}"></figure>'
+        )
+    return "".join(parts)
+
+
+def signed(images: np.ndarray, largest: float) -> np.ndarray:
+    """(..., H, W) or (n, H, W, 3) signed values, or their means over channels, as colours (uint8)."""
+    flat = images.mean(-1) if images.ndim == 4 else images
+    share = np.clip(flat / largest, -1, 1)[..., None] if largest > 0 else np.zeros((*flat.shape, 1))
+    colour = np.where(share < 0, np.array(NEGATIVE), np.array(POSITIVE))
+    return (255 + np.abs(share) * (colour - 255)).astype(np.uint8)
+
+
+def png(images: np.ndarray, scale: int) -> bytes:
+    """(n, H, W) or (n, H, W, 3) images beside each other, each pixel `scale` pixels wide, as PNG."""
+    if images.dtype != np.uint8:
+        images = (255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
+    if images.shape[-1] == 1 and images.ndim == 4:
+        images = images[..., 0]
+    large = images.repeat(scale, 1).repeat(scale, 2)
+    gap = [(0, 0), (0, 0), (0, 2), *[(0, 0)] * (large.ndim - 3)]
+    row = np.concatenate(list(np.pad(large, gap, constant_values=255)), axis=1)
+    kept = io.BytesIO()
+    Image.fromarray(row).save(kept, "PNG", compress_level=1)
+    return kept.getvalue()
+
+
+def beside(parts: Sequence[str]) -> str:
+    """Pieces of HTML side by side, wrapping where there is no room."""
+    inner = "".join(f'<div style="flex:0 1 auto">{part}</div>' for part in parts)
+    return f'<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">{inner}</div>'
+
+
+def _svg(title: str, alt: str, body: str, legend: str = "", height: float = HEIGHT) -> str:
+    heading = f'<text x="{LEFT}" y="15" font-weight="bold" text-anchor="start">{html.escape(title)}</text>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{html.escape(alt, quote=True)}" '
+        f'viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" fill="#222" '
+        'style="max-width:100%;height:auto;background:white" font-family="sans-serif" font-size="11" '
+        f'text-anchor="middle"><rect width="100%" height="100%" fill="white"/>{heading}{body}</svg>'
+        f"{legend}"
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "middle", size: int = 11) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}">{html.escape(text)}</text>'
+    )
+
+
+def _legend(lines: Sequence[Line]) -> str:
+    """Under the chart, as text beside a stroke of each line: it may take as many rows as it needs."""
+    items = []
+    for line in lines:
+        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
+        colour = COLOURS[line.colour % len(COLOURS)]
+        items.append(
+            '<span style="white-space:nowrap;margin-right:10px">'
+            f'<svg width="24" height="8" aria-hidden="true"><path d="M0 4H24" stroke="{colour}" '
+            f'stroke-width="3"{dash}/></svg> {html.escape(line.label)}</span>'
+        )
+    return (
+        f'<div style="max-width:{WIDTH}px;font-size:11px;line-height:1.4;background:white;color:#222">'
+        f"{''.join(items)}</div>"
+    )
+
+
+def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    if len(points) <= POINTS:
+        return points
+    return [points[round(i)] for i in np.linspace(0, len(points) - 1, POINTS)]
+
+
+def _padded(low: float, high: float, share: float) -> tuple[float, float]:
+    room = high - low
+    if room == 0:
+        return (low - 0.5 * abs(low) - 0.01, high + 0.5 * abs(high) + 0.01)
+    return low - share * room, high + share * room
+
+
+def _ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers in a range, some `count` of them."""
+    raw = (high - low) / count
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next((factor * unit for factor in (1, 2, 5) if factor * unit >= raw), 10 * unit)
+    first = math.ceil(low / step)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -1,0 +1,251 @@
+"""A look into a training between two of its steps. Nothing that is looked at changes, and no draw is taken.
+
+What a step does inside is seen by hooks that are there for that step alone, and copy what they see: in
+training ReLUs overwrite what they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from noiseutils.attacks import fgsm
+from noiseutils.classifier import Classifier
+from noiseutils.config import Run
+from noiseutils.corruptions import corrupt
+from noiseutils.modes import eval_mode
+from noiseutils.noise.parameters import ParameterNoise
+from noiseutils.rng import generator
+from noiseutils.train import Moment
+
+LAYERS = 6  # whose stds are shown
+CHANNELS = 8  # of a site's activations, and of the first convolution
+
+
+@dataclass(frozen=True)
+class NoisePicture:
+    """The noise and what it goes on: rows of small images of one size.
+
+    what: of the first row.   before, noise: (n, H, W) or (n, H, W, 3) float32.   pixels: whether the first row
+    is images in [0, 1].   own: whether the noise is the step's, and not one more draw for the picture.
+    """
+
+    what: str
+    before: np.ndarray
+    noise: np.ndarray
+    pixels: bool = False
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look saw of one training.
+
+    loss, accuracy, gradient_norm: means over the steps since the look before, noise included.   tests: (step,
+    accuracy on the test images, noise off) after each epoch.   images: (n, H, W) or (n, H, W, 3), those whose
+    maps are shown.   stds: module -> std of its output in the last step, noise included.
+    maps: (images, channels, H, W) in [0, 1], the first convolution's output through a sigmoid, noise off.
+    noise: None where there is none.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    accuracy: float
+    gradient_norm: float
+    tests: list[tuple[float, float]]
+    images: np.ndarray
+    stds: dict[str, float]
+    maps: np.ndarray
+    noise: NoisePicture | None
+
+
+@dataclass
+class Watch:
+    """Looks at one training: `prepare` before a step, `look` after it.
+
+    images: (n, C, H, W) in [0, 1], whose feature maps are shown.   layers: names of modules of the bare
+    network whose stds are shown.
+    """
+
+    images: Tensor
+    layers: Sequence[str]
+    _sums: tuple[int, int, Tensor] = field(default_factory=lambda: (0, 0, torch.zeros(3).double()))
+    _hooks: ExitStack | None = None
+    _stds: dict[str, Tensor] = field(default_factory=dict)
+    _site: dict[str, Tensor] = field(default_factory=dict)
+    _where: str = ""
+
+    def prepare(self, moment: Moment) -> None:
+        """Hang hooks for the next step, noise behind and before the first site among them."""
+        self.forget()
+        stack = self._hooks = ExitStack()
+        modules = dict(moment.model.net.named_modules())
+        for name in self.layers:
+            hook = modules[name].register_forward_hook(self._std_of(name))
+            stack.callback(hook.remove)
+        if moment.handle is not None:
+            site = dict(moment.model.named_modules()).get(moment.handle.sites[0])
+            if site is not None and site is not moment.model:
+                self._where = moment.handle.sites[0].removeprefix("net.")
+                for first in (True, False):
+                    hook = site.register_forward_hook(self._copy("h" if first else "h + η"), prepend=first)
+                    stack.callback(hook.remove)
+
+    def look(self, moment: Moment, shown: Run) -> Look:
+        """What the last step was like, and the network as it is now.   shown: the run, with its noise."""
+        self.forget()
+        loss, correct, norm, images, steps = self._since(moment)
+        return Look(
+            step=moment.step,
+            epoch=moment.epoch,
+            loss=loss / max(images, 1),
+            accuracy=correct / max(images, 1),
+            gradient_norm=norm / max(steps, 1),
+            tests=[(row["epoch"] * steps_of(moment), row["test_accuracy"]) for row in moment.rows],
+            images=shown_images(self.images),
+            stds={name: float(std) for name, std in self._stds.items()},
+            maps=first_maps(moment.model, self.images),
+            noise=self._noise(moment, shown),
+        )
+
+    def forget(self) -> None:
+        """Take the hooks off."""
+        if self._hooks is not None:
+            self._hooks.close()
+            self._hooks = None
+
+    def _std_of(self, name: str):
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            if module.training:
+                self._stds[name] = output.detach().float().std()
+
+        return hook
+
+    def _copy(self, name: str):
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            if module.training:
+                self._site[name] = output.detach()[0].float().clone()
+
+        return hook
+
+    def _since(self, moment: Moment) -> tuple[float, float, float, int, int]:
+        """Sums of loss, right answers and gradient norms since the last look, over images and steps."""
+        epoch, step, before = self._sums
+        now = moment.tally.totals().cpu().clone()
+        size, length = moment.run.batch_size, steps_of(moment)
+        in_epoch = moment.step - (moment.epoch - 1) * length
+        if epoch != moment.epoch:
+            step, before = moment.step - in_epoch, torch.zeros(3).double()
+        steps = moment.step - step
+        whole = len(moment.data.train) if in_epoch == length else in_epoch * size
+        images = whole - (step - (moment.epoch - 1) * length) * size
+        self._sums = (moment.epoch, moment.step, now)
+        return (*(now - before).tolist(), images, steps)
+
+    def _noise(self, moment: Moment, run: Run) -> NoisePicture | None:
+        if {"h", "h + η"} <= self._site.keys():
+            h, noisy = self._site["h"], self._site["h + η"]
+            rows = [squares(x)[:CHANNELS].numpy() for x in (h, noisy - h)]
+            return NoisePicture(f"h, the activations after {self._where}", *rows, own=True)
+        return image_noise(moment, run, self.images) or weight_noise(moment, run)
+
+
+def image_noise(moment: Moment, run: Run, images: Tensor) -> NoisePicture | None:
+    """What a run does to training images, done to `images`."""
+    if run.corruption is not None:
+        source = generator(moment.step, "picture", images.device)
+        changed = corrupt(images, run.corruption, source)
+    elif run.adversarial_training is not None:
+        labels = predicted(moment.model, images)
+        with eval_mode(moment.model):
+            changed = fgsm(moment.model, images, labels, delta=run.adversarial_training.delta)
+    else:
+        return None
+    rows = [shown_images(x) for x in (images, changed - images)]
+    return NoisePicture("images", rows[0], rows[1], pixels=True)
+
+
+def weight_noise(moment: Moment, run: Run) -> NoisePicture | None:
+    """The first convolution's filters, and a draw of the noise that goes on them or on their gradients."""
+    shaken = moment.parameter_noise
+    if run.parameter_noise is None or shaken is None:
+        return None
+    filters = first_convolution(moment.model).weight.detach()[:CHANNELS].float().cpu()
+    level = max(shaken.action.gradient, shaken.action.weight)
+    draw = level * draw_like(filters, shaken, moment.step)
+    rows = [x.mean(1).numpy() for x in (filters, draw)]
+    return NoisePicture("filters of the first convolution", rows[0], rows[1])
+
+
+def draw_like(x: Tensor, shaken: ParameterNoise, seed: int) -> Tensor:
+    """Noise of std 1 in the distribution of a training's noise, from a generator of its own."""
+    source, draw = generator(seed, "picture"), torch.empty_like(x)
+    if shaken.width is None:
+        return draw.normal_(generator=source)
+    return draw.uniform_(-shaken.width, shaken.width, generator=source)
+
+
+def steps_of(moment: Moment) -> int:
+    """Steps an epoch."""
+    return -(-len(moment.data.train) // moment.run.batch_size)
+
+
+def shown_images(images: Tensor) -> np.ndarray:
+    """(n, C, H, W) as (n, H, W) for one channel, else (n, H, W, 3)."""
+    return (images[:, 0] if images.shape[1] == 1 else images[:, :3].movedim(1, -1)).cpu().numpy()
+
+
+def predicted(model: Classifier, images: Tensor) -> Tensor:
+    """The network's own classes of images, in eval mode."""
+    with eval_mode(model), torch.no_grad():
+        return model(images).argmax(1)
+
+
+def first_convolution(model: nn.Module) -> nn.Conv2d:
+    """The convolution that is nearest to the images."""
+    return next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
+def first_maps(model: Classifier, images: Tensor) -> np.ndarray:
+    """(n, channels, H, W): the first convolution's output through a sigmoid   (You et al., Figure 3)."""
+    kept: list[Tensor] = []
+    with ExitStack() as stack:
+        hook = first_convolution(model).register_forward_hook(
+            lambda module, inputs, output: kept.append(output[:, :CHANNELS].float().sigmoid())
+        )
+        stack.callback(hook.remove)
+        stack.enter_context(eval_mode(model))
+        stack.enter_context(torch.no_grad())
+        model(images)
+    return kept[0].cpu().numpy()
+
+
+def squares(h: Tensor) -> Tensor:
+    """(C, H, W) of one image's activations; a dense layer's (F,) as one image as square as they allow."""
+    if h.dim() == 3:
+        return h.cpu()
+    flat = h.flatten().cpu()
+    side = int(np.ceil(np.sqrt(len(flat))))
+    return torch.nn.functional.pad(flat, (0, side * side - len(flat))).view(1, side, side)
+
+
+def layers_of(model: Classifier, run: Run) -> list[str]:
+    """Up to `LAYERS` modules of the bare network, from first to last, whose stds tell of the noise.
+
+    The sites of the run's noise where it has some on activations, else what follows each convolution.
+    """
+    modules = dict(model.net.named_modules())
+    kinds = tuple({type(m) for n, m in modules.items() if n in run.after or type(m).__name__ in run.after})
+    if not kinds:
+        norms = [m for m in modules.values() if isinstance(m, nn.BatchNorm2d)]
+        kinds = (nn.BatchNorm2d,) if norms else (nn.ReLU,)
+    names = [n for n, m in modules.items() if isinstance(m, kinds)]
+    if len(names) <= LAYERS:
+        return names
+    return [names[round(i)] for i in np.linspace(0, len(names) - 1, LAYERS)]

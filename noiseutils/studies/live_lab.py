@@ -1,0 +1,282 @@
+"""The live lab's parameters: a noise of any of the four papers, its strength, two trainings from one seed.
+
+It is no study of its own: what it shows is one seed, to look at and to play with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import field_validator
+from torch import nn
+
+from noiseutils.config import (
+    AdaptiveNoise,
+    AdversarialNoise,
+    AdversarialTraining,
+    ClassAdversarialNoise,
+    Corruption,
+    GaussianNoise,
+    LayerwiseAdversarialNoise,
+    Model,
+    NoisyDropout,
+    Optimizer,
+    Run,
+    Schedule,
+    ScriptedNoise,
+)
+from noiseutils.errors import UserError, one_of
+from noiseutils.models import build_model
+from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
+from noiseutils.studies.common import OneSetParams, data_of, known_model
+
+NOTEBOOK = "06_live_lab"
+DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the first paper's grid
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A noise that the lab offers.
+
+    title: how it is called, with its paper.   symbol: of its strength.   unit: of that.   usual, most: its
+    strength at first, and the end of its slider.   parts: strength, epochs -> the fields of a `Run`.
+    sites: whether it goes on activations, so that it needs places.
+    """
+
+    title: str
+    symbol: str
+    unit: str
+    usual: float
+    most: float
+    parts: Callable[[float, int], dict[str, Any]]
+    sites: bool = False
+
+
+def _scripted(target: str) -> Callable[[float, int], dict[str, Any]]:
+    quiet = {"gradient": 0.0, "weight": 0.0}
+
+    def parts(sigma: float, epochs: int) -> dict[str, Any]:
+        levels = {name: (level,) * epochs for name, level in (quiet | {target: sigma}).items()}
+        return {"parameter_noise": ScriptedNoise(weight_every="step", **levels)}
+
+    return parts
+
+
+def _adaptive(sigma: float, epochs: int) -> dict[str, Any]:
+    """The paper's scheduler, whose 70 quiet epochs of 300 become two of what the lab shows."""
+    return {
+        "parameter_noise": AdaptiveNoise(
+            min_epochs=2,
+            window=1,
+            consecutive_trigger=3,
+            cooldown_min=1,
+            cooldown_max=2,
+            sigma_min=sigma / 5,
+            sigma_max=sigma,
+        )
+    }
+
+
+ACTIVATIONS = "the activations' own units"
+PARAMETERS = "units of gradients and weights"
+SHARES = "times s(h), the activations' std"
+KINDS = {
+    "none": Kind("no noise", "", "", 0.0, 1.0, lambda strength, epochs: {}),
+    "noisy_dropout": Kind(
+        title="NoisyDropout: in dropped neurons (Oboa Franck & Mao)",
+        symbol="σ",
+        unit=ACTIVATIONS,
+        usual=0.2,
+        most=2.0,
+        parts=lambda std, epochs: {"noise": NoisyDropout(p=DROPPED, std=std)},
+        sites=True,
+    ),
+    "noisy_dropout_all": Kind(
+        title="NoisyDropout, Equation 2: on every neuron (Oboa Franck & Mao)",
+        symbol="σ",
+        unit=ACTIVATIONS,
+        usual=0.2,
+        most=2.0,
+        parts=lambda std, epochs: {"noise": NoisyDropout(p=DROPPED, std=std, where="all")},
+        sites=True,
+    ),
+    "adaptive_noise": Kind(
+        title="adaptive noise: on gradients and weights, when training stagnates (Logean & Feillard)",
+        symbol="σ",
+        unit=f"the greatest std, in {PARAMETERS}",
+        usual=0.02,
+        most=0.2,
+        parts=_adaptive,
+    ),
+    "gradient_noise": Kind(
+        title="Gaussian noise on gradients, at every step (Logean & Feillard)",
+        symbol="σ",
+        unit=PARAMETERS,
+        usual=0.01,
+        most=0.2,
+        parts=_scripted("gradient"),
+    ),
+    "weight_noise": Kind(
+        title="Gaussian noise on weights, after every step (Logean & Feillard)",
+        symbol="σ",
+        unit=PARAMETERS,
+        usual=0.002,
+        most=0.05,
+        parts=_scripted("weight"),
+    ),
+    "adversarial_noise": Kind(
+        title="ANL: on activations, along the loss gradient (You et al.)",
+        symbol="ε",
+        unit=SHARES,
+        usual=0.1,
+        most=1.0,
+        parts=lambda epsilon, epochs: {"noise": AdversarialNoise(epsilon=epsilon)},
+        sites=True,
+    ),
+    "class_adversarial_noise": Kind(
+        title="CANL: along a gradient remembered for the class (You et al.)",
+        symbol="ε",
+        unit=SHARES,
+        usual=0.1,
+        most=1.0,
+        parts=lambda epsilon, epochs: {"noise": ClassAdversarialNoise(epsilon=epsilon)},
+        sites=True,
+    ),
+    "layerwise_adversarial_noise": Kind(
+        title="LAT: along the sign of the last batch's gradient (You et al.)",
+        symbol="ε",
+        unit=ACTIVATIONS,
+        usual=0.02,
+        most=0.5,
+        parts=lambda epsilon, epochs: {"noise": LayerwiseAdversarialNoise(epsilon=epsilon)},
+        sites=True,
+    ),
+    "gaussian_noise": Kind(
+        title="Gaussian noise on activations (You et al., for comparison)",
+        symbol="σ",
+        unit=ACTIVATIONS,
+        usual=0.2,
+        most=2.0,
+        parts=lambda std, epochs: {"noise": GaussianNoise(std=std)},
+        sites=True,
+    ),
+    "adversarial_training": Kind(
+        title="adversarial training: half of the loss on FGSM images (You et al.)",
+        symbol="δ",
+        unit="255ths of the pixel range",
+        usual=8.0,
+        most=64.0,
+        parts=lambda delta, epochs: {"adversarial_training": AdversarialTraining(delta=delta / 255)},
+    ),
+    "image_noise": Kind(
+        title="Gaussian noise on the training images (Bartschat et al.)",
+        symbol="σ",
+        unit="pixels in [0, 1]",
+        usual=0.1,
+        most=1.0,
+        parts=lambda sigma, epochs: {"corruption": Corruption(kind="gaussian_noise", sigma=sigma)},
+    ),
+    "image_blur": Kind(
+        title="Gaussian blur of the training images (Bartschat et al.)",
+        symbol="σ",
+        unit="pixels across",
+        usual=1.0,
+        most=4.0,
+        parts=lambda sigma, epochs: {"corruption": Corruption(kind="gaussian_blur", sigma=sigma)},
+    ),
+}
+
+
+class Params(OneSetParams):
+    """What the lab starts with, see the parameters cell of its notebook. Strength: see `KINDS`."""
+
+    study: str = "live_lab"
+    data: str = "digits"
+    model: str = "lenet5"
+    width: Positive = 1.0
+    noise: str = "adversarial_noise"
+    strength: Finite = 0.1
+    after: Names = ()
+    compare: bool = True
+    learning_rate: Positive = 0.02
+    momentum: Probability = 0.9
+    batch_size: PositiveInt = 64
+    epochs: PositiveInt = 200
+    seed: Seed = 0
+    steps: PositiveInt = 60
+    attack: str = "fgsm"
+    attack_size: NonNegative = 16.0
+    explore: str = "noisy_dropout"
+    explore_profile: str = "quick"
+
+    _known_model = field_validator("model")(known_model)
+
+    @field_validator("noise")
+    @classmethod
+    def _known_noise(cls, name: str) -> str:
+        if name not in KINDS:
+            raise one_of("noise", name, KINDS)
+        return name
+
+    @property
+    def kind(self) -> Kind:
+        """The noise's entry in `KINDS`."""
+        return KINDS[self.noise]
+
+
+def places(model: str) -> tuple[str, ...]:
+    """Names of the modules of a network that noise on activations can follow, in its order."""
+    small = build_model(model, width=0.05)
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
+    return tuple(name for name, module in small.named_modules() if isinstance(module, kinds))[:-1]
+
+
+def usual_places(model: str) -> tuple[str, ...]:
+    """Where noise goes unless somebody says: after every BatchNorm, in a network without after every ReLU."""
+    small = build_model(model, width=0.05)
+    batchnorm = any(isinstance(module, nn.BatchNorm2d) for module in small.modules())
+    return ("BatchNorm2d",) if batchnorm else ("ReLU",)
+
+
+def noisy_run(params: Params) -> Run:
+    """The training with noise."""
+    kind = params.kind
+    if params.strength < 0 and kind.symbol != "ε":
+        raise UserError(f"strength {params.strength:g} of {params.noise} must be at least 0")
+    parts = kind.parts(params.strength, params.epochs)
+    if kind.sites:
+        parts["after"] = params.after or usual_places(params.model)
+    return plain_run(params).replace(**parts)
+
+
+def plain_run(params: Params) -> Run:
+    """The same training without noise: the same initial weights, the same batches."""
+    return Run(
+        data=data_of(params),
+        model=Model(name=params.model, width=params.width),
+        optimizer=Optimizer(momentum=params.momentum),
+        schedule=Schedule(learning_rate=params.learning_rate),
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        seed=params.seed,
+    )
+
+
+def pair(params: Params) -> dict[str, Run]:
+    """What the training lab trains, by name: with noise, and without, where that is to be compared."""
+    if params.noise == "none":
+        return {"no noise": plain_run(params)}
+    named = {params.noise.replace("_", " "): noisy_run(params)}
+    return named | ({"no noise": plain_run(params)} if params.compare else {})
+
+
+def runs(params: Params, epochs: int = 6) -> list[Run]:
+    """The networks that the attack lab starts with: the same two, trained for a few epochs and kept."""
+    return list(pair(params.replace(epochs=min(epochs, params.epochs), compare=True)).values())
+
+
+def choices(model: str) -> Sequence[str]:
+    """What can be said of where noise goes in a network: types, then names."""
+    return (*dict.fromkeys(("ReLU", *usual_places(model), "Conv2d", "Linear")), *places(model))

@@ -1,0 +1,98 @@
+"""What every live view is: a box of controls and pictures, and the same pictures as a page without a kernel."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+from IPython.display import display, update_display
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+# variables that servers set for the kernels of pages that answer: Jupyter's and Voila's
+ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
+STATIC = "noiseutils-static"  # class of what stands in for a view where there is no kernel
+
+
+def answers(interactive: bool | None) -> bool:
+    """Whether a page will answer: as told, or, of None, as the environment of this kernel says."""
+    return any(name in os.environ for name in ANSWERING) if interactive is None else interactive
+
+
+class View:
+    """Shows `box` where a page answers, and `static()` where none does, or no longer.
+
+    A saved notebook has both. While the box is there it hides the other, which `keep` renews.
+    """
+
+    def __init__(self, interactive: bool | None) -> None:
+        self.interactive = answers(interactive)
+        self.box: widgets.Widget = widgets.VBox()
+        self._kept_under: str | None = None
+
+    def static(self) -> str:
+        """The view as it is, as HTML that needs no kernel and no network."""
+        raise NotImplementedError
+
+    def keep(self) -> None:
+        """Write the view as it is now into the notebook that shows it; of several places, into the last."""
+        if self._kept_under is not None:
+            update_display({"text/html": self._page()}, raw=True, display_id=self._kept_under)
+
+    def _page(self) -> str:
+        return f'<div class="{STATIC}">{self.static()}</div>'
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        alive = self.box._repr_mimebundle_() if self.interactive else {}
+        found = {WIDGET: alive[WIDGET]} if WIDGET in (alive or {}) else {}
+        return {**found, "text/html": self._page(), "text/plain": type(self).__name__}
+
+    def _ipython_display_(self) -> None:
+        bundle = self._repr_mimebundle_()
+        if WIDGET not in bundle:
+            display(bundle, raw=True)
+            return
+        # two outputs: to renew the page's own would build the controls anew, and take the focus from them
+        display({WIDGET: bundle[WIDGET]}, raw=True)
+        shown = display({"text/html": bundle["text/html"]}, raw=True, display_id=True)
+        self._kept_under = getattr(shown, "display_id", None)
+
+
+def hiding() -> widgets.HTML:
+    """Hides what stands in for views, as long as it is there itself."""
+    return widgets.HTML(f"<style>.{STATIC} {{ display: none; }}</style>", layout={"display": "contents"})
+
+
+def button(
+    text: str, hint: str, pressed: Callable[[], None], icon: str = "", style: str = ""
+) -> widgets.Button:
+    """A button that calls `pressed`."""
+    made = widgets.Button(description=text, tooltip=hint, icon=icon, button_style=style)
+    made.layout.width = "auto"
+    made.on_click(lambda _: pressed())
+    return made
+
+
+def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dropdown:
+    """A choice of one, its label beside it."""
+    made = widgets.Dropdown(description=label, options=options, value=value, tooltip=hint)
+    made.style.description_width = "6em"
+    made.layout.width = "26em"
+    return made
+
+
+def facts(rows: dict[str, Any]) -> str:
+    """A small table of names and values."""
+    cells = "".join(
+        f'<tr><th style="text-align:left">{html.escape(name)}</th><td style="text-align:left">'
+        f"{html.escape(str(value))}</td></tr>"
+        for name, value in rows.items()
+    )
+    return f"<table>{cells}</table>"
+
+
+def problem(error: Exception) -> str:
+    """What went wrong, for the page."""
+    return f'<p role="alert" style="color:#a00000"><b>{html.escape(str(error))}</b></p>'
