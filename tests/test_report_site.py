@@ -313,7 +313,7 @@ def test_command_says_where_the_site_is(outputs, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["noiseutils", "report"])
 
     def broken():
-        raise UserError("cell [3] failed")
+        raise UserError(f"cell [3] failed\nIts state is kept in {outputs}/x.failed.ipynb")
 
     monkeypatch.setattr("noiseutils.report.render_start_here", broken)
     with pytest.raises(SystemExit) as end:
@@ -322,7 +322,20 @@ def test_command_says_where_the_site_is(outputs, monkeypatch, capsys):
     said = capsys.readouterr()
     assert f"Open {outputs / 'report' / 'index.html'} in a browser." in said.out
     assert "start_here: cell [3] failed" in said.err
-    assert "start_here: cell [3] failed" in text(outputs / "report" / "index.html")
+    page = text(outputs / "report" / "index.html")
+    assert "start_here: cell [3] failed Its state is kept in outputs/x.failed.ipynb" in page
+
+
+def test_outputs_that_cannot_be_written_are_a_clear_error(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path / "file" / "outputs"))
+    monkeypatch.setattr("sys.argv", ["noiseutils", "report"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'file' / 'outputs' / 'report'}: cannot be written: Not a directory" in said
+    assert "NOISEUTILS_OUTPUTS" in said
 
 
 def test_start_page_is_rendered_once(outputs, monkeypatch):

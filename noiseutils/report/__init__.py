@@ -17,8 +17,8 @@ from noiseutils.errors import UserError
 from noiseutils.pipeline import render_start_here
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.report.index import index_html
-from noiseutils.report.pages import write_bench, write_page
-from noiseutils.report.sets import find, missing
+from noiseutils.report.pages import pathless, write_bench, write_page
+from noiseutils.report.sets import find, missing, private_paths
 
 PATIENCE = 60  # seconds to wait for another process that builds the same report
 
@@ -40,7 +40,7 @@ def report() -> Report:
     problems = []
     try:
         render_start_here()
-    except UserError as error:
+    except (UserError, OSError) as error:
         problems.append(f"start_here: {error}")
     return build(outputs_root(), CHECKOUT / "outputs" / "reference", problems)
 
@@ -95,7 +95,7 @@ def _build(outputs: Path, reference: Path, root: Path, problems: list[str]) -> t
         bench = []
         problems.append(str(error))
     index = index_html(sets, missing(sets), bench, problems)
-    (root / "index.html").write_text(index, encoding="utf-8")
+    (root / "index.html").write_text(pathless(index, private_paths(outputs)), encoding="utf-8")
     damaged = [f"{found.place}/{problem}" for found in sets for problem in found.problems]
     return len(sets) + len(bench) + 1, problems + damaged
 

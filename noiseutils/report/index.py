@@ -18,7 +18,7 @@ HEADS = ("✓ agree", "✗ differ", "○ open", "– none")
 TITLE = "Noise in CNN training: results"
 LEAD = (
     "Four papers, rebuilt: every figure and table that was rendered here, and results measured on real "
-    "images. A claim that did not hold is shown as plainly as one that did."
+    "images. A claim that did not hold is shown as plainly as one that did. Each figure opens in full size."
 )
 
 

@@ -47,10 +47,12 @@ def write_page(found: ResultSet, root: Path, notebooks: Mapping[str, str]) -> No
     _after_title(soup, found)
     if found.notebook:
         text = found.notebook.read_text(encoding="utf-8")
-        copy = pathless(text, {json.dumps(k)[1:-1]: v for k, v in found.private.items()})
+        written = {json.dumps(path, ensure_ascii=False)[1:-1]: said for path, said in found.private.items()}
+        copy = pathless(text, written)
         (folder / found.notebook.name).write_text(copy, encoding="utf-8")
         soup.append(_parsed(_files(found)))
-    page = frame(found.title, pathless(str(soup), found.private), up)
+    escaped = {html.escape(path, quote=False): said for path, said in found.private.items()}
+    page = frame(found.title, pathless(str(soup), escaped), up)
     (root / found.page).write_text(page, encoding="utf-8")
 
 
@@ -62,7 +64,7 @@ def write_bench(reference: Path, root: Path) -> list[tuple[str, str]]:
     pages = []
     for file in sorted((reference / "bench").glob("*.json")):
         markdown = bench_table.render(file)
-        title = f"Speed: {file.stem.replace('-', ' ')}"
+        title = f"Speed: {file.stem.replace('-', ' ').replace('cpu', 'CPU').replace('gpu', 'GPU')}"
         folder = root / BENCH
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, folder / file.name)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,7 +99,7 @@ def find(outputs: Path, reference: Path) -> tuple[list[ResultSet], list[str]]:
         except UserError as error:
             problems.append(f"{where}: {str(error).removeprefix(f'{path}: ')}")
     for folder in sorted(reference.glob("*/*/")):
-        committed = _committed(folder, reference)
+        committed = _committed(folder, reference, outputs)
         same = (other for other in found if (other.study, other.profile) == folder.parts[-2:])
         if (committed.figures or committed.tables) and not any(_same(committed, other) for other in same):
             found.append(committed)
@@ -155,12 +157,12 @@ def _rendering(path: Path, outputs: Path, store: Store) -> ResultSet:
         figures=figures,
         tables=tables,
         facts=_facts(infos, planned, tables, given),
-        private=_private(given, outputs),
+        private=private_paths(outputs, given),
         problems=problems,
     )
 
 
-def _committed(folder: Path, reference: Path) -> ResultSet:
+def _committed(folder: Path, reference: Path, outputs: Path) -> ResultSet:
     figures, tables, problems = _files(folder)
     infos, notebook = [], _source(folder.parts[-2])
     for path in sorted(folder.glob("runs/*/run.json")):
@@ -178,7 +180,7 @@ def _committed(folder: Path, reference: Path) -> ResultSet:
         figures=figures,
         tables=tables,
         facts=_facts(infos, len(infos), tables, {}),
-        private=_private({}, reference.parent),
+        private=private_paths(outputs),
         problems=problems,
         captions=captions(notebook) if notebook else {},
     )
@@ -254,10 +256,14 @@ def _names(data: object) -> list[str]:
     return [Data.parse(text).label or text for text in given if isinstance(text, str)]
 
 
-def _private(given: dict[str, Any], outputs: Path) -> dict[str, str]:
-    """Paths of this machine and what stands for them on a page; longer ones first."""
-    said = {str(outputs): "outputs", str(data_root()): "data", f"{CHECKOUT}/": "", str(CHECKOUT): "."}
-    for value in given.values():
+def private_paths(outputs: Path, parameters: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Paths of this machine and what stands for them on a page, longer ones first.
+
+    parameters: of a notebook; those that name data in a folder are among the paths.
+    """
+    said = {str(outputs): "outputs", str(data_root()): "data", str(CHECKOUT): ".", sys.prefix: "python"}
+    said[tempfile.gettempdir()] = "tmp"
+    for value in (parameters or {}).values():
         for text in _strings(value):
             try:
                 data = Data.parse(text)

@@ -1,0 +1,156 @@
+"""The site of results as a reader opens it: from disk, without a network, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from noiseutils.provenance import CHECKOUT
+from noiseutils.report import build
+
+pytest.importorskip("playwright", reason="needs the dev extra")
+
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+# Every text on the page with less contrast to what is behind it than WCAG 2.1 asks for (1.4.3)
+FAINT = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true})
+  const rgba = color => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1)
+    return [...canvas.getImageData(0, 0, 1, 1).data]
+  }
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0)
+  const behind = element => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = rgba(getComputedStyle(at).backgroundColor)
+      if (color[3] === 255) return color
+    }
+    return [255, 255, 255, 255]
+  }
+  const found = []
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+  while (walk.nextNode()) {
+    const text = walk.currentNode.textContent.trim(), element = walk.currentNode.parentElement
+    if (!text || !element.checkVisibility() || ['SCRIPT', 'STYLE'].includes(element.tagName)) continue
+    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(behind(element))]
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)
+    if (ratio < 4.5) found.push(`${ratio.toFixed(2)}: ${text.slice(0, 40)}`)
+  }
+  return found
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(rendered_outputs, tmp_path_factory) -> Path:
+    """A rendering, and the committed results with all their figures."""
+    outputs = tmp_path_factory.mktemp("site") / "outputs"
+    shutil.copytree(rendered_outputs, outputs)
+    return build(outputs, CHECKOUT / "outputs" / "reference").index.parent
+
+
+@pytest.fixture(scope="module")
+def addresses(site) -> list[Path]:
+    found = sorted(site.rglob("*.html"))
+    assert len(found) > 2
+    return found
+
+
+def notebook_page(site: Path) -> Path:
+    return site / "noisy_dropout" / "quick" / "01_noisy_dropout.html"
+
+
+def column(page, number: int) -> list[str]:
+    return page.locator(f"table.sortable >> nth=0 >> tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def test_no_figure_is_blank_and_nothing_is_an_error(opened, addresses):
+    drawn = 0
+    for address in addresses:
+        with opened(address, offline=True, viewport=DESK) as (page, errors):
+            for image in page.locator("img").all():
+                image.scroll_into_view_if_needed()  # they are loaded when they come near
+                image.evaluate("image => image.decode()")
+                assert image.evaluate("image => image.naturalWidth") > 0
+                hidden = image.evaluate("image => !!image.closest('[aria-hidden=true]')")
+                assert image.get_attribute("alt") or hidden, address
+                seen = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+                assert len(seen.getcolors(maxcolors=seen.width * seen.height)) > 10, address
+                drawn += 1
+            assert errors == [], address
+    assert drawn > 20
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_is_as_wide_as_a_phone_and_all_text_has_contrast(opened, addresses, scheme):
+    for address in addresses:
+        with opened(address, offline=True, viewport=PHONE, color_scheme=scheme) as (page, errors):
+            page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+            assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], address
+            assert page.evaluate(FAINT) == [], address
+            assert errors == []
+
+
+def test_wide_table_scrolls_in_its_box_with_its_first_column_in_sight(opened, site):
+    with opened(notebook_page(site), offline=True, viewport=PHONE) as (page, _):
+        box = page.locator(".scroll").first
+        caption = page.locator("figcaption").first
+        assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+        assert caption.evaluate("caption => caption.scrollWidth <= caption.clientWidth")
+        first = box.locator("tbody tr td").first
+        before = first.bounding_box()["x"]
+        box.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("document.querySelector('.scroll').scrollLeft > 0")
+        assert first.bounding_box()["x"] == before
+
+
+def test_click_on_a_header_sorts_numbers_as_numbers(opened, site):
+    with opened(notebook_page(site), offline=True) as (page, errors):
+        as_written = column(page, 2)
+        assert as_written[0].startswith("0.05 [")
+        head = page.get_by_role("columnheader", name="difference")
+        button = head.get_by_role("button")
+        for order, first in (("ascending", "-0.002"), ("descending", "0.05"), ("none", "0.05")):
+            button.click()
+            assert head.get_attribute("aria-sort") == order
+            cells = column(page, 2)
+            assert cells[0].startswith(first)
+            assert cells[-1] == "–"
+        assert column(page, 2) == as_written
+        assert errors == []
+
+
+def test_keyboard_sorts_and_reaches_the_content(opened, site):
+    with opened(notebook_page(site), offline=True) as (page, _):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="claim").focus()
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") in ("solid", "auto")
+        for key, order in (("Enter", "ascending"), ("Space", "descending")):
+            page.keyboard.press(key)
+            head = page.get_by_role("columnheader", name="claim")
+            assert head.get_attribute("aria-sort") == order
+        assert column(page, 1)[0] == "one more"
+
+
+def test_page_reads_without_scripts(opened, site):
+    with opened(notebook_page(site), offline=True, java_script_enabled=False) as (page, _):
+        assert page.get_by_role("button").count() == 0
+        assert page.get_by_role("columnheader", name="difference").is_visible()
+        assert page.get_by_text("✗ the opposite", exact=True).is_visible()
+
+
+def test_printed_page_is_dark_on_white_with_no_controls(opened, site):
+    with opened(site / "index.html", offline=True, color_scheme="dark") as (page, _):
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert not page.get_by_role("navigation").first.is_visible()
+        shown = "getComputedStyle(document.querySelector('th button'), '::after').content"
+        assert page.evaluate(shown) == "none"
