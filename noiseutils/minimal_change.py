@@ -52,6 +52,7 @@ class MinimalChange:
     l2, linf: (N,) float32 norms of the change of pixels in [0, 1], 0 and inf likewise.
     half: (N,) bool, whether half the change misleads, too.   rounded: (N,) bool, whether the changed image
     still does when its pixels are whole 8-bit values.   seconds: for all images, those wrong as they are too.
+    images: (N, C, H, W) float32 as changed, the given one where none was found; None unless they were kept.
     """
 
     size: Tensor
@@ -60,6 +61,7 @@ class MinimalChange:
     half: Tensor
     rounded: Tensor
     seconds: float
+    images: Tensor | None = None
 
     @property
     def wrong(self) -> Tensor:
@@ -85,6 +87,7 @@ def minimal_change(
     attack: str = "ddn",
     steps: int = 100,
     batch_size: int | None = None,
+    keep: bool = False,
 ) -> MinimalChange:
     """The smallest change with which a network errs, for each image.
 
@@ -94,7 +97,7 @@ def minimal_change(
     x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   attack: a key of `ATTACKS`.
     steps: gradients an image; Carlini & Wagner take as many for each of `SEARCHES`, DeepFool one a class at
     each step and ends by itself, FMN as many again where it has found nothing.
-    batch_size: images at once; None: see `GRADIENT`.
+    batch_size: images at once; None: see `GRADIENT`.   keep: whether to return the changed images, too.
     Attacks in eval mode, in float32 without TF32; the model's mode is left as it is and its parameters get no
     gradient. Raises UserError for another attack, pixels outside [0, 1], fewer than one step and if foolbox
     is not installed.
@@ -123,7 +126,8 @@ def minimal_change(
         columns = [255 * flat.mean(1), flat.norm(dim=1), flat.amax(1)]
         found = torch.stack(columns, 1).where((misleads(changed) & ~blank)[:, None], torch.inf)
         flags = [misleads(x + change / 2), misleads((255 * changed).round() / 255)]
-        return torch.cat([found, torch.stack(flags, 1).float()], 1)
+        kept = [changed.flatten(1)] if keep else []
+        return torch.cat([found, torch.stack(flags, 1).float(), *kept], 1)
 
     # DDN draws a direction where a gradient is zero, from the device's global generator
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
@@ -139,7 +143,7 @@ def minimal_change(
         with torch.autocast(x.device.type, enabled=False):
             wrapped = library.PyTorchModel(model, bounds=(0, 1), device=x.device)
             right = parts(model, x).argmax(1) == y
-            rows = x.new_zeros(len(x), 5)
+            rows = torch.cat([x.new_zeros(len(x), 5), *([x.flatten(1)] if keep else [])], 1)
             rows[right, :3] = torch.inf
             for make in ATTACKS[attack]:
                 left = rows[:, 0].isinf().nonzero().squeeze(1)
@@ -147,8 +151,11 @@ def minimal_change(
                     rows[left] = parts(partial(verified, make), x[left], y[left])
     rows = rows.cpu()
     size, l2, linf = rows[:, :3].unbind(1)
-    half, rounded = rows[:, 3:].bool().unbind(1)
-    return MinimalChange(size, l2, linf, half, rounded, time.perf_counter() - started)
+    half, rounded = rows[:, 3:5].bool().unbind(1)
+    images = (
+        torch.where(size.isinf()[:, None], x.flatten(1).cpu(), rows[:, 5:]).view(x.shape) if keep else None
+    )
+    return MinimalChange(size, l2, linf, half, rounded, time.perf_counter() - started, images)
 
 
 def foolbox_library() -> Any:

@@ -19,21 +19,21 @@ from noiseutils.profiles import read_profile
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.render import Rendered, current, render, stamp, write_index
 from noiseutils.store import Store
-from noiseutils.studies import STUDIES, start_here
+from noiseutils.studies import RENDERED, start_here
 from noiseutils.studies.common import StudyParams, store
 from noiseutils.sweep import Sweep, sweep
 
 
 def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> StudyParams:
     """The checked parameters of a study's profile."""
-    if study not in STUDIES:
-        raise one_of("study", study, STUDIES)
-    return read_profile(STUDIES[study].Params, study, profile, changes)
+    if study not in RENDERED:
+        raise one_of("study", study, RENDERED)
+    return read_profile(RENDERED[study].Params, study, profile, changes)
 
 
 def runs_of(params: StudyParams, place: Store) -> list[Run]:
     """Every training of a study that can be named now: its runs, and those that follow from their results."""
-    study = STUDIES[params.study]
+    study = RENDERED[params.study]
     found = study.runs(params)
     if hasattr(study, "follow_ups"):
         found += study.follow_ups(params, [place.load(run) for run in found if place.finished(run)])
@@ -44,7 +44,7 @@ def sweep_study(
     params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
 ) -> Sweep:
     """Train what the study still lacks, then find out what it wants to know of the trained networks."""
-    started, study, place = time.monotonic(), STUDIES[params.study], store()
+    started, study, place = time.monotonic(), RENDERED[params.study], store()
 
     def left() -> float | None:
         return None if budget is None else budget - (time.monotonic() - started)
@@ -80,7 +80,7 @@ def require_notebooks() -> None:
 
 def render_study(params: StudyParams) -> tuple[Rendered, bool]:
     """The study's notebook, executed, and whether that was done already."""
-    notebook = notebook_path(STUDIES[params.study].NOTEBOOK)
+    notebook = notebook_path(RENDERED[params.study].NOTEBOOK)
     folder = outputs_root() / params.study / params.profile
     values = params.model_dump(mode="json")
     place = store()
@@ -121,7 +121,7 @@ def publish(params: StudyParams) -> Path:
         shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
         shutil.copytree(rendered / name, folder / name)
     values = params.model_dump(mode="json")
-    for name in getattr(STUDIES[params.study], "DATA_PARAMETERS", ("data",)):
+    for name in getattr(RENDERED[params.study], "DATA_PARAMETERS", ("data",)):
         given = values[name]
         values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
     text = yaml.safe_dump(values, sort_keys=False)

@@ -53,8 +53,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
         )
 
     parts = []
-    for tick in _ticks(*y_range):
-        value = 10**tick if log else tick
+    for value in _decades(*y_range) if log else _ticks(*y_range):
         y = place(x_range[0], value)[1]
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         parts.append(_text(LEFT - 5, y + 4, f"{value:.3g}", "end"))
@@ -93,10 +92,17 @@ def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Seq
     best = [
         f"{name}: {labels[int(np.nanargmax(values))]} {100 * max(values):.0f} %" for name, values in series
     ]
-    lines = [Line(name, (), j, bool(j % 2)) for j, (name, _) in enumerate(series)]
-    return _svg(title, f"{title}, the largest: {'; '.join(best)}.", "".join(parts), _legend(lines), height)
+    swatches = "".join(
+        f'<span style="white-space:nowrap;margin-right:10px"><svg width="16" height="10" aria-hidden="true">'
+        f'<rect width="16" height="10" fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/></svg> '
+        f"{html.escape(name)}</span>"
+        for j, (name, _) in enumerate(series)
+    )
+    legend = f'<div style="{_UNDER}">{swatches}</div>'
+    return _svg(title, f"{title}, the largest: {'; '.join(best)}.", "".join(parts), legend, height)
 
 
+_UNDER = f"max-width:{WIDTH}px;font:11px/1.4 sans-serif;background:white;color:#222"
 _HATCH = ' fill-opacity="0.55" stroke="#333" stroke-width="0.8"'
 
 
@@ -180,10 +186,7 @@ def _legend(lines: Sequence[Line]) -> str:
             f'<svg width="24" height="8" aria-hidden="true"><path d="M0 4H24" stroke="{colour}" '
             f'stroke-width="3"{dash}/></svg> {html.escape(line.label)}</span>'
         )
-    return (
-        f'<div style="max-width:{WIDTH}px;font-size:11px;line-height:1.4;background:white;color:#222">'
-        f"{''.join(items)}</div>"
-    )
+    return f'<div style="{_UNDER}">{"".join(items)}</div>'
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -201,6 +204,13 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
     if room == 0:
         return (low - 0.5 * abs(low) - 0.01, high + 0.5 * abs(high) + 0.01)
     return low - share * room, high + share * room
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten, of which the logarithms are in a range; few, if it is a wide one."""
+    factors = (1, 2, 5) if high - low < 3 else (1,)
+    powers = range(math.floor(low), math.floor(high) + 1)
+    return [f * 10.0**p for p in powers for f in factors if low <= math.log10(f) + p <= high]
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:

@@ -139,8 +139,7 @@ class Session:
 
     def _work(self, steps: int | None, every: int = 0) -> None:
         threads = torch.get_num_threads()
-        if steps is None:
-            torch.set_num_threads(max(1, cores() - 1))  # the other one draws, and answers
+        torch.set_num_threads(max(1, cores() - 1))  # the other one draws, and answers
         trainings = {name: training(run, data=self.data, engine="eager") for name, run in self._runs.items()}
         with ExitStack() as stack:
             stack.callback(torch.set_num_threads, threads)

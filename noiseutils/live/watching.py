@@ -31,8 +31,8 @@ CHANNELS = 8  # of a site's activations, and of the first convolution
 class NoisePicture:
     """The noise and what it goes on: rows of small images of one size.
 
-    what: of the first row.   before, noise: (n, H, W) or (n, H, W, 3) float32.   pixels: whether the first row
-    is images in [0, 1].   own: whether the noise is the step's, and not one more draw for the picture.
+    what: of the first row.   before, noise: (n, H, W) or (n, H, W, 3) float32.   pixels: whether the first
+    row is images in [0, 1].   own: whether the noise is the step's, and not one more draw for the picture.
     """
 
     what: str

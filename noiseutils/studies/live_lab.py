@@ -30,9 +30,10 @@ from noiseutils.config import (
 from noiseutils.errors import UserError, one_of
 from noiseutils.models import build_model
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
-from noiseutils.studies.common import OneSetParams, data_of, known_model
+from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, store
 
 NOTEBOOK = "06_live_lab"
+EPOCHS = 6  # of the attack lab's networks
 DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the first paper's grid
 
 
@@ -209,7 +210,8 @@ class Params(OneSetParams):
     attack: str = "fgsm"
     attack_size: NonNegative = 16.0
     explore: str = "noisy_dropout"
-    explore_profile: str = "quick"
+    explore_profile: str = "cifar10-jpeg"
+    interactive: bool | None = None
 
     _known_model = field_validator("model")(known_model)
 
@@ -272,9 +274,20 @@ def pair(params: Params) -> dict[str, Run]:
     return named | ({"no noise": plain_run(params)} if params.compare else {})
 
 
-def runs(params: Params, epochs: int = 6) -> list[Run]:
-    """The networks that the attack lab starts with: the same two, trained for a few epochs and kept."""
-    return list(pair(params.replace(epochs=min(epochs, params.epochs), compare=True)).values())
+def runs(params: Params) -> list[Run]:
+    """The trainings behind the attack lab's networks: the same two, for a few epochs, and kept."""
+    return list(_attacked(params).values())
+
+
+def networks(params: Params) -> dict[str, nn.Module]:
+    """The attack lab's networks by name, from the store; what is not there is trained first."""
+    gather(runs(params), "inline")
+    found = {name: store().load(run, weights=True) for name, run in _attacked(params).items()}
+    return {name: result.model for name, result in found.items() if result and result.model}
+
+
+def _attacked(params: Params) -> dict[str, Run]:
+    return pair(params.replace(epochs=min(EPOCHS, params.epochs), compare=True))
 
 
 def choices(model: str) -> Sequence[str]:

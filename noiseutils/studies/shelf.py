@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -60,11 +61,20 @@ class Shelf:
             "commit": " ".join(sorted(commits)),
             "device": "; ".join(sorted(devices)),
         }
+        self.keys = sorted(result.run.key for result in results)
 
     def show(self, drawn: Iterable[Drawn]) -> None:
-        """Write figures as PNG and SVG under figures/ and display them."""
+        """Write figures as PNG and SVG under figures/ and display them; runs.json there: what they show."""
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
+        drawn = list(drawn)
+        note = folder / "runs.json"  # figure -> keys of the runs that it was drawn from
+        try:
+            told = json.loads(note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none yet, or torn
+            told = {}
+        told |= {name: self.keys for name, _, _ in drawn}
+        note.write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
         for name, figure, alt in drawn:
             _save(figure, folder / name)
             pyplot.close(figure)

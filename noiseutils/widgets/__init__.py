@@ -4,8 +4,8 @@
     AttackLab(networks, …)   an image, a perturbation, and what two networks make of it
     ResultExplorer(…)        the stored runs of a study
 
-A view is alive where a page can answer (JupyterLab, Voila); elsewhere, as under papermill, it does its work at
-once and shows the last frame. Nothing else in the package imports this one.
+A view is alive where a page can answer (JupyterLab, Voila); elsewhere, as under papermill, it does its work
+at once and shows the last frame. Nothing else in the package imports this one.
 """
 
 from noiseutils.page import notebooks_extra

@@ -1,1 +1,199 @@
-class AttackLab: ...
+"""The attack lab: drag the size of a perturbation and see what two networks make of one image."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import ipywidgets as widgets
+from torch import nn
+
+from noiseutils.data import Dataset, to_float
+from noiseutils.errors import UserError, one_of
+from noiseutils.live.attacking import ATTACKS, Answer, Bench
+from noiseutils.live.pictures import bar_chart, beside, image_rows
+from noiseutils.live.watching import shown_images
+from noiseutils.widgets.latest import Latest
+from noiseutils.widgets.training import TrainingLab
+from noiseutils.widgets.view import View, button, dropdown, hiding, problem
+
+LIKELIEST = 5  # classes whose probabilities are shown
+OWN = "each network for itself"
+
+
+class _Wish(NamedTuple):
+    """What the controls say."""
+
+    bench: Bench
+    image: int
+    attack: str
+    size: float
+    against: str | None
+
+
+class AttackLab(View):
+    """One test image, one kind of change, and each network's answer to it.
+
+    networks: name -> network of pixels in [0, 1].   data: whose test images are shown.   image: the first.
+    attack: a key of `live.attacking.ATTACKS`.   size: of the change, in that attack's unit; None: its usual.
+    lab: a training lab whose networks may be taken over.   interactive: see `view.answers`.
+    Raises UserError for an image or an attack that is not there.
+    """
+
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        data: Dataset,
+        *,
+        image: int = 0,
+        attack: str = "fgsm",
+        size: float | None = None,
+        lab: TrainingLab | None = None,
+        interactive: bool | None = None,
+    ) -> None:
+        super().__init__(interactive)
+        if attack not in ATTACKS:
+            raise one_of("attack", attack, ATTACKS)
+        if not 0 <= image < len(data.test):
+            raise UserError(f"image {image} is not there; allowed: 0 to {len(data.test) - 1}")
+        self.lab, self._filling = lab, False
+        self._frame = ""
+        self._latest: Latest[_Wish] = Latest(self._show, "noiseutils-attack")
+        self._make_controls(attack, image)
+        self._take(networks, data)
+        self._fill(size)
+        self._show(self._wish())
+
+    # --- what a page shows
+
+    def _make_controls(self, attack: str, image: int) -> None:
+        self.image = widgets.BoundedIntText(description="image", value=image, min=0, max=max(image, 1))
+        self.image.style.description_width, self.image.layout.width = "6em", "14em"
+        self.attack = dropdown("attack", [(a.title, name) for name, a in ATTACKS.items()], attack)
+        self.against = dropdown("made against", [OWN], OWN, "the network whose gradient it follows")
+        self.size = widgets.FloatSlider(readout_format=".2f", layout={"width": "34em"})
+        self.size.style.description_width = "6em"
+        self.previous = button("Previous", "the image before", lambda: self._step(-1), "arrow-left")
+        self.next = button("Next", "the image after", lambda: self._step(1), "arrow-right")
+        self.take = button(
+            "Take the training lab's networks", "copies, as they are now", self._take_over, "download"
+        )
+        self.shown, self.said = widgets.HTML(), widgets.HTML()
+        self.attack.observe(lambda change: self._filling or self._fill(None), "value")
+        for control in (self.image, self.attack, self.against, self.size):
+            control.observe(self._ask, "value")
+        row = {"flex_flow": "row wrap"}
+        images = widgets.HBox([self.image, self.previous, self.next], layout=row)
+        choice = widgets.HBox([self.attack, self.against], layout=row)
+        taken = [self.take] if self.lab is not None else []
+        self.box = widgets.VBox([hiding(), images, choice, self.size, *taken, self.said, self.shown])
+
+    def _fill(self, size: float | None) -> None:
+        """The slider fits the attack."""
+        attack = ATTACKS[self.attack.value]
+        self._filling = True
+        try:
+            self.size.max, self.size.step = attack.most, attack.most / 256
+            self.size.value = min(attack.usual if size is None else size, attack.most)
+            self.size.description, self.size.tooltip = attack.symbol, attack.unit
+        finally:
+            self._filling = False
+
+    # --- what its controls do
+
+    def _take(self, networks: Mapping[str, nn.Module], data: Dataset) -> None:
+        self.data = data
+        self.bench = Bench(networks, to_float(data.test.pixels), data.test.labels)
+        self._filling = True
+        try:
+            self.image.max = len(data.test) - 1
+            self.against.options = [OWN, *networks]
+            self.against.value = OWN
+        finally:
+            self._filling = False
+
+    def _take_over(self) -> None:
+        session = self.lab.session if self.lab is not None else None
+        networks = session.networks() if session is not None else {}
+        if session is None or not networks:
+            self.said.value = problem(UserError("the training lab has no network yet: press its Start"))
+            return
+        self._take(networks, session.data)
+        self.said.value = f'<p role="status">Taken after {session.steps:,} steps.</p>'
+        self._ask()
+
+    def _step(self, by: int) -> None:
+        self.image.value = (self.image.value + by) % len(self.data.test)
+
+    def _wish(self) -> _Wish:
+        against = None if self.against.value == OWN else self.against.value
+        return _Wish(self.bench, self.image.value, self.attack.value, self.size.value, against)
+
+    def _ask(self, change: object = None) -> None:
+        if not self._filling:
+            self._latest.ask(self._wish())
+
+    def _show(self, wish: _Wish) -> None:
+        """Compute and draw; where a page answers, in a thread of its own."""
+        try:
+            answers = wish.bench.answers(wish.image, wish.attack, wish.size, wish.against)
+            self._frame = self._pictures(wish, answers)
+        except Exception as error:
+            self._frame = problem(error)
+        self.shown.value = self._frame
+        self.keep()
+
+    # --- pictures
+
+    def _pictures(self, wish: _Wish, answers: Mapping[str, Answer]) -> str:
+        attack, classes = ATTACKS[wish.attack], self.data.classes
+        truth = int(wish.bench.labels[wish.image])
+        x = wish.bench.pixels[wish.image : wish.image + 1]
+        scale = max(1, round(112 / x.shape[-1]))
+        rows = [("the image", shown_images(x))]
+        alt = f"Test image {wish.image}, {classes[truth]}; {attack.title}, {attack.symbol} {wish.size:g}."
+        panels = [image_rows(rows, alt, scale)]
+        for name, answer in answers.items():
+            changed, change = (shown_images(v[None]) for v in (answer.image, answer.change))
+            panels.append(image_rows([(f"{name}: changed", changed), ("the change, ±", change)], alt, scale))
+        together = sum(answer.after + answer.before for answer in answers.values())
+        likely = together.argsort(descending=True)[:LIKELIEST].tolist()  # pyright: ignore
+        series = [(name, [float(answer.after[k]) for k in likely]) for name, answer in answers.items()]
+        panels.append(bar_chart("probabilities, image changed", [classes[k] for k in likely], series))
+        return f"<p>{html.escape(self._said(wish))}</p>{beside(panels)}{self._table(attack, truth, answers)}"
+
+    def _said(self, wish: _Wish) -> str:
+        attack, truth = ATTACKS[wish.attack], int(wish.bench.labels[wish.image])
+        against = f", made against {wish.against}" if wish.against else ""
+        return (
+            f"{self.data.label}, test image {wish.image}: {self.data.classes[truth]}. "
+            f"{attack.title}{against}, {attack.symbol} = {wish.size:.4g} ({attack.unit})."
+        )
+
+    def _table(self, attack, truth: int, answers: Mapping[str, Answer]) -> str:
+        """What each network says, and from which size on it says something else."""
+        heads = ("network", "without a change", "changed", "it flips at", "mean change (255ths)")
+        rows = []
+        for name, answer in answers.items():
+            said = [
+                f"{self.data.classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"
+                + ("" if int(p.argmax()) == truth else " (wrong)")
+                for p in (answer.before, answer.after)
+            ]
+            flips = (
+                "wrong without a change"
+                if answer.flips == 0
+                else f"no flip up to {attack.most:g}"
+                if math.isinf(answer.flips)
+                else f"{attack.symbol} = {answer.flips:.3g}"
+            )
+            cells = (name, *said, flips, f"{answer.mean_change:.3g}")
+            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
+        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+    def static(self) -> str:
+        """The last frame."""
+        return self._frame

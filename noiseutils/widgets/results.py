@@ -1,1 +1,204 @@
-class ResultExplorer: ...
+"""The result explorer: browse what is stored of any study, and the runs behind each of its figures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from pathlib import Path
+
+import ipywidgets as widgets
+import pandas as pd
+
+from noiseutils.errors import UserError
+from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
+from noiseutils.live.stored import Cell, Stored, profiles, stored
+from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.studies import STUDIES
+from noiseutils.widgets.view import View, button, dropdown, hiding, problem
+
+FIRST = 3  # cells that are chosen at first
+BARS = 3  # cells whose classes are shown
+ROWS = 12  # of ours beside the paper's
+KEY = 12  # characters of a run's key
+CURVES = {"train_loss": "training loss", "test_accuracy": "test accuracy, of 1"}
+
+
+class ResultExplorer(View):
+    """Stored runs of a study: cells of its grid, curves, classes, figures, ours beside the paper's.
+
+    study: its name.   profile: a name in params/<study>/, or a name of committed results; None: the first.
+    interactive: see `view.answers`. What cannot be read is said on the page.
+    """
+
+    def __init__(
+        self, study: str = "noisy_dropout", profile: str | None = None, *, interactive: bool | None = None
+    ) -> None:
+        super().__init__(interactive)
+        self.stored: Stored | None = None
+        self._frame, self._filling = "", False
+        self._make_controls(study)
+        self._choose_study(profile)
+
+    # --- what a page shows
+
+    def _make_controls(self, study: str) -> None:
+        self.study = dropdown("study", list(STUDIES), study)
+        self.profile = dropdown("results", [], None, "a profile, or committed results")
+        self.cells = widgets.SelectMultiple(description="cells", rows=9, layout={"width": "46em"})
+        self.cells.style.description_width = "6em"
+        self.figure = dropdown("figure", [], None)
+        self.behind = button("Runs behind this figure", "choose their cells", self._behind, "link")
+        self.said, self.shown = widgets.HTML(), widgets.HTML()
+        self.study.observe(lambda change: self._filling or self._choose_study(None), "value")
+        self.profile.observe(lambda change: self._filling or self._read(), "value")
+        for control in (self.cells, self.figure):
+            control.observe(lambda change: self._filling or self._show(), "value")
+        row = {"flex_flow": "row wrap"}
+        what = widgets.HBox([self.study, self.profile], layout=row)
+        drawn = widgets.HBox([self.figure, self.behind], layout=row)
+        self.box = widgets.VBox([hiding(), what, self.cells, drawn, self.said, self.shown])
+
+    def _choose_study(self, profile: str | None) -> None:
+        offered = profiles(self.study.value)
+        wanted = {profile, f"{profile}, committed"}
+        named = next((value for name, value in offered.items() if name in wanted), None)
+        self._filling = True
+        try:
+            self.profile.options = list(offered.items())
+            self.profile.value = named or next(iter(offered.values()), None)
+        finally:
+            self._filling = False
+        self._read()
+
+    def _read(self) -> None:
+        """What is stored of the study's profile, and its first cells."""
+        self.stored, self._frame = None, ""
+        try:
+            self.stored = stored(self.study.value, self.profile.value)
+        except UserError as error:
+            self._frame = self.shown.value = problem(error)
+            return
+        self._filling = True
+        try:
+            self.cells.options = [(_named(cell), i) for i, cell in enumerate(self.stored.cells)]
+            self.cells.value = tuple(range(min(FIRST, len(self.stored.cells))))
+            self.figure.options = list(self.stored.figures) or ["none is there"]
+            self.figure.value = self.figure.options[0]
+        finally:
+            self._filling = False
+        self._show()
+
+    # --- what its controls do
+
+    def _behind(self) -> None:
+        if self.stored is None:
+            return
+        cells = self.stored.cells_behind(self.figure.value)
+        runs = sum(len(cell.results) for cell in cells)
+        name = str(self.figure.value)
+        known = "" if name in self.stored.behind else " (which of this set's was not kept then, so: all)"
+        self.said.value = (
+            f'<p role="status">{html.escape(name)} was drawn from {runs} runs{known}, in {len(cells)} cells: '
+            "chosen above, listed below.</p>"
+        )
+        self.cells.value = tuple(i for i, cell in enumerate(self.stored.cells) if cell in cells)
+
+    def choose(self, figure: str) -> None:
+        """Show a figure and the runs behind it. Raises UserError for one that is not there."""
+        if self.stored is None or figure not in self.stored.figures:
+            known = ", ".join(self.stored.figures) if self.stored else "none"
+            raise UserError(f"figure {figure!r} is not there; allowed: {known}")
+        self.figure.value = figure
+        self._behind()
+
+    def _show(self) -> None:
+        assert self.stored is not None
+        chosen = [self.stored.cells[i] for i in self.cells.value]
+        self._frame = self._pictures(self.stored, chosen)
+        self.shown.value = self._frame
+        self.keep()
+
+    # --- pictures
+
+    def _pictures(self, found: Stored, chosen: list[Cell]) -> str:
+        runs = sum(len(cell.results) for cell in found.cells)
+        said = f"{found.study}, {found.profile}: {runs} runs in {len(found.cells)} cells are stored"
+        said += f", {found.missing} are not" if found.missing else ""
+        if not found.cells:
+            command = f"noiseutils run {found.study} --profile {found.profile}"
+            return f"<p>{html.escape(said)}: <code>{html.escape(command)}</code> makes them.</p>"
+        names = {id(cell): f"{chr(65 + i % 26)}" for i, cell in enumerate(chosen)}
+        charts = []
+        for column, title in CURVES.items():
+            lines = [
+                Line(names[id(cell)], cell.curve(column), i, i % 2 == 1) for i, cell in enumerate(chosen[:7])
+            ]
+            charts.append(line_chart(title, lines, "epoch"))
+        classes = [(names[id(c)], c.per_class()) for c in chosen[:BARS] if c.per_class()]
+        if classes:
+            labels = list(classes[0][1])
+            series = [(name, [values.get(k, math.nan) for k in labels]) for name, values in classes]
+            charts.append(bar_chart("accuracy by class", labels, series))
+        parts = [f"<p>{html.escape(said)}.</p>", self._cells(chosen, names), beside(charts)]
+        return "".join([*parts, self._figure(found), self._beside(found)])
+
+    def _cells(self, chosen: list[Cell], names: dict[int, str]) -> str:
+        rows = []
+        for cell in chosen:
+            keys = " ".join(_link(result.run.key) for result in cell.results)
+            error = cell.top1_error().format(2, 100)
+            data = ", ".join({result.info["data"]["label"] for result in cell.results})
+            cells = [names[id(cell)], cell.label, data, error]
+            rows.append(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in cells)}<td>{keys}</td></tr>")
+        heads = ("", "cell", "data", "top-1 error, % [95 % t interval] n", "runs")
+        head = "".join(f'<th scope="col" style="text-align:left">{text}</th>' for text in heads)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+    def _figure(self, found: Stored) -> str:
+        path = found.figures.get(str(self.figure.value))
+        if path is None:
+            return "<p>No figure is rendered of this.</p>"
+        picture = base64.b64encode(path.read_bytes()).decode()
+        name = html.escape(path.stem)
+        runs = f", drawn from {len(found.behind[path.stem])} runs" if path.stem in found.behind else ""
+        return (
+            f'<figure style="margin:6px 0"><figcaption>{name}{runs}</figcaption>'
+            f'<img alt="{name} of {found.study}, {html.escape(found.profile)}" '
+            f'style="max-width:100%;width:760px;background:white" src="data:image/png;base64,{picture}">'
+            "</figure>"
+        )
+
+    def _beside(self, found: Stored) -> str:
+        table = found.beside
+        if table.empty:
+            return "<p>No table of ours beside the paper's is rendered of this.</p>"
+        run = table[table["ours"].notna()] if "ours" in table else table
+        shown = run.head(ROWS).map(lambda v: "–" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else v)
+        counts = table["verdict"].value_counts() if "verdict" in table else {}
+        told = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
+        where = _near(found.folder / "tables")
+        return (
+            f"<p><b>Ours beside the paper's</b>: {html.escape(told)}. {len(shown)} of {len(table)} rows, "
+            f"those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
+            f'<div style="overflow-x:auto">{shown.to_html(index=False, border=0)}</div>'
+        )
+
+    def static(self) -> str:
+        """The last frame."""
+        return self._frame
+
+
+def _named(cell: Cell) -> str:
+    return f"{cell.label} ({len(cell.results)} seed{'s' if len(cell.results) > 1 else ''})"
+
+
+def _link(key: str) -> str:
+    """The beginning of a run's key, and where its record lies."""
+    places = [outputs_root() / "runs" / key, *(CHECKOUT / "outputs" / "reference").glob(f"*/*/runs/{key}")]
+    where = next((_near(place / "run.json") for place in places if (place / "run.json").exists()), "")
+    return f'<code title="{html.escape(where, quote=True)}">{key[:KEY]}</code>'
+
+
+def _near(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)

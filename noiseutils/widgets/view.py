@@ -1,4 +1,4 @@
-"""What every live view is: a box of controls and pictures, and the same pictures as a page without a kernel."""
+"""What every live view is: controls and pictures, and the same pictures as a page without a kernel."""
 
 from __future__ import annotations
 

@@ -1,0 +1,157 @@
+"""One image, a change of some size, and what networks make of it: the attack lab without its view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from noiseutils.attacks import fgsm_of, input_gradient, pgd
+from noiseutils.corruptions import gaussian_blur
+from noiseutils.errors import one_of
+from noiseutils.minimal_change import minimal_change
+from noiseutils.modes import eval_mode
+from noiseutils.rng import generator
+
+SIZES = 48  # at which it is looked whether a network errs
+REFINED = 6  # halvings of the interval in which it begins to
+PGD_STEPS = 20
+
+Change = Callable[[Tensor], Tensor]  # (n,) sizes -> (n, C, H, W) changed images
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A change of an image that the lab offers.   unit: of its size.   usual, most: sizes of the slider.
+
+    prepare: network, image (1, C, H, W), class (1,) -> a change of any size.
+    """
+
+    title: str
+    symbol: str
+    unit: str
+    usual: float
+    most: float
+    prepare: Callable[[nn.Module, Tensor, Tensor], Change]
+
+
+def _fgsm(model: nn.Module, x: Tensor, y: Tensor) -> Change:
+    direction = input_gradient(model, x, y, nn.functional.cross_entropy).sign()
+    return lambda sizes: torch.cat([fgsm_of(x, direction, float(size) / 255) for size in sizes])
+
+
+def _pgd(model: nn.Module, x: Tensor, y: Tensor) -> Change:
+    return lambda sizes: torch.cat([pgd(model, x, y, delta=float(s) / 255, steps=PGD_STEPS) for s in sizes])
+
+
+def _minimal(model: nn.Module, x: Tensor, y: Tensor) -> Change:
+    found = minimal_change(model, x, y, attack="ddn", keep=True).images
+    assert found is not None
+    change = found.to(x.device) - x
+    return lambda sizes: (x + sizes.to(x).view(-1, 1, 1, 1) / 100 * change).clamp(0, 1)
+
+
+def _noise(model: nn.Module, x: Tensor, y: Tensor) -> Change:
+    z = torch.empty_like(x).normal_(generator=generator(0, "attack lab", x.device))
+    return lambda sizes: x + sizes.to(x).view(-1, 1, 1, 1) / 255 * z
+
+
+def _blur(model: nn.Module, x: Tensor, y: Tensor) -> Change:
+    return lambda sizes: torch.cat([gaussian_blur(x, float(size)) if size > 0 else x for size in sizes])
+
+
+RANGE = "255ths of the pixel range"
+ATTACKS = {
+    "fgsm": Attack("FGSM, one step along the sign of the gradient", "δ", RANGE, 16.0, 128.0, _fgsm),
+    "pgd": Attack(f"PGD, {PGD_STEPS} steps", "δ", RANGE, 16.0, 128.0, _pgd),
+    "minimal_change": Attack(
+        "minimal change: a share of the smallest that DDN finds",
+        "share",
+        "percent of it",
+        100.0,
+        200.0,
+        _minimal,
+    ),
+    "gaussian_noise": Attack("Gaussian noise, one draw", "σ", RANGE, 32.0, 255.0, _noise),
+    "gaussian_blur": Attack("Gaussian blur", "σ", "pixels across", 1.0, 8.0, _blur),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one network makes of a changed image.
+
+    image, change: (C, H, W), the change not cut.   before, after: (K,) probabilities of the classes.
+    flips: the smallest size at which it errs, 0 if it does without a change, inf if with none up to `most`.
+    mean_change: mean magnitude over pixels and channels, in 255ths.
+    """
+
+    image: Tensor
+    change: Tensor
+    before: Tensor
+    after: Tensor
+    flips: float
+    mean_change: float
+
+
+class Bench:
+    """Attacks on some networks, image by image; what a slider asks again is not computed again.
+
+    networks: name -> network of pixels in [0, 1].   pixels: (N, C, H, W) in [0, 1].   labels: (N,).
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], pixels: Tensor, labels: Tensor) -> None:
+        self.networks, self.pixels, self.labels = dict(networks), pixels, labels
+        self._changes: dict[tuple[str, str, int], Change] = {}
+        self._flips: dict[tuple[str, str, str, int], float] = {}
+
+    def answers(self, image: int, attack: str, size: float, against: str | None = None) -> dict[str, Answer]:
+        """Each network's answer to an image changed by so much.
+
+        against: the network that the change is made against; None: each gets its own. Raises UserError for an
+        attack that is not in `ATTACKS`, and if a library that it takes is not installed.
+        """
+        if attack not in ATTACKS:
+            raise one_of("attack", attack, ATTACKS)
+        x = self.pixels[image : image + 1]
+        found = {}
+        for name, model in self.networks.items():
+            maker = against or name
+            with eval_mode(model), eval_mode(self.networks[maker]), torch.no_grad():
+                changed = self._change(maker, attack, image)(torch.tensor([size]))
+                before, after = model(torch.cat([x, changed])).softmax(1).cpu()
+                flips = self._flip(name, maker, attack, image)
+            change = (changed - x)[0].cpu()
+            mean = 255 * float(change.abs().mean())
+            found[name] = Answer(changed[0].cpu(), change, before, after, flips, mean)
+        return found
+
+    def _change(self, maker: str, attack: str, image: int) -> Change:
+        key = (maker, attack, image)
+        if key not in self._changes:
+            x, y = self.pixels[image : image + 1], self.labels[image : image + 1]
+            self._changes[key] = ATTACKS[attack].prepare(self.networks[maker], x, y)
+        return self._changes[key]
+
+    def _flip(self, name: str, maker: str, attack: str, image: int) -> float:
+        """The smallest of `SIZES` sizes at which the network errs, and then by halving, down from there."""
+        key = (name, maker, attack, image)
+        if key not in self._flips:
+            change, most = self._change(maker, attack, image), ATTACKS[attack].most
+            model, y = self.networks[name], self.labels[image]
+            grid = torch.linspace(0, most, SIZES + 1)
+            wrong = (model(change(grid)).argmax(1) != y).nonzero().flatten().tolist()
+            if not wrong:
+                self._flips[key] = torch.inf
+            elif wrong[0] == 0:
+                self._flips[key] = 0.0
+            else:
+                low, high = grid[wrong[0] - 1].item(), grid[wrong[0]].item()
+                for _ in range(REFINED):
+                    middle = (low + high) / 2
+                    errs = model(change(torch.tensor([middle]))).argmax(1).item() != y
+                    low, high = (low, middle) if errs else (middle, high)
+                self._flips[key] = high
+        return self._flips[key]

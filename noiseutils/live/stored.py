@@ -1,0 +1,169 @@
+"""Stored runs of a study as cells of its grid: what tells them apart, and what was drawn of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from noiseutils.config import Evaluation, Run
+from noiseutils.pipeline import runs_of, study_params
+from noiseutils.profiles import profile_path
+from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.spec import identity
+from noiseutils.stats import Interval, mean_interval
+from noiseutils.store import Store
+from noiseutils.studies.common import store
+from noiseutils.train import Result
+
+REFERENCE = CHECKOUT / "outputs" / "reference"
+SHORT = 28  # characters of a value in a cell's name
+NAMES = ("kind", "name", "after")  # values that need no word before them
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs that differ in their seed alone, and their results.   label: what tells it from the others."""
+
+    label: str
+    results: Sequence[Result]
+
+    def curve(self, column: str) -> list[tuple[float, float]]:
+        """(epoch, mean over seeds) of a column of the histories; empty where none has it."""
+        histories = [result.history.set_index("epoch") for result in self.results]
+        frames = [history[column] for history in histories if column in history]
+        if not frames:
+            return []
+        return [(float(epoch), float(value)) for epoch, value in pd.concat(frames, axis=1).mean(1).items()]
+
+    def top1_error(self) -> Interval:
+        """Of the test images, over the seeds that ended well."""
+        return mean_interval([r.metrics["top1_error"] for r in self.results if r.metrics])
+
+    def per_class(self) -> dict[str, float]:
+        """Accuracy by class, means over the seeds that ended well; empty if none did."""
+        found = [r.metrics["per_class"] for r in self.results if r.metrics]
+        return {name: sum(one[name] for one in found) / len(found) for name in found[0]} if found else {}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is there of one study's profile.   missing: how many of its runs are not.
+
+    figures: name -> its PNG.   behind: name -> keys of the runs that it was drawn from, without those drawn
+    before that was kept.   beside: the tables that set ours beside the paper's, in one.   folder: of both.
+    """
+
+    study: str
+    profile: str
+    cells: list[Cell]
+    missing: int
+    folder: Path
+    figures: dict[str, Path] = field(default_factory=dict)
+    behind: dict[str, set[str]] = field(default_factory=dict)
+    beside: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def cells_behind(self, figure: str) -> list[Cell]:
+        """Those with a run that the figure was drawn from; all, where which they were was not kept."""
+        if figure not in self.behind:
+            return self.cells
+        keys = self.behind[figure]
+        return [cell for cell in self.cells if any(result.run.key in keys for result in cell.results)]
+
+
+def profiles(study: str) -> dict[str, str]:
+    """What can be browsed of a study: how it is called -> what `stored` takes; committed results first."""
+    committed = sorted((REFERENCE / study).glob("*/params.yaml"))
+    found = {f"{path.parent.name}, committed": str(path) for path in committed}
+    made = sorted((CHECKOUT / "params" / study).glob("*.yaml"))
+    return found | {path.stem: path.stem for path in made}
+
+
+def stored(study: str, profile: str, place: Store | None = None) -> Stored:
+    """The results of a study's profile that are there.
+
+    profile: a name, or the path of a YAML file, such as a committed result's `params.yaml`.   place: where to
+    look; None: the project's store. Raises UserError for a study or a profile that is not there.
+    """
+    place = place or store()
+    params = study_params(study, profile)
+    path = profile_path(study, profile)
+    committed = path.is_relative_to(REFERENCE)
+    folder = path.parent if committed else outputs_root() / study / params.profile
+    wanted = runs_of(params, place)
+    results = [result for run in wanted if (result := place.load(run)) is not None]
+    figures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
+    return Stored(
+        study=study,
+        profile=path.parent.name if committed else params.profile,
+        cells=cells_of(results),
+        missing=len(wanted) - len(results),
+        folder=folder,
+        figures=figures,
+        behind={name: set(keys) for name, keys in _told(folder / "figures" / "runs.json").items()},
+        beside=_beside(folder / "tables"),
+    )
+
+
+def cells_of(results: Sequence[Result]) -> list[Cell]:
+    """Results of equal trainings but for the seed, named by the values in which these differ."""
+    groups: dict[Run, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.run.replace(seed=0, evaluation=Evaluation()), []).append(result)
+    flat = [_flat(identity(run)) for run in groups]
+    names = dict.fromkeys(name for one in flat for name in one)
+    telling: dict[tuple[int, ...], str] = {}  # how a value divides the groups -> the first that does so
+    for name in sorted(names, key=lambda name: name.rsplit(".", 1)[-1] not in NAMES):
+        values = [str(one.get(name)) for one in flat]
+        division = tuple(values.index(value) for value in values)
+        if any(division):
+            telling.setdefault(division, name)
+    labels = [
+        ", ".join(_short(name, one[name]) for name in telling.values() if name in one) or "the plain one"
+        for one in flat
+    ]
+    cells = [Cell(label, found) for label, found in zip(labels, groups.values(), strict=True)]
+    return sorted(cells, key=lambda cell: not cell.per_class())  # what diverged comes last
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{before}{name}.")
+        elif value is not None:
+            found[before + name] = value
+    return found
+
+
+def _short(name: str, value: Any) -> str:
+    last = name.rsplit(".", 1)[-1]
+    words = value if isinstance(value, (tuple, list)) else [value]
+    text = " ".join(f"{word:g}" if isinstance(word, float) else str(word) for word in words)
+    text = text if len(text) <= SHORT else text[: SHORT - 1] + "…"
+    return text if last in NAMES else f"{last} {text}"
+
+
+def _told(path: Path) -> dict[str, list[str]]:
+    """Which runs each figure was drawn from; empty for one that was drawn before that was kept."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _beside(folder: Path) -> pd.DataFrame:
+    """The study's `reported` tables, one below the other, without what is the same in all rows."""
+    tables = [pd.read_csv(path).assign(table=path.stem) for path in sorted(folder.glob("reported*.csv"))]
+    if not tables:
+        return pd.DataFrame()
+    whole = pd.concat(tables, ignore_index=True)
+    if "paper" not in whole:
+        whole = whole.rename(columns={"value": "paper"})
+    dull = [name for name in ("commit", "device", "data") if name in whole]
+    empty = [name for name in whole if whole[name].isna().all()]
+    return whole.drop(columns=dict.fromkeys([*dull, *empty]))
