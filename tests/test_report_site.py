@@ -157,7 +157,9 @@ def test_tables_are_sortable_and_their_captions_stand_outside(outputs, reference
     assert table.caption is None
     assert table.find_parent("div")["aria-labelledby"] == table.find_parent("figure").figcaption["id"]
     assert all(head["scope"] == "col" for head in table.thead("th"))
-    badges = table.select("td .verdict")
+    heads = [head.get_text() for head in table.thead("th")]
+    assert heads == ["claim", "verdict", "difference"]  # in sight on a phone, too
+    badges = table.select("tr > :nth-child(2) .verdict")
     assert [badge["class"][1] for badge in badges] == ["agrees", "open", "differs", "none"]
 
 

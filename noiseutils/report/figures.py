@@ -72,9 +72,10 @@ def figure_html(figure: Figure, alt: str, folder: str = "figures/", width: int |
     return image_html(f"{folder}{shown.name}", alt, (width, round(width * figure.size[1] / figure.size[0])))
 
 
-def image_html(path: str, alt: str, size: tuple[int, int] | None) -> str:
-    """An image that links to itself, with its place held free until it is there."""
+def image_html(path: str, alt: str, size: tuple[int, int] | None, style: str = "") -> str:
+    """An image that links to itself, with its place held free until it is there.   style: of its own."""
     place = f' width="{size[0]}" height="{size[1]}"' if size else ""
+    place += f' style="{html.escape(style)}"' if style else ""
     file = quote(path)
     image = f'<img src="{file}" alt="{html.escape(alt)}"{place} loading="lazy" decoding="async">'
     return f'<a class="figure" href="{file}">{image}</a>'

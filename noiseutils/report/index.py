@@ -13,6 +13,7 @@ from noiseutils.report.figures import image_html, sharp
 from noiseutils.report.look import frame
 from noiseutils.report.pages import facts_html, problems_html
 from noiseutils.report.sets import Missing, ResultSet, paper, study_title
+from noiseutils.studies import STUDIES
 
 HEADS = ("✓ agree", "✗ differ", "○ open", "– none")
 TITLE = "Noise in CNN training: results"
@@ -120,9 +121,9 @@ def _card(found: ResultSet) -> str:
         f"{what}</a></li>"
         for target, what in links
     )
-    counts = verdicts.badges(verdicts.count(found.tables)) or '<p class="faint">No table with verdicts.</p>'
-    if found.study == "start_here":
-        counts = ""
+    counts = verdicts.badges(verdicts.count(found.tables))
+    if not counts and found.study in STUDIES:
+        counts = '<p class="faint">No table with verdicts.</p>'
     damaged = "".join(f"<li>{html.escape(problem)}</li>" for problem in found.problems)
     damaged = f"<p><strong>Damaged, left out:</strong></p><ul>{damaged}</ul>" if damaged else ""
     return (

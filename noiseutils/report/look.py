@@ -97,6 +97,7 @@ article > a.figure img { width: 100%; max-height: 13rem; object-fit: contain; pa
 .jp-OutputArea-output pre { background: none; padding: 0.2rem 0; }
 [data-mime-type="application/vnd.jupyter.stderr"] pre { background: var(--panel); padding: 0.5rem 0.9rem; }
 .jp-InputArea-editor pre { border-left: 4px solid var(--line); }
+[role=alert] { color: var(--differs) !important; } /* a view's, whose own red is for a white page */
 .highlight :is(.k, .kn, .kc, .kd, .kr, .kt, .ow) { color: var(--keyword); }
 .highlight :is(.s, .s1, .s2, .sa, .sd, .se, .si, .sx) { color: var(--text); }
 .highlight :is(.c, .c1, .cm, .ch) { color: var(--faint); }
@@ -105,6 +106,7 @@ article > a.figure img { width: 100%; max-height: 13rem; object-fit: contain; pa
   body { font-size: 0.95rem; }
   th, td { padding: 0.3rem 0.5rem; }
   .scroll :is(th, td):first-child { max-width: 42vw; white-space: normal; overflow-wrap: break-word; }
+  .scroll .wordy :is(th, td):first-child { min-width: 9.5rem; }
 }
 @media print {
   .skip, nav { display: none; }

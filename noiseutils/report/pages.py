@@ -159,7 +159,7 @@ def _picture(
     size = size_of(drawn, suffix)
     if size and given:
         size = (given, round(given * size[1] / size[0]))
-    return image_html(f"figures/{path.name}", alt, size)
+    return image_html(f"figures/{path.name}", alt, size, str(image.get("style") or ""))
 
 
 def _fold(soup: Any, cell: Any) -> None:

@@ -110,14 +110,13 @@ def missing(sets: Iterable[ResultSet]) -> list[Missing]:
     """The profiles in params/ that nothing here was rendered with, and what each is for in its own words."""
     rendered = {(found.study, found.profile) for found in sets if not found.committed}
     rows = []
-    for study in STUDIES:
-        for path in sorted((CHECKOUT / "params" / study).glob("*.yaml")):
-            if (study, path.stem) not in rendered:
-                lines = path.read_text(encoding="utf-8").splitlines()
-                head = re.findall(r"(?m)\A(?:#(?! {2}).*\n)+", "\n".join(lines) + "\n")
-                why = " ".join(line.strip("# ") for line in "".join(head).splitlines())
-                rows.append(Missing(study, path.stem, why, f"noiseutils run {study} --profile {path.stem}"))
-    return rows
+    for path in (CHECKOUT / "params").glob("*/*.yaml"):
+        study = path.parent.name
+        if (study, path.stem) not in rendered:
+            head = re.match(r"(#(?! {2}).*\n)*", path.read_text(encoding="utf-8"))  # before the commands
+            why = " ".join(line.strip("# ") for line in head[0].splitlines()) if head else ""
+            rows.append(Missing(study, path.stem, why, f"noiseutils run {study} --profile {path.stem}"))
+    return sorted(rows, key=lambda row: (_rank(row.study), row))
 
 
 def study_title(found: ResultSet) -> str:
@@ -302,7 +301,11 @@ def _same(one: ResultSet, other: ResultSet) -> bool:
 
 
 def _order(found: ResultSet) -> tuple:
-    studies = ["start_here", *STUDIES]
-    place = studies.index(found.study) if found.study in studies else len(studies)
     real = found.committed or not any("embedded" in name for name in found.facts.data)
-    return place, found.study, not real, found.place
+    return _rank(found.study), found.study, not real, found.place
+
+
+def _rank(study: str) -> int:
+    """Where a study stands: the start page first, what is none of the papers' last."""
+    studies = ["start_here", *STUDIES]
+    return studies.index(study) if study in studies else len(studies)

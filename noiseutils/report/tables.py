@@ -17,6 +17,7 @@ from noiseutils.studies.shelf import brief, with_intervals
 MADE_WITH = ["data", "commit", "device"]  # columns that every table ends with, equal in all rows
 NUMBER = re.compile(r"^[^\w.+-]*[-+−]?(\d|\.\d)")
 LONG = 60  # rows; longer tables are folded
+WORDY = 24  # characters in the first column, which then needs room on a phone
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -66,9 +67,13 @@ def _dress(soup: Any, table: Any, name: str) -> None:
     rows = [row.find_all(["td", "th"], recursive=False) for row in body.find_all("tr")] if body else []
     if simple and rows:
         table["class"] = "sortable"
-        for column, head in enumerate(heads[0].find_all(["td", "th"], recursive=False)):
+        head_cells = heads[0].find_all(["td", "th"], recursive=False)
+        _verdict_second([head_cells, *rows])
+        for column, head in enumerate(head_cells):
             cells = [row[column] for row in rows if column < len(row)]
             _dress_column(soup, head, cells)
+        if max(len(row[0].get_text(strip=True)) for row in rows if row) > WORDY:
+            table["class"] = "sortable wordy"
     figure, box = soup.new_tag("figure"), soup.new_tag("div", role="region", tabindex="0")
     figure["class"], box["class"] = "table", "scroll"
     table.replace_with(figure)
@@ -88,6 +93,17 @@ def _dress(soup: Any, table: Any, name: str) -> None:
     figure.append(box)
 
 
+def _verdict_second(rows: list[list[Any]]) -> None:
+    """Move the verdict behind the first column: at the end of a wide table a phone would not show it."""
+    titles = [cell.get_text(strip=True) for cell in rows[0]]
+    if "verdict" not in titles[2:] or len({len(row) for row in rows}) > 1:
+        return
+    column = titles.index("verdict")
+    for row in rows:
+        row.insert(1, row.pop(column))
+        row[0].insert_after(row[1].extract())
+
+
 def _dress_column(soup: Any, head: Any, cells: list[Any]) -> None:
     if head.name == "th":
         head["scope"] = "col"
@@ -102,7 +118,9 @@ def _dress_column(soup: Any, head: Any, cells: list[Any]) -> None:
     elif filled and all(map(NUMBER.match, filled)):
         for place in (head, *cells):
             place["class"] = "number"
-    if "_" in title and head.string:  # a long name may break there, so that a column of digits stays narrow
+    if (
+        "_" in title and len(title) > 12 and head.string
+    ):  # a long name may break there, so that a column of digits stays narrow
         parts = title.split("_")
         head.clear()
         for part in parts[:-1]:
