@@ -6,6 +6,7 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
 from noiseutils.page import to_html
@@ -202,3 +203,60 @@ def test_every_figure_of_the_start_page_says_what_is_seen(tmp_path):
     assert re.search(r"noise 0\.1: training loss \d\.\d+, test loss \d\.\d+, test accuracy \d+\.\d%", alts[1])
     page = (folder / START.with_suffix(".html").name).read_text()
     assert re.findall(r'<img[^>]* alt="([^"]*)"', page) == alts
+
+
+@pytest.mark.parametrize(("path", "twin"), [*zip(PAPERS, TWINS, strict=True)], ids=[p.stem for p in PAPERS])
+def test_the_twin_says_what_the_predictions_come_to(path, twin):
+    said = markdown(twin).partition("## The stops")[2]
+    assert re.findall(r"^(\d+)\. ", said, re.M) == [number for number, *_ in STOP.findall(markdown(path))]
+
+
+DIFFERENCE = ("{difference:+.1f}", "[{low:+.1f}, {high:+.1f}]")
+
+
+@pytest.mark.parametrize(
+    ("twin", "table", "row", "scale", "texts"),
+    [
+        (0, "noisy_dropout/cifar10-jpeg/tables/significance", {"reading": "all"}, 100, DIFFERENCE),
+        (0, "noisy_dropout/cifar10-jpeg/tables/significance", {"reading": "dropped"}, 100, DIFFERENCE),
+        (1, "adaptive_noise/cifar10-jpeg-tinycnn/tables/claims", {"claimed": "down"}, 100, DIFFERENCE),
+        (1, "adaptive_noise/cifar10-jpeg/tables/claims", {"claimed": "down"}, 100, DIFFERENCE),
+        (1, "adaptive_noise/cifar10-jpeg/tables/controls", {"control": "shuffled"}, 100, DIFFERENCE),
+        (2, "adversarial_noise_layer/mnist/tables/similarity", {"site": "fc3"}, 1, ["{same_class:.2f}"]),
+        (2, "adversarial_noise_layer/mnist/tables/similarity", {"site": "conv1"}, 1, ["{same_class:.2f}"]),
+        (2, "adversarial_noise_layer/mnist/tables/similarity", {"site": "conv2"}, 1, ["{same_class:.2f}"]),
+        (
+            2,
+            "adversarial_noise_layer/fashion-mnist-subset/tables/claims",
+            {"verdict": "held"},
+            100,
+            DIFFERENCE,
+        ),
+        *(
+            (2, "adversarial_noise_layer/fashion-mnist-subset/tables/figure_02", row, 1, ["{last_epoch:.1f}"])
+            for row in ({"method": name, "layer": "conv2"} for name in ("no noise", "LAT", "ANL"))
+        ),
+        *(
+            (3, "training_data_variation/cifar10-jpeg/tables/matrix_noise_on_noise", row, 100, [text])
+            for row, text in (
+                ({"sigma": 0, "level": 0}, "{accuracy:.1f}"),
+                ({"sigma": 1, "level": 1}, "{accuracy:.1f}"),
+                ({"sigma": 1, "level": 0}, "{accuracy:.1f}"),
+                ({"sigma": 1, "level": 0}, "{accuracy_recalibrated:.1f}"),
+            )
+        ),
+        *(
+            (3, "training_data_variation/cifar10-jpeg/tables/minimal_change", {"sigma": sigma}, 1, [text])
+            for sigma in (0, 0.1)
+            for text in ("{size:.2f} [{size_low:.2f}, {size_high:.2f}]",)
+        ),
+    ],
+)
+def test_numbers_of_real_images_are_those_of_the_committed_results(twin, table, row, scale, texts):
+    found = pd.read_csv(FOLDER.parent / "outputs" / "reference" / f"{table}.csv")
+    for name, value in row.items():
+        found = found[found[name] == value]
+    numbers = {name: v * scale for name, v in found.iloc[0].items() if isinstance(v, float)}
+    said = " ".join(markdown(TWINS[twin]).partition("## The stops")[2].split())
+    for text in texts:
+        assert text.format(**numbers) in said
