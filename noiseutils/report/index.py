@@ -133,18 +133,13 @@ def _card(found: ResultSet) -> str:
 
 
 def _missing(absent: Iterable[Missing]) -> str:
-    rows = "".join(
-        f'<tr><th scope="row">{row.study}, {row.profile}</th>'
-        f'<td><code class="command">{html.escape(row.command)}</code></td>'
-        f"<td>{html.escape(row.why)}</td></tr>"
+    items = "".join(
+        f"<li><strong>{row.study.replace('_', ' ')}, {html.escape(row.profile)}</strong>: "
+        f"{html.escape(row.why)}<br><code>{html.escape(row.command)}</code></li>"
         for row in absent
     )
-    head = '<section id="missing"><h2>What is missing</h2>'
-    if not rows:
-        return f"{head}<p>Nothing: every profile is rendered.</p></section>"
+    said = "Profiles that nothing here was rendered with:" if items else "Nothing: every profile is rendered."
     return (
-        f"{head}<p>Profiles that nothing here was rendered with.</p>"
-        '<div class="scroll" role="region" tabindex="0" aria-label="Profiles without results">'
-        '<table class="sortable"><thead><tr><th scope="col">profile</th><th scope="col">command</th>'
-        f'<th scope="col">what it is</th></tr></thead><tbody>{rows}</tbody></table></div></section>'
+        f'<section id="missing"><h2>What is missing</h2><p>{said}</p>'
+        f'<ul class="missing">{items}</ul></section>'
     )

@@ -74,7 +74,9 @@ figcaption { margin-bottom: 0.4rem; max-width: 80ch; }
 .open { color: var(--open); background: var(--open-on); border-style: dashed; }
 .none { color: var(--none); background: var(--none-on); border-style: dotted; }
 .other { color: var(--other); background: var(--other-on); border-style: double; border-width: 3px; }
-td .verdict, code.command { white-space: nowrap; overflow-wrap: normal; }
+.missing { columns: 30rem; column-gap: 2.5rem; max-width: none; }
+.missing li { break-inside: avoid; margin-bottom: 0.6rem; }
+td .verdict { white-space: nowrap; overflow-wrap: normal; }
 ul.verdicts {
   list-style: none; display: flex; flex-wrap: wrap; gap: 0.4rem; margin: 0.3rem 0 0.8rem; padding: 0; }
 .facts p { margin: 0.5rem 0 0; }
@@ -106,7 +108,8 @@ article > a.figure img { width: 100%; max-height: 13rem; object-fit: contain; pa
   body { font-size: 0.95rem; }
   th, td { padding: 0.3rem 0.5rem; }
   .scroll :is(th, td):first-child { max-width: 42vw; white-space: normal; overflow-wrap: break-word; }
-  .scroll .wordy :is(th, td):first-child { min-width: 9.5rem; }
+  .wordy { min-width: 13rem; }
+  .wordy:first-child { min-width: 9.5rem; }
 }
 @media print {
   .skip, nav { display: none; }

@@ -17,7 +17,7 @@ from noiseutils.studies.shelf import brief, with_intervals
 MADE_WITH = ["data", "commit", "device"]  # columns that every table ends with, equal in all rows
 NUMBER = re.compile(r"^[^\w.+-]*[-+−]?(\d|\.\d)")
 LONG = 60  # rows; longer tables are folded
-WORDY = 24  # characters in the first column, which then needs room on a phone
+WORDY = 24  # characters; a column with more needs room on a phone
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -72,8 +72,6 @@ def _dress(soup: Any, table: Any, name: str) -> None:
         for column, head in enumerate(head_cells):
             cells = [row[column] for row in rows if column < len(row)]
             _dress_column(soup, head, cells)
-        if max(len(row[0].get_text(strip=True)) for row in rows if row) > WORDY:
-            table["class"] = "sortable wordy"
     figure, box = soup.new_tag("figure"), soup.new_tag("div", role="region", tabindex="0")
     figure["class"], box["class"] = "table", "scroll"
     table.replace_with(figure)
@@ -118,6 +116,9 @@ def _dress_column(soup: Any, head: Any, cells: list[Any]) -> None:
     elif filled and all(map(NUMBER.match, filled)):
         for place in (head, *cells):
             place["class"] = "number"
+    elif max(map(len, texts), default=0) > WORDY:
+        for cell in cells:
+            cell["class"] = "wordy"
     if (
         "_" in title and len(title) > 12 and head.string
     ):  # a long name may break there, so that a column of digits stays narrow
