@@ -105,5 +105,10 @@ def _replace(site: Path, partial: Path) -> None:
     old = site.with_name(f"{partial.name}.old")
     if site.exists():
         site.rename(old)
-    partial.rename(site)
+    try:
+        partial.rename(site)
+    except OSError:
+        if old.exists():
+            old.rename(site)
+        raise
     shutil.rmtree(old, ignore_errors=True)
