@@ -6,7 +6,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: figures test lab clean help
+.PHONY: figures test lab classroom clean help
 
 figures: .venv/.complete ## every study on the embedded data: figures, tables and their index in outputs/
 	$(BIN)/noiseutils run all --profile quick
@@ -20,7 +20,10 @@ test: .venv/.complete ## lint, types, unit tests, every notebook
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
 
 lab: .venv/.complete ## JupyterLab in notebooks/, for this machine only; the address it prints holds the token
-	$(BIN)/jupyter-lab --ip=127.0.0.1 --notebook-dir=notebooks
+	$(BIN)/jupyter-lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
+
+classroom: .venv/.complete ## the live lab as an app without its code, for this machine only; the address holds the token
+	$(BIN)/voila notebooks/06_live_lab.ipynb --Voila.ip=127.0.0.1 --token
 
 clean: ## remove .venv, caches and rendered outputs; outputs/runs (trained results) and outputs/reference stay
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info notebooks/.ipynb_checkpoints

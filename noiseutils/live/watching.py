@@ -24,6 +24,7 @@ from noiseutils.rng import generator
 from noiseutils.train import Moment
 
 LAYERS = 6  # whose stds are shown
+SAMPLES = 8  # of a batch, of which the one with the loudest noise is shown
 CHANNELS = 8  # of a site's activations, and of the first convolution
 
 
@@ -130,7 +131,7 @@ class Watch:
     def _copy(self, name: str):
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             if module.training:
-                self._site[name] = output.detach()[0].float().clone()
+                self._site[name] = output.detach()[:SAMPLES].float().clone()
 
         return hook
 
@@ -151,7 +152,9 @@ class Watch:
     def _noise(self, moment: Moment, run: Run) -> NoisePicture | None:
         if {"h", "h + η"} <= self._site.keys():
             h, noisy = self._site["h"], self._site["h + η"]
-            rows = [squares(x)[:CHANNELS].numpy() for x in (h, noisy - h)]
+            noise = noisy - h
+            loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
+            rows = [squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise)]
             return NoisePicture(f"h, the activations after {self._where}", *rows, own=True)
         return image_noise(moment, run, self.images) or weight_noise(moment, run)
 

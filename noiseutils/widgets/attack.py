@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import ipywidgets as widgets
@@ -12,7 +12,7 @@ from torch import nn
 
 from noiseutils.data import Dataset, to_float
 from noiseutils.errors import UserError, one_of
-from noiseutils.live.attacking import ATTACKS, Answer, Bench
+from noiseutils.live.attacking import ATTACKS, Answer, Attack, Bench
 from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
@@ -23,10 +23,12 @@ LIKELIEST = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
 
 
+Networks = Mapping[str, nn.Module]
+
+
 class _Wish(NamedTuple):
     """What the controls say."""
 
-    bench: Bench
     image: int
     attack: str
     size: float
@@ -36,15 +38,17 @@ class _Wish(NamedTuple):
 class AttackLab(View):
     """One test image, one kind of change, and each network's answer to it.
 
-    networks: name -> network of pixels in [0, 1].   data: whose test images are shown.   image: the first.
-    attack: a key of `live.attacking.ATTACKS`.   size: of the change, in that attack's unit; None: its usual.
-    lab: a training lab whose networks may be taken over.   interactive: see `view.answers`.
+    networks: name -> network of pixels in [0, 1], or what makes them when they are needed; where a page
+    answers, in a thread, so that a notebook's next cells need not wait.
+    data: whose test images are shown.   image: the first.   attack: a key of `live.attacking.ATTACKS`.
+    size: of the change, in that attack's unit; None: its usual.   lab: a training lab whose networks may be
+    taken over.   interactive: see `view.answers`.
     Raises UserError for an image or an attack that is not there.
     """
 
     def __init__(
         self,
-        networks: Mapping[str, nn.Module],
+        networks: Networks | Callable[[], Networks],
         data: Dataset,
         *,
         image: int = 0,
@@ -59,12 +63,17 @@ class AttackLab(View):
         if not 0 <= image < len(data.test):
             raise UserError(f"image {image} is not there; allowed: 0 to {len(data.test) - 1}")
         self.lab, self._filling = lab, False
-        self._frame = ""
+        self._frame = "<p>The networks are on their way.</p>"
+        self._bench: Bench | None = None
         self._latest: Latest[_Wish] = Latest(self._show, "noiseutils-attack")
         self._make_controls(attack, image)
         self._take(networks, data)
         self._fill(size)
-        self._show(self._wish())
+        self.shown.value = self._frame
+        if self.interactive:
+            self._latest.ask(self._wish())
+        else:
+            self._show(self._wish())
 
     # --- what a page shows
 
@@ -103,16 +112,27 @@ class AttackLab(View):
 
     # --- what its controls do
 
-    def _take(self, networks: Mapping[str, nn.Module], data: Dataset) -> None:
-        self.data = data
-        self.bench = Bench(networks, to_float(data.test.pixels), data.test.labels)
+    def _take(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
+        """Other networks: the next answer is theirs."""
+        self.data, self._source, self._bench = data, networks, None
         self._filling = True
         try:
             self.image.max = len(data.test) - 1
-            self.against.options = [OWN, *networks]
-            self.against.value = OWN
+            self.against.options, self.against.value = [OWN], OWN
         finally:
             self._filling = False
+
+    def _made(self) -> Bench:
+        """The networks and the images, made when they are first needed."""
+        if self._bench is None:
+            networks = self._source() if callable(self._source) else self._source
+            self._bench = Bench(networks, to_float(self.data.test.pixels), self.data.test.labels)
+            self._filling = True
+            try:
+                self.against.options = [OWN, *networks]
+            finally:
+                self._filling = False
+        return self._bench
 
     def _take_over(self) -> None:
         session = self.lab.session if self.lab is not None else None
@@ -129,7 +149,7 @@ class AttackLab(View):
 
     def _wish(self) -> _Wish:
         against = None if self.against.value == OWN else self.against.value
-        return _Wish(self.bench, self.image.value, self.attack.value, self.size.value, against)
+        return _Wish(self.image.value, self.attack.value, self.size.value, against)
 
     def _ask(self, change: object = None) -> None:
         if not self._filling:
@@ -138,8 +158,9 @@ class AttackLab(View):
     def _show(self, wish: _Wish) -> None:
         """Compute and draw; where a page answers, in a thread of its own."""
         try:
-            answers = wish.bench.answers(wish.image, wish.attack, wish.size, wish.against)
-            self._frame = self._pictures(wish, answers)
+            bench = self._made()
+            answers = bench.answers(wish.image, wish.attack, wish.size, wish.against)
+            self._frame = self._pictures(bench, wish, answers)
         except Exception as error:
             self._frame = problem(error)
         self.shown.value = self._frame
@@ -147,10 +168,10 @@ class AttackLab(View):
 
     # --- pictures
 
-    def _pictures(self, wish: _Wish, answers: Mapping[str, Answer]) -> str:
+    def _pictures(self, bench: Bench, wish: _Wish, answers: Mapping[str, Answer]) -> str:
         attack, classes = ATTACKS[wish.attack], self.data.classes
-        truth = int(wish.bench.labels[wish.image])
-        x = wish.bench.pixels[wish.image : wish.image + 1]
+        truth = int(bench.labels[wish.image])
+        x = bench.pixels[wish.image : wish.image + 1]
         scale = max(1, round(112 / x.shape[-1]))
         rows = [("the image", shown_images(x))]
         alt = f"Test image {wish.image}, {classes[truth]}; {attack.title}, {attack.symbol} {wish.size:g}."
@@ -162,17 +183,18 @@ class AttackLab(View):
         likely = together.argsort(descending=True)[:LIKELIEST].tolist()  # pyright: ignore
         series = [(name, [float(answer.after[k]) for k in likely]) for name, answer in answers.items()]
         panels.append(bar_chart("probabilities, image changed", [classes[k] for k in likely], series))
-        return f"<p>{html.escape(self._said(wish))}</p>{beside(panels)}{self._table(attack, truth, answers)}"
+        said = html.escape(self._said(wish, truth))
+        return f"<p>{said}</p>{beside(panels)}{self._table(attack, truth, answers)}"
 
-    def _said(self, wish: _Wish) -> str:
-        attack, truth = ATTACKS[wish.attack], int(wish.bench.labels[wish.image])
+    def _said(self, wish: _Wish, truth: int) -> str:
+        attack = ATTACKS[wish.attack]
         against = f", made against {wish.against}" if wish.against else ""
         return (
             f"{self.data.label}, test image {wish.image}: {self.data.classes[truth]}. "
             f"{attack.title}{against}, {attack.symbol} = {wish.size:.4g} ({attack.unit})."
         )
 
-    def _table(self, attack, truth: int, answers: Mapping[str, Answer]) -> str:
+    def _table(self, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
         """What each network says, and from which size on it says something else."""
         heads = ("network", "without a change", "changed", "it flips at", "mean change (255ths)")
         rows = []

@@ -22,6 +22,7 @@ from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, pair
 from noiseutils.widgets.view import View, button, dropdown, facts, hiding, problem
 
 PICTURES = ("curves", "stds", "maps", "noise")
+RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
 LOOKS = 30  # of a training that runs at once
 SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
 
@@ -55,6 +56,7 @@ class TrainingLab(View):
         self.data.layout, self.data.style = wide, label
         self.model = dropdown("network", list(MODELS), p.model)
         self.noise = dropdown("noise", [(kind.title, name) for name, kind in KINDS.items()], p.noise)
+        self.noise.layout.width = "40em"  # titles name their paper
         self.after = widgets.SelectMultiple(
             description="after", rows=4, tooltip="where noise on activations goes"
         )
@@ -65,8 +67,9 @@ class TrainingLab(View):
         self.compare.indent = False
         self.strength = widgets.FloatSlider(readout_format=".3f", layout={"width": "30em"})
         self.strength.style.description_width = "9em"
-        self.rate = widgets.FloatLogSlider(description="learning rate", min=-4, max=0, step=0.05)
-        self.rate.readout_format, self.rate.layout = ".4f", {"width": "30em"}
+        rates = sorted({*RATES, p.learning_rate})
+        self.rate = widgets.SelectionSlider(description="learning rate", options=rates, value=p.learning_rate)
+        self.rate.layout = {"width": "30em"}
         self.rate.style.description_width = "9em"
         self.start = button("Start", "begin, or go on", self._start, "play", "success")
         self.pause = button("Pause", "stand still between two steps", self._pause, "pause")
@@ -107,7 +110,7 @@ class TrainingLab(View):
             low = -kind.most if kind.symbol == "ε" else 0.0  # ANL may go against the gradient
             self.strength.min, self.strength.max = min(low, self.strength.max), kind.most
             self.strength.min, self.strength.step = low, kind.most / 200
-            self.strength.value, self.rate.value = params.strength, params.learning_rate
+            self.strength.value = params.strength
             self.strength.description = f"strength {kind.symbol}".strip()
             self.strength.tooltip = kind.unit
             self.rate.value = params.learning_rate

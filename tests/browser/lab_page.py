@@ -1,0 +1,137 @@
+"""JupyterLab for the browser tests, and the live lab's notebook in it, as a person sees and uses it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupyter_client.blocking.client import BlockingKernelClient
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = "06_live_lab.ipynb"
+PATIENCE = 90  # seconds for anything to appear, on a machine that has other work
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@contextmanager
+def serving(folder: Path, *command: str) -> Iterator[Path]:
+    """A server's process, in a world of its own below `folder`; yields what it prints, as a file."""
+    said = folder / "server.log"
+    places = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
+    runtime = {"JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "NOISEUTILS_OUTPUTS": str(folder / "outputs")}
+    environment = {**os.environ, **places, **runtime, "OMP_NUM_THREADS": "1"}
+    with said.open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            yield said
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@contextmanager
+def jupyterlab(folder: Path, copies: int = 1) -> Iterator[list[str]]:
+    """JupyterLab with copies of the live lab's notebook; yields their addresses, which hold the token."""
+    port, token, place = free_port(), secrets.token_hex(16), folder / "notebooks"
+    place.mkdir()
+    names = [f"{i}_{NOTEBOOK}" for i in range(copies)]
+    for name in names:
+        shutil.copy(ROOT / "notebooks" / NOTEBOOK, place / name)
+    flags = ("--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}")
+    asked = (f"--IdentityProvider.token={token}", f"--notebook-dir={place}")
+    with serving(folder, "jupyterlab", *flags, *asked):
+        reachable(port)
+        # ?reset: no notebook but the one that is asked for is open
+        yield [f"http://127.0.0.1:{port}/lab/tree/{name}?reset&token={token}" for name in names]
+
+
+def reachable(port: int) -> None:
+    """Waits until somebody listens there."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+class LabPage:
+    """The notebook in a browser's page, and the kernel behind it."""
+
+    def __init__(self, page, folder: Path) -> None:
+        self.page, self.folder = page, folder
+        page.set_default_timeout(1000 * PATIENCE)
+
+    def run_all(self) -> None:
+        """By the menu; returns when the training lab is there."""
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.get_by_text("| Idle").wait_for()  # cells run before there is a kernel are forgotten
+        self.page.get_by_role("menuitem", name="Run", exact=True).click()
+        self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        self.button("Start").wait_for()
+
+    def button(self, name: str):
+        return self.page.locator(f'button.widget-button:has-text("{name}")')
+
+    def slider(self, at: int):
+        """Handles in the order of the page: strength, learning rate, size of the attack."""
+        return self.page.locator(".jp-OutputArea-output .noUi-handle").nth(at)
+
+    def chart(self, title: str):
+        return self.page.locator(f'svg[role="img"][aria-label^="{title}"]')
+
+    def numbers(self, title: str) -> dict[str, float]:
+        """The last values of a chart's lines, as its text for those who cannot see it tells them."""
+        told = self.chart(title).first.get_attribute("aria-label") or ""
+        found = re.findall(r"(?:: |; )([^;]+?) (-?[\d.]+(?:e[+-]?\d+)?)(?=[;.]|$)", told)
+        return {name: float(value.rstrip(".")) for name, value in found}
+
+    def told(self) -> str:
+        """The numbers under the buttons."""
+        return self.page.get_by_text("drawing takes").first.inner_text()
+
+    def steps(self) -> int:
+        found = re.search(r"step ([\d,]+)", self.told())
+        return int(found[1].replace(",", "")) if found else 0
+
+    def until(self, true, what: str, seconds: float = PATIENCE) -> None:
+        """Waits until a function of nothing gives something true."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, f"not within {seconds} s: {what}"
+            self.page.wait_for_timeout(50)
+
+    def kernel(self, expression: str):
+        """The value of an expression in the notebook's kernel, as Python writes it."""
+        file = max((self.folder / "runtime").glob("kernel-*.json"), key=lambda path: path.stat().st_mtime)
+        client = BlockingKernelClient(connection_file=str(file))
+        client.load_connection_file()
+        client.start_channels()
+        try:
+            answer = client.execute_interactive(
+                "", user_expressions={"asked": expression}, timeout=PATIENCE, store_history=False
+            )
+            found = answer["content"]["user_expressions"]["asked"]
+            assert found["status"] == "ok", found
+            return found["data"]["text/plain"]
+        finally:
+            client.stop_channels()
