@@ -17,7 +17,7 @@ from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
-from noiseutils.widgets.view import View, button, dropdown, hiding, problem
+from noiseutils.widgets.view import View, button, dropdown, hiding, problem, slider
 
 LIKELIEST = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
@@ -82,8 +82,8 @@ class AttackLab(View):
         self.image.style.description_width, self.image.layout.width = "6em", "14em"
         self.attack = dropdown("attack", [(a.title, name) for name, a in ATTACKS.items()], attack)
         self.against = dropdown("made against", [OWN], OWN, "the network whose gradient it follows")
-        self.size = widgets.FloatSlider(readout_format=".2f", layout={"width": "34em"})
-        self.size.style.description_width = "6em"
+        self.size = widgets.FloatSlider()
+        self.sizes = widgets.HBox([self.size])
         self.previous = button("Previous", "the image before", lambda: self._step(-1), "arrow-left")
         self.next = button("Next", "the image after", lambda: self._step(1), "arrow-right")
         self.take = button(
@@ -91,24 +91,22 @@ class AttackLab(View):
         )
         self.shown, self.said = widgets.HTML(), widgets.HTML()
         self.attack.observe(lambda change: self._filling or self._fill(None), "value")
-        for control in (self.image, self.attack, self.against, self.size):
+        for control in (self.image, self.attack, self.against):
             control.observe(self._ask, "value")
         row = {"flex_flow": "row wrap"}
         images = widgets.HBox([self.image, self.previous, self.next], layout=row)
         choice = widgets.HBox([self.attack, self.against], layout=row)
         taken = [self.take] if self.lab is not None else []
-        self.box = widgets.VBox([hiding(), images, choice, self.size, *taken, self.said, self.shown])
+        self.box = widgets.VBox([hiding(), images, choice, self.sizes, *taken, self.said, self.shown])
 
     def _fill(self, size: float | None) -> None:
-        """The slider fits the attack."""
+        """A slider that fits the attack."""
         attack = ATTACKS[self.attack.value]
-        self._filling = True
-        try:
-            self.size.max, self.size.step = attack.most, attack.most / 256
-            self.size.value = min(attack.usual if size is None else size, attack.most)
-            self.size.description, self.size.tooltip = attack.symbol, attack.unit
-        finally:
-            self._filling = False
+        self.size.close()
+        wanted = attack.usual if size is None else size
+        self.size = slider(attack.symbol, wanted, low=0.0, most=attack.most, hint=attack.unit)
+        self.size.observe(self._ask, "value")
+        self.sizes.children = [self.size]
 
     # --- what its controls do
 

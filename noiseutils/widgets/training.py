@@ -19,7 +19,7 @@ from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.common import data_of
 from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, pair
-from noiseutils.widgets.view import View, button, dropdown, facts, hiding, problem
+from noiseutils.widgets.view import View, button, dropdown, facts, hiding, problem, slider
 
 PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
@@ -65,8 +65,6 @@ class TrainingLab(View):
         self.seed.layout, self.seed.style = {"width": "14em"}, label
         self.compare = widgets.Checkbox(description="beside it the same without noise", value=p.compare)
         self.compare.indent = False
-        self.strength = widgets.FloatSlider(readout_format=".3f", layout={"width": "30em"})
-        self.strength.style.description_width = "9em"
         rates = sorted({*RATES, p.learning_rate})
         self.rate = widgets.SelectionSlider(description="learning rate", options=rates, value=p.learning_rate)
         self.rate.layout = {"width": "30em"}
@@ -83,18 +81,18 @@ class TrainingLab(View):
         self.shown = {name: widgets.HTML() for name in PICTURES}
         for control in (self.data, self.model, self.noise, self.after, self.seed, self.compare):
             control.observe(self._chosen, "value")
-        for slider in (self.strength, self.rate):
-            slider.observe(self._moved, "value")
+        self.rate.observe(self._moved, "value")
         buttons = widgets.HBox([self.start, self.pause, self.stop, self.reset, self.copy])
         buttons.layout.flex_flow = "row wrap"
         left = widgets.VBox([self.noise, self.after, self.compare])
         right = widgets.VBox([self.data, self.model, self.seed])
         choice = widgets.HBox([left, right], layout={"flex_flow": "row wrap"})
-        sliders = widgets.HBox([self.strength, self.rate], layout={"flex_flow": "row wrap"})
+        self.strength = widgets.FloatSlider()
+        self.sliders = widgets.HBox([self.strength, self.rate], layout={"flex_flow": "row wrap"})
         below = widgets.HBox([self.shown["stds"], self.shown["noise"], self.shown["maps"]])
         below.layout.flex_flow = "row wrap"
         told = [self.said, self.status, self.text]
-        self.box = widgets.VBox([hiding(), choice, sliders, buttons, *told, self.shown["curves"], below])
+        self.box = widgets.VBox([hiding(), choice, self.sliders, buttons, *told, self.shown["curves"], below])
 
     def _fill(self, params: Params) -> None:
         """The controls show these values; nothing is heard while they are set."""
@@ -106,13 +104,18 @@ class TrainingLab(View):
             self.after.value = tuple(name for name in params.after if name in self.after.options)
             kind = params.kind
             self.after.disabled = not kind.sites
+            self.strength.close()
+            # a new one: a slider on a page does not take another range over whole
+            self.strength = slider(
+                f"strength {kind.symbol}".strip(),
+                params.strength,
+                low=-kind.most if kind.symbol == "ε" else 0.0,  # ANL may go against the gradient
+                most=kind.most,
+                hint=kind.unit,
+            )
             self.strength.disabled = not kind.symbol
-            low = -kind.most if kind.symbol == "ε" else 0.0  # ANL may go against the gradient
-            self.strength.min, self.strength.max = min(low, self.strength.max), kind.most
-            self.strength.min, self.strength.step = low, kind.most / 200
-            self.strength.value = params.strength
-            self.strength.description = f"strength {kind.symbol}".strip()
-            self.strength.tooltip = kind.unit
+            self.strength.observe(self._moved, "value")
+            self.sliders.children = [self.strength, self.rate]
             self.rate.value = params.learning_rate
         finally:
             self._filling = False

@@ -83,6 +83,21 @@ def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dr
     return made
 
 
+def slider(label: str, value: float, low: float, most: float, hint: str = "") -> widgets.FloatSlider:
+    """Values from low to most, in 200 steps above zero; one beyond them widens the range."""
+    made = widgets.FloatSlider(
+        description=label,
+        value=value,
+        min=min(low, value),
+        max=max(most, value),
+        step=most / 200,
+        readout_format=".3f",
+        tooltip=hint,
+    )
+    made.style.description_width, made.layout.width = "9em", "30em"
+    return made
+
+
 def facts(rows: dict[str, Any]) -> str:
     """A small table of names and values."""
     cells = "".join(
