@@ -233,3 +233,19 @@ def test_it_says_that_its_library_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "foolbox", None)
     with pytest.raises(UserError, match=r"pip install 'noiseutils\[attacks\]'"):
         minimal_change(net(), *data(2))
+
+
+def test_changed_images_are_kept_on_request_and_mislead():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+    x = torch.rand(6, 3, 8, 8)
+    y = net(x).argmax(1)
+    found = minimal_change(net, x, y, keep=True)
+    assert minimal_change(net, x, y).images is None
+    assert found.images is not None
+    assert found.images.shape == x.shape
+    assert (net(found.images).argmax(1) != y)[found.found].all()
+    sizes = 255 * (found.images - x).abs().flatten(1).mean(1)
+    torch.testing.assert_close(sizes[found.found], found.size[found.found])
+    wrong = minimal_change(net, x, (y + 1) % 5, keep=True)
+    assert torch.equal(wrong.images, x), "what is wrong as it is, is left as it is"

@@ -44,7 +44,7 @@ class Record:
 
     def _curve(self, what: str) -> str:
         lines = [Line(name, self._points(name, what), i, bool(i)) for i, name in enumerate(self.last)]
-        return line_chart(QUANTITIES[what], lines, "step")
+        return line_chart(QUANTITIES[what], lines, "step", log=True)
 
     def _accuracy(self) -> str:
         """Of training batches with the noise in, and after each epoch of the test images without it."""

@@ -38,7 +38,8 @@ class Cell:
         frames = [history[column] for history in histories if column in history]
         if not frames:
             return []
-        return [(float(epoch), float(value)) for epoch, value in pd.concat(frames, axis=1).mean(1).items()]
+        means = pd.concat(frames, axis=1).mean(axis=1)
+        return list(zip(means.index.astype(float).tolist(), means.tolist(), strict=True))
 
     def top1_error(self) -> Interval:
         """Of the test images, over the seeds that ended well."""
@@ -126,6 +127,11 @@ def cells_of(results: Sequence[Result]) -> list[Cell]:
         ", ".join(_short(name, one[name]) for name in telling.values() if name in one) or "the plain one"
         for one in flat
     ]
+    # values of many numbers are cut short, and may then look alike
+    labels = [
+        label if labels.count(label) == 1 else f"{label} ({labels[: i + 1].count(label)})"
+        for i, label in enumerate(labels)
+    ]
     cells = [Cell(label, found) for label, found in zip(labels, groups.values(), strict=True)]
     return sorted(cells, key=lambda cell: not cell.per_class())  # what diverged comes last
 
@@ -165,5 +171,4 @@ def _beside(folder: Path) -> pd.DataFrame:
     if "paper" not in whole:
         whole = whole.rename(columns={"value": "paper"})
     dull = [name for name in ("commit", "device", "data") if name in whole]
-    empty = [name for name in whole if whole[name].isna().all()]
-    return whole.drop(columns=dict.fromkeys([*dull, *empty]))
+    return whole.drop(columns=dull).dropna(axis=1, how="all")

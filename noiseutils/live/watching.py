@@ -154,8 +154,8 @@ class Watch:
             h, noisy = self._site["h"], self._site["h + η"]
             noise = noisy - h
             loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
-            rows = [squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise)]
-            return NoisePicture(f"h, the activations after {self._where}", *rows, own=True)
+            before, after = (squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise))
+            return NoisePicture(f"h, the activations after {self._where}", before, after, own=True)
         return image_noise(moment, run, self.images) or weight_noise(moment, run)
 
 

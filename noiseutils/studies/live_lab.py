@@ -55,14 +55,10 @@ class Kind:
     sites: bool = False
 
 
-def _scripted(target: str) -> Callable[[float, int], dict[str, Any]]:
-    quiet = {"gradient": 0.0, "weight": 0.0}
-
-    def parts(sigma: float, epochs: int) -> dict[str, Any]:
-        levels = {name: (level,) * epochs for name, level in (quiet | {target: sigma}).items()}
-        return {"parameter_noise": ScriptedNoise(weight_every="step", **levels)}
-
-    return parts
+def _scripted(gradient: float, weight: float, epochs: int) -> dict[str, Any]:
+    """Noise of the same std in every epoch."""
+    levels = (gradient,) * epochs, (weight,) * epochs
+    return {"parameter_noise": ScriptedNoise(gradient=levels[0], weight=levels[1], weight_every="step")}
 
 
 def _adaptive(sigma: float, epochs: int) -> dict[str, Any]:
@@ -117,7 +113,7 @@ KINDS = {
         unit=PARAMETERS,
         usual=0.01,
         most=0.2,
-        parts=_scripted("gradient"),
+        parts=lambda sigma, epochs: _scripted(sigma, 0.0, epochs),
     ),
     "weight_noise": Kind(
         title="Gaussian noise on weights, after every step (Logean & Feillard)",
@@ -125,7 +121,7 @@ KINDS = {
         unit=PARAMETERS,
         usual=0.002,
         most=0.05,
-        parts=_scripted("weight"),
+        parts=lambda sigma, epochs: _scripted(0.0, sigma, epochs),
     ),
     "adversarial_noise": Kind(
         title="ANL: on activations, along the loss gradient (You et al.)",

@@ -17,7 +17,7 @@ from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
-from noiseutils.widgets.view import View, button, dropdown, hiding, problem, slider
+from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider
 
 LIKELIEST = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
@@ -101,7 +101,7 @@ class AttackLab(View):
 
     def _fill(self, size: float | None) -> None:
         """A slider that fits the attack."""
-        attack = ATTACKS[self.attack.value]
+        attack = ATTACKS[chosen(self.attack)]
         self.size.close()
         wanted = attack.usual if size is None else size
         self.size = slider(attack.symbol, wanted, low=0.0, most=attack.most, hint=attack.unit)
@@ -147,7 +147,7 @@ class AttackLab(View):
 
     def _wish(self) -> _Wish:
         against = None if self.against.value == OWN else self.against.value
-        return _Wish(self.image.value, self.attack.value, self.size.value, against)
+        return _Wish(self.image.value, chosen(self.attack), self.size.value, against)
 
     def _ask(self, change: object = None) -> None:
         if not self._filling:

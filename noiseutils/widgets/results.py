@@ -15,7 +15,7 @@ from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
-from noiseutils.widgets.view import View, button, dropdown, hiding, problem
+from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem
 
 FIRST = 3  # cells that are chosen at first
 BARS = 3  # cells whose classes are shown
@@ -60,7 +60,7 @@ class ResultExplorer(View):
         self.box = widgets.VBox([hiding(), what, self.cells, drawn, self.said, self.shown])
 
     def _choose_study(self, profile: str | None) -> None:
-        offered = profiles(self.study.value)
+        offered = profiles(chosen(self.study))
         wanted = {profile, f"{profile}, committed"}
         named = next((value for name, value in offered.items() if name in wanted), None)
         self._filling = True
@@ -75,7 +75,7 @@ class ResultExplorer(View):
         """What is stored of the study's profile, and its first cells."""
         self.stored, self._frame = None, ""
         try:
-            self.stored = stored(self.study.value, self.profile.value)
+            self.stored = stored(chosen(self.study), chosen(self.profile))
         except UserError as error:
             self._frame = self.shown.value = problem(error)
             return
@@ -94,9 +94,9 @@ class ResultExplorer(View):
     def _behind(self) -> None:
         if self.stored is None:
             return
-        cells = self.stored.cells_behind(self.figure.value)
+        cells = self.stored.cells_behind(chosen(self.figure))
         runs = sum(len(cell.results) for cell in cells)
-        name = str(self.figure.value)
+        name = chosen(self.figure)
         known = "" if name in self.stored.behind else " (which of this set's was not kept then, so: all)"
         self.said.value = (
             f'<p role="status">{html.escape(name)} was drawn from {runs} runs{known}, in {len(cells)} cells: '
@@ -156,7 +156,7 @@ class ResultExplorer(View):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
     def _figure(self, found: Stored) -> str:
-        path = found.figures.get(str(self.figure.value))
+        path = found.figures.get(chosen(self.figure))
         if path is None:
             return "<p>No figure is rendered of this.</p>"
         picture = base64.b64encode(path.read_bytes()).decode()

@@ -19,7 +19,7 @@ from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.common import data_of
 from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, pair
-from noiseutils.widgets.view import View, button, dropdown, facts, hiding, problem, slider
+from noiseutils.widgets.view import View, button, chosen, dropdown, facts, hiding, problem, slider
 
 PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
@@ -126,7 +126,7 @@ class TrainingLab(View):
         """Another noise, network or data: it counts when a training is started."""
         if self._filling:
             return
-        noise, model = self.noise.value, self.model.value
+        noise, model = chosen(self.noise), chosen(self.model)
         other = noise != self.params.noise
         strength = KINDS[noise].usual if other else self.strength.value
         after = () if model != self.params.model else self.after.value

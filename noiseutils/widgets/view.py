@@ -45,8 +45,8 @@ class View:
         return f'<div class="{STATIC}">{self.static()}</div>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        alive = self.box._repr_mimebundle_() if self.interactive else {}
-        found = {WIDGET: alive[WIDGET]} if WIDGET in (alive or {}) else {}
+        alive = (self.box._repr_mimebundle_() or {}) if self.interactive else {}
+        found = {WIDGET: alive[WIDGET]} if WIDGET in alive else {}
         return {**found, "text/html": self._page(), "text/plain": type(self).__name__}
 
     def _ipython_display_(self) -> None:
@@ -73,6 +73,11 @@ def button(
     made.layout.width = "auto"
     made.on_click(lambda _: pressed())
     return made
+
+
+def chosen(control: widgets.Dropdown) -> str:
+    """The value of a choice that has one."""
+    return str(control.value)
 
 
 def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dropdown:

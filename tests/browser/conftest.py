@@ -17,16 +17,20 @@ FLAGS = (
 )
 
 
+def program() -> str | None:
+    """The browser's path: what the variable CHROMIUM names, or the first of `NAMES` that is installed."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """A Playwright browser, headless; the variable CHROMIUM names another than the first one found."""
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
+    """A Playwright browser, headless."""
+    if program() is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed, and CHROMIUM names none")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        running = playwright.chromium.launch(executable_path=program(), args=list(FLAGS))
         yield running
         running.close()
 

@@ -1,0 +1,131 @@
+"""Measures the live lab as a person meets it, in JupyterLab and Chromium, and photographs it.
+
+    python tests/browser/measure_live_lab.py --minutes 10 --json FILE --shots FOLDER
+
+Not a test: it takes as long as the session that it measures. Times are from a key press to the page's answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from conftest import FLAGS, program
+from lab_page import LabPage, jupyterlab
+from playwright.sync_api import sync_playwright
+
+from noiseutils.provenance import versions
+
+MOVES = 40  # of a slider
+RESTARTS = 10
+NOISE = "Gaussian noise on activations (You et al., for comparison)"
+LIVE = "sum(t.name == 'noiseutils-live' for t in __import__('threading').enumerate())"
+RESIDENT = "int(open('/proc/self/statm').read().split()[1]) * __import__('os').sysconf('SC_PAGESIZE') / 2**20"
+
+
+def reactions(lab: LabPage) -> list[float]:
+    """Seconds from a key on the strength's slider to numbers and pictures that have the new strength."""
+    found = []
+    lab.slider(0).focus()
+    for move in range(MOVES):
+        before = lab.kernel("lab.strength.value")
+        key = "ArrowRight" if move % 20 < 10 else "ArrowLeft"
+        wanted = float(before) + (0.01 if key == "ArrowRight" else -0.01)
+        lab.page.wait_for_timeout(700)  # as a person would, not in step with the drawing
+        started = time.perf_counter()
+        lab.page.keyboard.press(key)
+        told = f"σ = {wanted:.4g},"
+        lab.page.wait_for_function(
+            "told => [...document.querySelectorAll('.widget-html')].some(e => e.innerText.includes(told))",
+            arg=told,
+            polling="raf",
+        )
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def stops(lab: LabPage) -> list[float]:
+    """Seconds from pressing Stop to the end of the thread, after each of some restarts."""
+    found = []
+    for _ in range(RESTARTS):
+        lab.button("Start").click()
+        lab.page.get_by_text("Training gaussian noise").first.wait_for()
+        lab.page.wait_for_timeout(1500)
+        started = time.perf_counter()
+        lab.button("Stop").click()
+        lab.page.get_by_text("Stopped after").first.wait_for()  # said when the thread has ended
+        found.append(time.perf_counter() - started)
+    return found
+
+
+def measure(lab: LabPage, minutes: float, shots: Path | None) -> dict:
+    """One session: moves of the slider, then training to the end of its time, restarts, the other labs."""
+    lab.page.get_by_role("combobox", name="noise").select_option(label=NOISE)
+    lab.button("Start").click()
+    lab.until(lambda: lab.steps() > 50, "50 steps")
+    resident, started = float(lab.kernel(RESIDENT)), time.monotonic()
+    answered = reactions(lab)
+    if shots:
+        shots.mkdir(parents=True, exist_ok=True)
+        lab.page.locator("button.widget-button").first.evaluate("e => e.scrollIntoView({block: 'center'})")
+        lab.page.screenshot(path=shots / "training_lab.png")
+    while time.monotonic() - started < 60 * minutes:
+        lab.page.wait_for_timeout(2000)
+        if lab.kernel("lab.session.running") == "False":
+            lab.button("Start").click()
+    found = {
+        "minutes": round((time.monotonic() - started) / 60, 2),
+        "reaction_seconds_median": statistics.median(answered),
+        "reaction_seconds_largest": max(answered),
+        "moves": len(answered),
+        "drawing_share": float(lab.kernel("lab.session.drawing / lab.session.seconds")),
+        "memory_growth_mib": float(lab.kernel(RESIDENT)) - resident,
+        "steps": int(lab.kernel("lab.session.steps")),
+    }
+    lab.button("Stop").click()
+    ended = stops(lab)
+    found |= {
+        "stop_seconds_median": statistics.median(ended),
+        "stop_seconds_largest": max(ended),
+        "restarts": RESTARTS,
+        "threads_left": int(lab.kernel(LIVE)),
+    }
+    return found
+
+
+def main() -> None:
+    """See the top of the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--shots", type=Path)
+    asked = parser.parse_args()
+    found_program = program()
+    if found_program is None:
+        raise SystemExit("no browser is installed")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        jupyterlab(Path(folder)) as [address],
+        sync_playwright() as p,
+    ):
+        browser = p.chromium.launch(executable_path=found_program, args=list(FLAGS))
+        page = browser.new_context(viewport={"width": 1500, "height": 1300}).new_page()
+        page.goto(address)
+        lab = LabPage(page, Path(folder))
+        lab.run_all()
+        found = {"cores": os.cpu_count(), "versions": versions(), **measure(lab, asked.minutes, asked.shots)}
+        browser.close()
+    text = json.dumps(found, indent=1)
+    print(text)
+    if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        asked.json.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+import base64
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from noiseutils.live.pictures import (
+    NEGATIVE,
+    POINTS,
+    POSITIVE,
+    Line,
+    _decades,
+    _ticks,
+    bar_chart,
+    image_rows,
+    line_chart,
+    png,
+    signed,
+)
+
+
+def svg(picture: str) -> ET.Element:
+    return ET.fromstring(re.search(r"<svg.*?</svg>", picture, re.S)[0])
+
+
+def lines_of(picture: str) -> list[list[tuple[float, ...]]]:
+    found = svg(picture).iter("{http://www.w3.org/2000/svg}polyline")
+    return [[tuple(map(float, p.split(","))) for p in line.get("points").split()] for line in found]
+
+
+def test_a_chart_goes_from_left_to_right_and_larger_is_higher():
+    [up] = lines_of(line_chart("loss", [Line("a", [(0, 1.0), (1, 2.0), (2, 4.0)])], "step"))
+    assert up[0][0] < up[1][0] < up[2][0]
+    assert up[0][1] > up[1][1] > up[2][1]
+
+
+def test_a_logarithmic_chart_makes_equal_ratios_equal_distances():
+    picture = line_chart("loss", [Line("a", [(0, 0.01), (1, 0.1), (2, 1.0)])], "step", log=True)
+    [[low, middle, high]] = lines_of(picture)
+    assert low[1] - middle[1] == pytest.approx(middle[1] - high[1], abs=0.2)
+
+
+def test_a_logarithmic_chart_of_zeros_is_an_ordinary_one():
+    [[low, high]] = lines_of(line_chart("std", [Line("a", [(0, 0.0), (1, 1.0)])], "step", log=True))
+    assert low[1] > high[1]
+
+
+def test_a_chart_says_its_last_values_to_who_cannot_see_it():
+    picture = line_chart("loss", [Line("a", [(0, 1.0), (1, 0.25)]), Line("b <x>", [(0, 3.0)])], "step")
+    assert svg(picture).get("aria-label") == "loss, last values: a 0.25; b <x> 3."
+    assert svg(picture).get("role") == "img"
+
+
+def test_lines_are_told_apart_without_their_colour():
+    picture = line_chart("loss", [Line("a", [(0, 1), (1, 2)]), Line("b", [(0, 2), (1, 1)], 1, True)], "step")
+    strokes = [
+        (line.get("stroke"), line.get("stroke-dasharray"))
+        for line in svg(picture).iter("{http://www.w3.org/2000/svg}polyline")
+    ]
+    assert len({dash for _, dash in strokes}) == 2
+
+
+def test_what_is_not_finite_is_left_out_and_nothing_is_a_sentence():
+    [line] = lines_of(line_chart("x", [Line("a", [(0, 1.0), (1, float("nan")), (2, 2.0)])], "step"))
+    assert len(line) == 2
+    assert "nothing yet" in line_chart("x", [Line("a", [(0, float("inf"))])], "step")
+    assert "nothing yet" in line_chart("x", [], "step")
+
+
+def test_a_long_line_is_thinned_to_what_can_be_told_apart():
+    [line] = lines_of(line_chart("x", [Line("a", [(i, i) for i in range(10_000)])], "step"))
+    assert len(line) == POINTS
+
+
+def test_one_point_is_a_dot():
+    assert "<circle" in line_chart("x", [Line("a", [(3, 1.0)])], "step")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.003), (-7, 12), (95, 105), (1e-9, 2e-9)])
+def test_ticks_are_round_numbers_in_the_range(low, high):
+    ticks = _ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert all(low <= tick <= high + 1e-12 for tick in ticks)
+
+
+def test_decades_are_one_two_and_five_times_powers_of_ten():
+    assert _decades(-1, 0.7) == pytest.approx([0.1, 0.2, 0.5, 1, 2, 5])
+    assert _decades(-3, 1) == pytest.approx([0.001, 0.01, 0.1, 1, 10])
+
+
+def test_bars_are_as_long_as_their_values():
+    picture = bar_chart("p", ["cat", "dog"], [("a", [0.2, 0.8]), ("b", [0.4, 0.1])])
+    _, *bars = svg(picture).iter("{http://www.w3.org/2000/svg}rect")  # the first is the ground
+    widths = [float(bar.get("width")) for bar in bars]
+    assert widths[2] == pytest.approx(4 * widths[0], rel=0.01)
+    assert "a: dog 80 %; b: cat 40 %" in (svg(picture).get("aria-label") or "")
+
+
+def decoded(picture: str) -> list[np.ndarray]:
+    found = re.findall(r"base64,([^\"]+)", picture)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one)))) for one in found]
+
+
+def test_images_stand_side_by_side_each_pixel_as_a_square():
+    images = np.stack([np.zeros((2, 3)), np.ones((2, 3))])
+    row = np.asarray(Image.open(io.BytesIO(png(images, scale=4))))
+    assert row.shape == (8, 2 * (12 + 2))
+    assert (row[:, :12] == 0).all()
+    assert (row[:, 14:26] == 255).all()
+
+
+def test_a_signed_row_is_white_at_zero_blue_below_and_orange_above_and_says_its_size():
+    picture = image_rows([("η, ±", np.array([[[-0.5, 0.0, 0.25]]]))], "Step 3.", scale=1)
+    [row] = decoded(picture)
+    assert tuple(row[0, 0]) == NEGATIVE
+    assert tuple(row[0, 1]) == (255, 255, 255)
+    assert 127 < row[0, 2, 1] < 255
+    assert "η, ±0.5" in picture
+    assert tuple(signed(np.array([[[2.0]]]), 2.0)[0, 0, 0]) == POSITIVE
+
+
+def test_a_signed_row_of_zeros_is_white():
+    [row] = decoded(image_rows([("η, ±", np.zeros((1, 2, 2)))], "", scale=1))
+    assert (row == 255).all()
+
+
+def test_colour_images_keep_their_colours_and_every_image_has_its_text():
+    images = np.zeros((2, 2, 2, 3))
+    images[..., 0] = 1
+    picture = image_rows([("test <images>", images)], 'of "digits"', scale=1)
+    [row] = decoded(picture)
+    assert tuple(row[0, 0]) == (255, 0, 0)
+    assert 'alt="test &lt;images&gt;. of &quot;digits&quot;"' in picture

@@ -1,0 +1,207 @@
+"""A training in the lab is the training, whoever looks; its thread obeys and ends."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from noiseutils import train
+from noiseutils.data import load
+from noiseutils.errors import UserError
+from noiseutils.live.record import KEPT, Record
+from noiseutils.live.session import NAME, Session
+from noiseutils.studies import live_lab
+from noiseutils.studies.live_lab import KINDS, Params, pair
+
+PARAMS = Params(train_size=160, test_size=40, batch_size=64, epochs=2)  # three steps an epoch
+DATA = load(live_lab.plain_run(PARAMS).data)
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == NAME]
+
+
+def finished(params: Params, every: int) -> tuple[Session, list]:
+    seen = []
+    session = Session(pair(params), DATA, seen.append)
+    session.run(steps=params.epochs * 3, every=every)
+    return session, [looks for looks in seen if looks]
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_every_noise_trains_in_the_lab_as_by_train_however_often_it_is_looked_at(noise):
+    params = PARAMS.replace(noise=noise, strength=KINDS[noise].usual)
+    often, looks = finished(params, every=1)
+    rarely, _ = finished(params, every=100)
+    for name, run in pair(params).items():
+        alone = train(run, data=DATA, engine="eager")
+        for session in (often, rarely):
+            found = session.networks()[name].state_dict()
+            assert all(torch.equal(found[key], value) for key, value in alone.model.state_dict().items())
+    assert len(looks) == 6
+
+
+def test_a_look_at_an_epochs_end_tells_the_epochs_means():
+    _, looks = finished(PARAMS, every=3)
+    for name, run in pair(PARAMS).items():
+        look, row = looks[-1][name], train(run, data=DATA, engine="eager").history.iloc[-1]
+        assert look.epoch == row.epoch == 2
+        assert look.loss == pytest.approx(row.train_loss)
+        assert look.accuracy == pytest.approx(row.train_accuracy)
+        assert look.gradient_norm == pytest.approx(row.gradient_norm)
+
+
+def test_a_look_sees_the_noise_where_it_goes_and_how_loud_it_is():
+    _, looks = finished(PARAMS.replace(noise="adversarial_noise", strength=0.5), every=2)
+    noisy, plain = looks[-1]["adversarial noise"], looks[-1]["no noise"]
+    assert list(noisy.stds) == list(plain.stds) == ["relu1", "relu2", "relu3", "relu4"]
+    assert noisy.noise is not None
+    assert noisy.noise.own
+    # Eq. 4: at most epsilon times s(h), which the noise, itself a part of what is measured, hardly changes
+    assert 0 < abs(noisy.noise.noise).max() < 0.5 * 1.5 * noisy.stds["relu1"]
+    assert noisy.noise.before.min() >= 0, "activations behind a ReLU, before the noise"
+    assert plain.noise is None
+    assert noisy.maps.shape == (4, 6, 28, 28)
+    assert 0 <= noisy.maps.min() < noisy.maps.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("noise", "what"),
+    [
+        ("image_blur", "images"),
+        ("adversarial_training", "images"),
+        ("weight_noise", "filters of the first convolution"),
+        ("gradient_noise", "filters of the first convolution"),
+    ],
+)
+def test_noise_that_is_not_on_activations_is_shown_where_it_is(noise, what):
+    _, looks = finished(PARAMS.replace(noise=noise, strength=KINDS[noise].usual), every=2)
+    picture = next(iter(looks[-1].values())).noise
+    assert picture is not None
+    assert (picture.what, picture.own) == (what, False)
+    assert abs(picture.noise).max() > 0
+    assert len(picture.before) == len(picture.noise)
+
+
+def test_a_change_counts_from_the_next_step_and_its_drawing_is_timed():
+    seen = []
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, seen.append)
+    session.start()
+    wait(lambda: session.steps > 5)
+    louder = PARAMS.replace(epochs=500, strength=0.9, learning_rate=0.01)
+    session.tune(pair(louder))
+    wait(lambda: session.reactions)
+    assert session.runs == pair(louder)
+    assert session.stop()
+    assert session.state == "stopped"
+
+
+def test_what_cannot_change_is_refused_and_the_training_goes_on():
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+    session.start()
+    wait(lambda: session.steps > 2)
+    other = pair(PARAMS.replace(epochs=500, noise="gaussian_noise"))
+    with pytest.raises(UserError, match="noise cannot change"):
+        session.tune(dict(zip(session.runs, other.values(), strict=True)))
+    before = session.steps
+    wait(lambda: session.steps > before)
+    assert session.stop()
+
+
+def test_a_paused_training_stands_still_and_goes_on():
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+    session.start()
+    wait(lambda: session.steps > 2)
+    session.pause()
+    wait(lambda: session.state == "paused")
+    stood, networks = session.steps, session.networks()
+    time.sleep(0.2)
+    assert session.steps == stood
+    assert set(networks) == {"adversarial noise", "no noise"}
+    session.start()
+    wait(lambda: session.steps > stood)
+    assert session.stop()
+
+
+def test_ten_restarts_leave_no_thread_and_no_hook():
+    for _ in range(10):
+        session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+        session.start()
+        wait(lambda session=session: session.steps > 1)
+        assert session.stop(timeout=10)
+    assert threads() == []
+    for moment in session._moments.values():
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in moment.model.modules())
+
+
+def test_networks_are_copies_from_between_two_steps():
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+    assert session.networks() == {}
+    session.start()
+    wait(lambda: session.steps > 2)
+    first = session.networks()["no noise"]
+    kept = {name: value.clone() for name, value in first.state_dict().items()}
+    later = session.steps + 3
+    wait(lambda: session.steps > later)
+    assert not first.training
+    assert all(torch.equal(kept[name], value) for name, value in first.state_dict().items())
+    second = session.networks()["no noise"].state_dict()
+    assert not all(torch.equal(kept[name], second[name]) for name in kept)
+    assert session.stop()
+
+
+def test_a_training_that_fails_says_so_and_ends():
+    def draw(looks):
+        if looks:
+            raise ZeroDivisionError("drawn wrong")
+
+    session = Session(pair(PARAMS), DATA, draw)
+    session.start()
+    wait(lambda: not session.running)
+    assert session.state == "failed"
+    assert "drawn wrong" in str(session.error)
+    with pytest.raises(ZeroDivisionError):
+        Session(pair(PARAMS), DATA, draw).run(steps=2, every=1)
+
+
+def test_a_training_ends_by_itself_and_is_drawn_once_more():
+    seen = []
+    session = Session(pair(PARAMS), DATA, seen.append)
+    session.start()
+    wait(lambda: not session.running)
+    assert session.state == "finished"
+    assert session.steps == 6
+    assert seen[-1] == {}
+
+
+def test_looking_and_drawing_keep_to_their_share_of_the_time():
+    slow = 0.02
+
+    def draw(looks):
+        time.sleep(slow)
+
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, draw)
+    session.start()
+    time.sleep(3)
+    session.stop()
+    assert 0 < session.drawing / session.seconds < 0.15
+
+
+def test_curves_keep_their_ends_and_a_bounded_length():
+    _, looks = finished(PARAMS, every=1)
+    record = Record()
+    look = looks[-1]["no noise"]
+    for step in range(3 * KEPT):
+        record.add({"no noise": type(look)(**{**vars(look), "step": step})})
+    curve = record._points("no noise", "loss")
+    assert KEPT / 2 <= len(curve) <= KEPT
+    assert (curve[0][0], curve[-1][0]) == (0, 3 * KEPT - 1)
+    assert [x for x, _ in curve] == sorted(x for x, _ in curve)
+
+
+def wait(true, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)
