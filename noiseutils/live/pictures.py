@@ -18,7 +18,7 @@ from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
 NEGATIVE, POSITIVE = (0, 114, 178), (213, 94, 0)  # blue and vermilion, white between them
-WIDTH, HEIGHT = 350, 200  # of a chart, in pixels
+WIDTH, HEIGHT = 340, 200  # of a chart, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 26, 34  # of its margins
 POINTS = 240  # of a line: more cannot be told apart
 

@@ -17,7 +17,7 @@ from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
-from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider
+from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table
 
 LIKELIEST = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
@@ -79,8 +79,9 @@ class AttackLab(View):
 
     def _make_controls(self, attack: str, image: int) -> None:
         self.image = widgets.BoundedIntText(description="image", value=image, min=0, max=max(image, 1))
-        self.image.style.description_width, self.image.layout.width = "6em", "14em"
+        self.image.style.description_width, self.image.layout.width = "7em", "14em"
         self.attack = dropdown("attack", [(a.title, name) for name, a in ATTACKS.items()], attack)
+        self.attack.layout.width = "36em"
         self.against = dropdown("made against", [OWN], OWN, "the network whose gradient it follows")
         self.size = widgets.FloatSlider()
         self.sizes = widgets.HBox([self.size])
@@ -209,10 +210,8 @@ class AttackLab(View):
                 if math.isinf(answer.flips)
                 else f"{attack.symbol} = {answer.flips:.3g}"
             )
-            cells = (name, *said, flips, f"{answer.mean_change:.3g}")
-            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-        head = "".join(f'<th scope="col">{text}</th>' for text in heads)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            rows.append((name, *said, flips, f"{answer.mean_change:.3g}"))
+        return table(rows, heads)
 
     def static(self) -> str:
         """The last frame."""

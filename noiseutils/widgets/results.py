@@ -8,14 +8,14 @@ import math
 from pathlib import Path
 
 import ipywidgets as widgets
-import pandas as pd
 
 from noiseutils.errors import UserError
 from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
-from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem
+from noiseutils.studies.shelf import brief, with_intervals
+from noiseutils.widgets.view import Markup, View, button, chosen, dropdown, hiding, problem, table
 
 FIRST = 3  # cells that are chosen at first
 BARS = 3  # cells whose classes are shown
@@ -46,7 +46,7 @@ class ResultExplorer(View):
         self.study = dropdown("study", list(STUDIES), study)
         self.profile = dropdown("results", [], None, "a profile, or committed results")
         self.cells = widgets.SelectMultiple(description="cells", rows=9, layout={"width": "46em"})
-        self.cells.style.description_width = "6em"
+        self.cells.style.description_width = "7em"
         self.figure = dropdown("figure", [], None)
         self.behind = button("Runs behind this figure", "choose their cells", self._behind, "link")
         self.said, self.shown = widgets.HTML(), widgets.HTML()
@@ -149,11 +149,8 @@ class ResultExplorer(View):
             keys = " ".join(_link(result.run.key) for result in cell.results)
             error = cell.top1_error().format(2, 100)
             data = ", ".join({result.info["data"]["label"] for result in cell.results})
-            cells = [names[id(cell)], cell.label, data, error]
-            rows.append(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in cells)}<td>{keys}</td></tr>")
-        heads = ("", "cell", "data", "top-1 error, % [95 % t interval] n", "runs")
-        head = "".join(f'<th scope="col" style="text-align:left">{text}</th>' for text in heads)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            rows.append((names[id(cell)], cell.label, data, error, Markup(keys)))
+        return table(rows, ("", "cell", "data", "top-1 error, % [95 % t interval] n", "runs"))
 
     def _figure(self, found: Stored) -> str:
         path = found.figures.get(chosen(self.figure))
@@ -170,18 +167,18 @@ class ResultExplorer(View):
         )
 
     def _beside(self, found: Stored) -> str:
-        table = found.beside
-        if table.empty:
+        papers = found.beside
+        if papers.empty:
             return "<p>No table of ours beside the paper's is rendered of this.</p>"
-        run = table[table["ours"].notna()] if "ours" in table else table
-        shown = run.head(ROWS).map(lambda v: "–" if pd.isna(v) else f"{v:.4g}" if isinstance(v, float) else v)
-        counts = table["verdict"].value_counts() if "verdict" in table else {}
+        run = papers[papers["ours"].notna()] if "ours" in papers else papers
+        shown = with_intervals(run.head(ROWS))
+        counts = papers["verdict"].value_counts() if "verdict" in run else {}
         told = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
         where = _near(found.folder / "tables")
         return (
-            f"<p><b>Ours beside the paper's</b>: {html.escape(told)}. {len(shown)} of {len(table)} rows, "
+            f"<p><b>Ours beside the paper's</b>: {html.escape(told)}. {len(shown)} of {len(papers)} rows, "
             f"those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
-            f'<div style="overflow-x:auto">{shown.to_html(index=False, border=0)}</div>'
+            + table((map(brief, row) for row in shown.itertuples(index=False)), list(shown.columns))
         )
 
     def static(self) -> str:

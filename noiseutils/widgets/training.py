@@ -19,7 +19,7 @@ from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.common import data_of
 from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, pair
-from noiseutils.widgets.view import View, button, chosen, dropdown, facts, hiding, problem, slider
+from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table
 
 PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
@@ -51,7 +51,7 @@ class TrainingLab(View):
     def _make_controls(self) -> None:
         p = self.first
         sets = [*SETS, *([p.data] if p.data not in SETS else [])]
-        wide, label = {"width": "26em"}, {"description_width": "6em"}
+        wide, label = {"width": "26em"}, {"description_width": "7em"}
         self.data = widgets.Combobox(description="data", options=sets, value=p.data, ensure_option=False)
         self.data.layout, self.data.style = wide, label
         self.model = dropdown("network", list(MODELS), p.model)
@@ -292,7 +292,7 @@ class TrainingLab(View):
         }
         pictures = self.record.pictures()
         return (
-            f"{facts(told)}<p>{self.record.status()}</p>{pictures['curves']}"
+            f"{table(told.items())}<p>{self.record.status()}</p>{pictures['curves']}"
             f"<div style='display:flex;flex-wrap:wrap;gap:12px'>"
             f"{''.join(f'<div>{pictures[name]}</div>' for name in ('stds', 'noise', 'maps'))}</div>"
         )

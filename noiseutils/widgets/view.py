@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets as widgets
@@ -70,7 +71,7 @@ def button(
 ) -> widgets.Button:
     """A button that calls `pressed`."""
     made = widgets.Button(description=text, tooltip=hint, icon=icon, button_style=style)
-    made.layout.width = "auto"
+    made.layout.width, made.layout.align_self = "auto", "flex-start"
     made.on_click(lambda _: pressed())
     return made
 
@@ -83,7 +84,7 @@ def chosen(control: widgets.Dropdown) -> str:
 def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dropdown:
     """A choice of one, its label beside it."""
     made = widgets.Dropdown(description=label, options=options, value=value, tooltip=hint)
-    made.style.description_width = "6em"
+    made.style.description_width = "7em"
     made.layout.width = "26em"
     return made
 
@@ -103,14 +104,29 @@ def slider(label: str, value: float, low: float, most: float, hint: str = "") ->
     return made
 
 
-def facts(rows: dict[str, Any]) -> str:
-    """A small table of names and values."""
-    cells = "".join(
-        f'<tr><th style="text-align:left">{html.escape(name)}</th><td style="text-align:left">'
-        f"{html.escape(str(value))}</td></tr>"
-        for name, value in rows.items()
-    )
-    return f"<table>{cells}</table>"
+def table(rows: Iterable[Iterable[object]], heads: Sequence[str] = ()) -> str:
+    """Cells as an HTML table; without heads the first of each row is its heading. `Markup` stays as it is."""
+    style = 'style="text-align:left;padding:2px 10px 2px 0"'
+
+    def cell(value: object, tag: str, scope: str = "") -> str:
+        text = value.html if isinstance(value, Markup) else html.escape(str(value))
+        return f"<{tag}{scope} {style}>{text}</{tag}>"
+
+    head = "".join(cell(text, "th", ' scope="col"') for text in heads)
+    body = []
+    for row in rows:
+        first, *others = row
+        begun = cell(first, "td") if heads else cell(first, "th", ' scope="row"')
+        body.append(f"<tr>{begun}{''.join(cell(value, 'td') for value in others)}</tr>")
+    top = f"<thead><tr>{head}</tr></thead>" if heads else ""
+    return f'<div style="overflow-x:auto"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
+
+
+@dataclass(frozen=True)
+class Markup:
+    """A cell that is HTML already."""
+
+    html: str
 
 
 def problem(error: Exception) -> str:

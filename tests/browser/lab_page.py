@@ -85,6 +85,9 @@ class LabPage:
         """By the menu; returns when the training lab is there."""
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.get_by_text("| Idle").wait_for()  # cells run before there is a kernel are forgotten
+        news = self.page.get_by_role("button", name="No", exact=True)  # JupyterLab's offer of news
+        if news.count():
+            news.click()
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         self.button("Start").wait_for()

@@ -63,19 +63,38 @@ def stops(lab: LabPage) -> list[float]:
     return found
 
 
-def measure(lab: LabPage, minutes: float, shots: Path | None) -> dict:
-    """One session: moves of the slider, then training to the end of its time, restarts, the other labs."""
+def photograph(lab: LabPage, folder: Path) -> None:
+    """Each lab's output as a PNG; the training lab some hundred steps into ANL, its slider moved there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lab.button("Start").click()
+    lab.until(lambda: lab.steps() > 150, "150 steps")
+    lab.slider(0).focus()
+    for _ in range(8):  # from 0.1 to 0.14
+        lab.page.keyboard.press("ArrowRight")
+    stop = lab.steps() + 250
+    lab.until(lambda: lab.steps() > stop, "250 steps more")
+    lab.button("Stop").click()
+    lab.page.get_by_text("it flips at").first.wait_for()
+    for name, mark in (("training_lab", "Start"), ("attack_lab", "Next"), ("result_explorer", "Runs behind")):
+        area = lab.page.locator(".jp-Cell-outputArea").filter(has=lab.button(mark)).first
+        area.scroll_into_view_if_needed()
+        lab.page.wait_for_timeout(500)
+        area.screenshot(path=folder / f"{name}.png")
+    lab.button("Reset").click()
+    lab.page.get_by_text("Press Start.").wait_for()
+
+
+def measure(lab: LabPage, minutes: float) -> dict:
+    """One session: moves of the slider, then training to the end of its time, then restarts."""
     lab.page.get_by_role("combobox", name="noise").select_option(label=NOISE)
     lab.button("Start").click()
     lab.until(lambda: lab.steps() > 50, "50 steps")
-    resident, started = float(lab.kernel(RESIDENT)), time.monotonic()
+    resident, started = [float(lab.kernel(RESIDENT))], time.monotonic()
     answered = reactions(lab)
-    if shots:
-        shots.mkdir(parents=True, exist_ok=True)
-        lab.page.locator("button.widget-button").first.evaluate("e => e.scrollIntoView({block: 'center'})")
-        lab.page.screenshot(path=shots / "training_lab.png")
     while time.monotonic() - started < 60 * minutes:
         lab.page.wait_for_timeout(2000)
+        if time.monotonic() - started > 60 * len(resident):
+            resident.append(float(lab.kernel(RESIDENT)))
         if lab.kernel("lab.session.running") == "False":
             lab.button("Start").click()
     found = {
@@ -84,7 +103,8 @@ def measure(lab: LabPage, minutes: float, shots: Path | None) -> dict:
         "reaction_seconds_largest": max(answered),
         "moves": len(answered),
         "drawing_share": float(lab.kernel("lab.session.drawing / lab.session.seconds")),
-        "memory_growth_mib": float(lab.kernel(RESIDENT)) - resident,
+        "memory_growth_mib": float(lab.kernel(RESIDENT)) - resident[0],
+        "resident_mib_each_minute": resident,
         "steps": int(lab.kernel("lab.session.steps")),
     }
     lab.button("Stop").click()
@@ -114,11 +134,13 @@ def main() -> None:
         sync_playwright() as p,
     ):
         browser = p.chromium.launch(executable_path=found_program, args=list(FLAGS))
-        page = browser.new_context(viewport={"width": 1500, "height": 1300}).new_page()
+        page = browser.new_context(viewport={"width": 1500, "height": 2600}).new_page()
         page.goto(address)
         lab = LabPage(page, Path(folder))
         lab.run_all()
-        found = {"cores": os.cpu_count(), "versions": versions(), **measure(lab, asked.minutes, asked.shots)}
+        if asked.shots:
+            photograph(lab, asked.shots)
+        found = {"cores": os.cpu_count(), "versions": versions(), **measure(lab, asked.minutes)}
         browser.close()
     text = json.dumps(found, indent=1)
     print(text)
