@@ -69,8 +69,9 @@ def run(
         )
         typer.echo(f"{params.study}, {params.profile}: {len(done.results)} of {len(done.runs)} runs, {spent}")
         typer.echo(f"  notebook  {_near(rendered.notebook)}\n  page      {_near(rendered.html)}")
-        for name in ("figures", "tables"):
-            typer.echo(f"  {name:<9} {_near(rendered.html.parent / name)}/")
+        for folder in (rendered.html.parent / name for name in ("figures", "tables")):
+            if folder.is_dir():
+                typer.echo(f"  {folder.name:<9} {_near(folder)}/")
     typer.echo(f"Open {_near(pipeline.index())} in a browser.")
     raise typer.Exit(1 if failed else 0)
 

@@ -205,7 +205,8 @@ class Session:
         moment = self._moments[name]
         stack.callback(moment.model.register_forward_pre_hook(self._stop_inside).remove)
         noisiest = next(iter(self._runs.values()))  # the same layers of all, to be compared
-        watch = self._watches[name] = Watch(self.images, layers_of(moment.model, noisiest))
+        images = self.images.to(next(moment.model.parameters()).device)
+        watch = self._watches[name] = Watch(images, layers_of(moment.model, noisiest))
         stack.callback(watch.forget)
 
     def _stop_inside(self, module: object, inputs: object) -> None:
