@@ -53,7 +53,7 @@ def run(
     if launched():
         raise UserError("torchrun is for `noiseutils sweep`; then `noiseutils run`, without it, renders")
     pipeline.require_notebooks()
-    names = list(pipeline.RENDERED) if study == "all" else [study]
+    names = pipeline.everything(profile, changes or ()) if study == "all" else [study]
     failed = False
     wanted = [pipeline.study_params(name, profile, changes or ()) for name in names]
     for params in wanted:

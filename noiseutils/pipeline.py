@@ -19,9 +19,15 @@ from noiseutils.profiles import read_profile
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.render import Rendered, current, render, stamp, write_index
 from noiseutils.store import Store
-from noiseutils.studies import RENDERED, start_here
+from noiseutils.studies import RENDERED, STUDIES, start_here
 from noiseutils.studies.common import StudyParams, store
 from noiseutils.sweep import Sweep, sweep
+
+
+def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
+    """What `all` means: the studies, and the live lab where it has the profile and nothing is changed."""
+    lab = not changes and (CHECKOUT / "params" / "live_lab" / f"{profile}.yaml").is_file()
+    return [*STUDIES, *(["live_lab"] if lab else [])]
 
 
 def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> StudyParams:
@@ -107,6 +113,8 @@ def publish(params: StudyParams) -> Path:
 
     Without weights and the executed notebook, which are large, and with the data's label for its path.
     """
+    if params.study not in STUDIES:
+        raise one_of("study to publish", params.study, STUDIES)
     rendered = outputs_root() / params.study / params.profile
     folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
     place = store()

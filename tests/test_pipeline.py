@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from noiseutils import cli, pipeline
+from noiseutils.errors import UserError
 from noiseutils.train import Result
 
 pytest.importorskip("papermill", reason="needs the notebooks extra")
@@ -79,3 +80,16 @@ def test_a_page_is_drawn_again_when_its_results_have_changed(tmp_path, monkeypat
     pipeline.store().save(Result(run, "diverged", {}, pd.DataFrame({"epoch": [1]}), None, {}))
     pipeline.render_study(params)
     assert stamps[0] != stamps[1]
+
+
+def test_all_is_the_studies_and_the_live_lab_where_it_has_the_profile():
+    studies = ["noisy_dropout", "adaptive_noise", "adversarial_noise_layer", "training_data_variation"]
+    assert pipeline.everything("quick") == [*studies, "live_lab"]
+    assert pipeline.everything("paper") == studies
+    assert pipeline.everything("quick", ["seeds=3"]) == studies
+
+
+def test_the_live_lab_has_nothing_to_publish():
+    params = pipeline.study_params("live_lab", "smoke")
+    with pytest.raises(UserError, match="study to publish 'live_lab' is not known; allowed: noisy_dropout"):
+        pipeline.publish(params)

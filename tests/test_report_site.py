@@ -221,6 +221,19 @@ def test_second_build_is_the_same_and_what_is_gone_goes(outputs, reference):
     assert [path.name for path in outputs.glob("report*")] == ["report"]
 
 
+def test_a_site_that_had_stepped_aside_for_a_killed_build_comes_back(outputs, reference, monkeypatch):
+    before = build(outputs, reference).index.read_bytes()
+    (outputs / "report").rename(outputs / "report.partial1.old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("noiseutils.report.index_html", fail)
+    with pytest.raises(UserError):
+        build(outputs, reference)
+    assert (outputs / "report" / "index.html").read_bytes() == before
+
+
 def test_failure_leaves_the_earlier_site(outputs, reference, monkeypatch):
     before = build(outputs, reference).index.read_bytes()
 

@@ -20,7 +20,7 @@ import noiseutils
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
-TARGETS = ("figures", "test", "lab", "clean", "help")
+TARGETS = ("figures", "test", "lab", "classroom", "clean", "help")
 
 # Before the code under test, in a fresh process: what the compiled library does when torch loads it.
 WITH_A_LIBRARY_THAT = """
@@ -204,6 +204,7 @@ def test_make_knows_its_targets(checkout, target):
         "figures": ".venv/bin/noiseutils run all --profile quick",
         "test": ".venv/bin/python -m pytest",
         "lab": "--ip=127.0.0.1",
+        "classroom": "--Voila.ip=127.0.0.1 --token",
         "clean": "rm -rf .venv",
         "help": "awk",
     }

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from noiseutils.attacks import fgsm_of, input_gradient, pgd
+from noiseutils.attacks import fgsm_of, input_gradient
 from noiseutils.corruptions import gaussian_blur
-from noiseutils.errors import one_of
+from noiseutils.data import Images, to_float
+from noiseutils.errors import UserError, one_of
 from noiseutils.minimal_change import minimal_change
 from noiseutils.modes import eval_mode
 from noiseutils.rng import generator
@@ -43,7 +44,17 @@ def _fgsm(model: nn.Module, x: Tensor, y: Tensor) -> Change:
 
 
 def _pgd(model: nn.Module, x: Tensor, y: Tensor) -> Change:
-    return lambda sizes: torch.cat([pgd(model, x, y, delta=float(s) / 255, steps=PGD_STEPS) for s in sizes])
+    def change(sizes: Tensor) -> Tensor:
+        """`attacks.pgd` for all sizes in one batch, as what a slider asks for has to come at once."""
+        delta = sizes.to(x).view(-1, 1, 1, 1) / 255
+        lower, upper = (x - delta).clamp_(min=0), (x + delta).clamp_(max=1)
+        moved, labels = x.expand(len(sizes), *x.shape[1:]), y.expand(len(sizes))
+        for _ in range(PGD_STEPS):
+            gradient = input_gradient(model, moved, labels, nn.functional.cross_entropy)
+            moved = (moved + 2.5 * delta / PGD_STEPS * gradient.sign()).clamp(lower, upper)
+        return moved
+
+    return change
 
 
 def _minimal(model: nn.Module, x: Tensor, y: Tensor) -> Change:
@@ -99,13 +110,21 @@ class Answer:
 class Bench:
     """Attacks on some networks, image by image; what a slider asks again is not computed again.
 
-    networks: name -> network of pixels in [0, 1].   pixels: (N, C, H, W) in [0, 1].   labels: (N,).
+    networks: name -> network of pixels in [0, 1]; UserError if there is none.   images: those of `image`.
+    classes: their names.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], pixels: Tensor, labels: Tensor) -> None:
-        self.networks, self.pixels, self.labels = dict(networks), pixels, labels
+    def __init__(self, networks: Mapping[str, nn.Module], images: Images, classes: Sequence[str]) -> None:
+        if not networks:
+            raise UserError("there is no network to attack: none could be trained, or none was given")
+        self.networks, self.images, self.classes = dict(networks), images, classes
         self._changes: dict[tuple[str, str, int], Change] = {}
         self._flips: dict[tuple[str, str, str, int], float] = {}
+
+    def image(self, index: int) -> tuple[Tensor, Tensor]:
+        """(1, C, H, W) in [0, 1], and (1,) its class."""
+        one = self.images.subset(torch.tensor([index], device=self.images.labels.device))
+        return to_float(one.pixels), one.labels
 
     def answers(self, image: int, attack: str, size: float, against: str | None = None) -> dict[str, Answer]:
         """Each network's answer to an image changed by so much.
@@ -115,7 +134,7 @@ class Bench:
         """
         if attack not in ATTACKS:
             raise one_of("attack", attack, ATTACKS)
-        x = self.pixels[image : image + 1]
+        x, _ = self.image(image)
         found = {}
         for name, model in self.networks.items():
             maker = against or name
@@ -131,8 +150,7 @@ class Bench:
     def _change(self, maker: str, attack: str, image: int) -> Change:
         key = (maker, attack, image)
         if key not in self._changes:
-            x, y = self.pixels[image : image + 1], self.labels[image : image + 1]
-            self._changes[key] = ATTACKS[attack].prepare(self.networks[maker], x, y)
+            self._changes[key] = ATTACKS[attack].prepare(self.networks[maker], *self.image(image))
         return self._changes[key]
 
     def _flip(self, name: str, maker: str, attack: str, image: int) -> float:
@@ -140,7 +158,7 @@ class Bench:
         key = (name, maker, attack, image)
         if key not in self._flips:
             change, most = self._change(maker, attack, image), ATTACKS[attack].most
-            model, y = self.networks[name], self.labels[image]
+            model, y = self.networks[name], self.image(image)[1]
             grid = torch.linspace(0, most, SIZES + 1)
             wrong = (model(change(grid)).argmax(1) != y).nonzero().flatten().tolist()
             if not wrong:

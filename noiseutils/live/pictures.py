@@ -34,12 +34,18 @@ class Line:
 
 
 def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = False) -> str:
-    """Curves over x as SVG; y logarithmic if asked and all positive. Its text tells the last values."""
+    """Curves over x as SVG; its text tells the last values.
+
+    log: y logarithmic, which the title says, and without what is not positive; unless nothing is.
+    """
     drawn = [Line(li.label, _finite(li.points), li.colour, li.dashed) for li in lines]
+    positive = [Line(li.label, [p for p in li.points if p[1] > 0], li.colour, li.dashed) for li in drawn]
+    log = log and any(line.points for line in positive)
+    if log:
+        title, drawn = f"{title} (log)", positive
     points = [point for line in drawn for point in line.points]
     if not points:
         return _svg(title, f"{title}: nothing yet.", _text(WIDTH / 2, HEIGHT / 2, "nothing yet", "middle"))
-    log = log and min(y for _, y in points) > 0
     xs, ys = [x for x, _ in points], [math.log10(y) if log else y for _, y in points]
     x_range, y_range = _padded(min(xs), max(xs), 0.0), _padded(min(ys), max(ys), 0.06)
 
@@ -53,7 +59,9 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
         )
 
     parts = []
-    for value in _decades(*y_range) if log else _ticks(*y_range):
+    decades = _decades(*y_range) if log else []
+    narrow = _ticks(10 ** y_range[0], 10 ** y_range[1]) if log else _ticks(*y_range)
+    for value in decades if len(decades) > 1 else narrow:
         y = place(x_range[0], value)[1]
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         parts.append(_text(LEFT - 5, y + 4, f"{value:.3g}", "end"))
@@ -86,12 +94,12 @@ def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Seq
                 f'<rect x="{start}" y="{y + 1:.1f}" width="{max(value * room, 0.5):.1f}" height="{line - 2}" '
                 f'fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/>'
             )
-            parts.append(_text(start + value * room + 4, y + line - 3, f"{100 * value:.0f} %", "start", 10))
+            told = f"{100 * value:.0f} %" if math.isfinite(values[i]) else "–"
+            parts.append(_text(start + value * room + 4, y + line - 3, told, "start", 10))
             y += line
         y += gap
-    best = [
-        f"{name}: {labels[int(np.nanargmax(values))]} {100 * max(values):.0f} %" for name, values in series
-    ]
+    largest = [(name, int(np.argmax(np.nan_to_num(values))), values) for name, values in series]
+    best = [f"{name}: {labels[k]} {100 * values[k]:.0f} %" for name, k, values in largest]
     swatches = "".join(
         f'<span style="white-space:nowrap;margin-right:10px"><svg width="16" height="10" aria-hidden="true">'
         f'<rect width="16" height="10" fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/></svg> '

@@ -21,11 +21,13 @@ class Record:
 
     def add(self, looks: Mapping[str, Look]) -> None:
         """One more look at each training."""
-        self.last = looks
+        self.last = {**self.last, **looks}
         for name, look in looks.items():
             values = {quantity: getattr(look, quantity) for quantity in QUANTITIES}
             for what, value in [*values.items(), *((f"std/{n}", v) for n, v in look.stds.items())]:
                 curve = self._curves.setdefault((name, what), [])
+                if curve and curve[-1][0] == look.step:
+                    continue
                 curve.append((look.step, value))
                 if len(curve) > KEPT:
                     del curve[1:-1:2]
@@ -81,7 +83,8 @@ class Record:
             scale = max(1, round(56 / picture.before.shape[2]))
             rows = [first, (f"η, the noise ({how}), ±", picture.noise)]
             return image_rows(rows, f"Step {look.step}; white zero, blue below, orange above.", scale)
-        return "<p>no noise to show yet</p>" if not self.last else "<p>this training has no noise</p>"
+        noisy = any(look.noisy for look in self.last.values())
+        return "<p>The noise has not been seen yet.</p>" if noisy or not self.last else "<p>No noise.</p>"
 
     def status(self) -> str:
         """The last look in words, as HTML."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from noiseutils.classifier import Classifier, build_classifier
 from noiseutils.config import Run
 from noiseutils.data import Dataset, to_float
 from noiseutils.jobs import cores
-from noiseutils.live.watching import Look, Watch, layers_of
+from noiseutils.live.watching import Look, Watch, layers_of, tests_of
 from noiseutils.subsets import fixed_order
 from noiseutils.train import Moment, training
 from noiseutils.tuning import tuned
@@ -41,26 +42,34 @@ class Stopped(Exception):
 class Session:
     """One start of one or several trainings. It is over when `state` is finished, stopped or failed.
 
-    runs: name -> what is trained, all on `data`.   draw: called with a look at each, in the training thread.
+    runs: name -> what is trained, all on `data`.   draw: called in the training thread, with a look at each
+    that has taken a step since it was last called, and with nothing at the end.   note: whatever the caller
+    wants to know of the values that are in force, see `tune`.
+    A training that ends, by itself or as its loss is no longer finite, leaves the others to go on.
     """
 
-    def __init__(self, runs: Mapping[str, Run], data: Dataset, draw: Callable[[Looks], None]) -> None:
-        self.data, self.draw = data, draw
+    def __init__(
+        self, runs: Mapping[str, Run], data: Dataset, draw: Callable[[Looks], None], note: Any = None
+    ) -> None:
+        self.data, self.draw, self.note = data, draw, note
         self.state = "ready"
         self.error: Exception | None = None
+        self.diverged: list[str] = []
         self.steps = 0
         self.seconds = 0.0  # of steps, looks and drawings, pauses left out
         self.drawing = 0.0  # of looks and drawings alone
-        self.reactions: list[float] = []  # seconds from a change to the drawing that has it in it
+        self.reactions: list[float] = []  # seconds from a change to the drawing of the first step that had it
         chosen = fixed_order(len(data.test), "shown")[:SHOWN]
         self.images = to_float(data.test.subset(torch.from_numpy(chosen)).pixels)
-        self._runs, self._wish = dict(runs), dict(runs)
+        self._runs, self._wish, self._wish_note = dict(runs), dict(runs), note
         self._lock = threading.Condition()
-        self._paused = self._stopping = self._copying = False
-        self._asked: float | None = None  # when a change was asked for that no drawing shows yet
+        self._paused = self._stopping = self._copying = self._over = False
+        self._asked: float | None = None  # when a change was asked for that no step has yet
+        self._taken: float | None = None  # when one was asked for that no drawing shows yet
         self._thread: threading.Thread | None = None
         self._moments: dict[str, Moment] = {}
         self._watches: dict[str, Watch] = {}
+        self._looks: dict[str, Look] = {}
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._drawn = self._soonest = 0.0
 
@@ -70,10 +79,15 @@ class Session:
         return self._thread is not None and self._thread.is_alive()
 
     @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._stopping
+
+    @property
     def runs(self) -> dict[str, Run]:
-        """What is trained, with the values asked for last."""
+        """What is trained, with the values that the last step had."""
         with self._lock:
-            return dict(self._wish)
+            return dict(self._runs)
 
     def start(self) -> None:
         """Begin, or go on after a pause."""
@@ -99,7 +113,7 @@ class Session:
             self._paused = True
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """End it; whether the thread has ended within so many seconds."""
+        """End it; whether the thread has ended within so many seconds. A long step is not interrupted."""
         with self._lock:
             self._stopping = True
             self._lock.notify_all()
@@ -107,73 +121,94 @@ class Session:
             self._thread.join(timeout)
         return not self.running
 
-    def tune(self, runs: Mapping[str, Run]) -> None:
-        """Other values from the next step on. UserError, and nothing changes, for what cannot change."""
-        for name, run in runs.items():
-            tuned(self._runs[name], run, None, None)
+    def tune(self, runs: Mapping[str, Run], note: Any = None) -> None:
+        """Other values from the next step on; from then on `note` is this one.
+
+        Raises UserError, and nothing changes, for what cannot change.
+        """
         with self._lock:
+            for name, run in runs.items():
+                tuned(self._wish[name], run, None, None)
             self._wish.update(runs)
+            self._wish_note = note
             self._asked = self._asked or time.perf_counter()
             self._lock.notify_all()
 
     def networks(self) -> dict[str, Classifier]:
         """Copies of the networks as they are between two steps, in eval mode; none before the first."""
         with self._lock:
-            self._copying = self.running
-            self._lock.notify_all()
-            self._lock.wait_for(lambda: not (self._copying and self.running))
-            if not self._copying:
-                weights = self._weights if self.running else self._copies()
+            if self.running and not self._over:
+                self._copying = True
+                self._lock.notify_all()
+                self._lock.wait_for(lambda: not self._copying)
+            weights, runs = self._weights, dict(self._runs)
         found = {}
         for name, values in weights.items():
             data = self.data
-            found[name] = build_classifier(self._runs[name], data.num_classes, data.channels, data.image_size)
+            found[name] = build_classifier(runs[name], data.num_classes, data.channels, data.image_size)
             found[name].load_state_dict(values)
         return {name: model.eval() for name, model in found.items()}
 
-    def _copies(self) -> dict[str, dict[str, Tensor]]:
-        return {
+    def _hand_out_copies(self) -> None:
+        """In the lock."""
+        self._weights = {
             name: {key: value.cpu().clone() for key, value in moment.model.state_dict().items()}
             for name, moment in self._moments.items()
         }
+        self._copying = False
+        self._lock.notify_all()
 
     def _work(self, steps: int | None, every: int = 0) -> None:
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, cores() - 1))  # the other one draws, and answers
         trainings = {name: training(run, data=self.data, engine="eager") for name, run in self._runs.items()}
-        with ExitStack() as stack:
-            stack.callback(torch.set_num_threads, threads)
-            for one in trainings.values():
-                stack.callback(one.close)
-            try:
+        ended = "failed"
+        try:
+            with ExitStack() as stack:
+                stack.callback(torch.set_num_threads, threads)
+                for one in trainings.values():
+                    stack.callback(one.close)
                 self._go(trainings, steps, every, stack)
-                self.state = "finished"
-            except Stopped:
-                self.state = "stopped"
-            except Exception as error:
-                self.error, self.state = error, "failed"
-        self.draw({})  # the end is drawn, too
+            ended = "finished"
+        except Stopped:
+            ended = "stopped"
+        except Exception as error:
+            self.error = error
+        finally:
+            with self._lock:
+                self.state, self._over = ended, True
+                self._hand_out_copies()
+        if self.error is None:
+            # the last epoch's tests came after its last step
+            self.draw({n: replace(look, tests=tests_of(self._moments[n])) for n, look in self._looks.items()})
+        self.draw({})
 
     def _go(self, trainings: dict[str, Steps], steps: int | None, every: int, stack: ExitStack) -> None:
-        while steps is None or self.steps < steps:
+        going = dict(trainings)
+        while going and (steps is None or self.steps < steps):
             self._between_steps()
             started = time.perf_counter()
             last = self.steps + 1 == steps
             looking = last or ((self.steps + 1) % every == 0 if every else started >= self._next_look())
             if looking:
-                for name, watch in self._watches.items():
-                    watch.prepare(self._moments[name])
+                for name in going.keys() & self._watches.keys():
+                    self._watches[name].prepare(self._moments[name])
             wishes = self._changes()
-            for name, one in trainings.items():
+            for name, one in list(going.items()):
                 try:
                     self._moments[name] = one.send(wishes.get(name))
-                except StopIteration:
-                    return
+                except StopIteration as end:
+                    del going[name]
+                    if end.value.status == "diverged":
+                        self.diverged.append(name)
+                    continue
                 if name not in self._watches:
                     self._begin(name, stack)
+            if not going:
+                return
             self.steps += 1
             if looking or self.steps == 1:
-                self._look()
+                self._look(going)
             self.seconds += time.perf_counter() - started
 
     def _between_steps(self) -> None:
@@ -183,8 +218,7 @@ class Session:
                 if self._stopping:
                     raise Stopped
                 if self._copying:
-                    self._weights, self._copying = self._copies(), False
-                    self._lock.notify_all()
+                    self._hand_out_copies()
                 if not self._paused:
                     self.state = "running"
                     return
@@ -198,6 +232,8 @@ class Session:
         with self._lock:
             found = {name: run for name, run in self._wish.items() if run != self._runs[name]}
             self._runs.update(found)
+            self.note = self._wish_note
+            self._taken, self._asked = self._taken or self._asked, None
         return found
 
     def _begin(self, name: str, stack: ExitStack) -> None:
@@ -215,15 +251,23 @@ class Session:
 
     def _next_look(self) -> float:
         """When it is due; a change is shown sooner."""
-        return self._soonest if self._asked is None else min(self._soonest, self._drawn + SOONEST)
+        changed = self._asked is not None or self._taken is not None
+        return min(self._soonest, self._drawn + SOONEST) if changed else self._soonest
 
-    def _look(self) -> None:
-        started, asked = time.perf_counter(), self._asked
-        self.draw({n: self._watches[n].look(m, self._runs[n]) for n, m in self._moments.items()})
+    def _look(self, going: Iterable[str]) -> None:
+        started, taken = time.perf_counter(), self._taken
+        fresh = {name: self._watches[name].look(self._moments[name], self._runs[name]) for name in going}
+        self._looks |= fresh
+        self.draw(fresh)
         self._drawn = time.perf_counter()
         cost = self._drawn - started
         self.drawing += cost
-        self._soonest = self._drawn + max(SOONEST, cost / SHARE)
-        if asked is not None:
-            self.reactions.append(self._drawn - asked)
-            self._asked = None
+        self._soonest = next_look(self._drawn, cost)
+        if taken is not None:
+            self.reactions.append(self._drawn - taken)
+            self._taken = None
+
+
+def next_look(now: float, cost: float) -> float:
+    """When to look again after a look that has cost so many seconds, so that `SHARE` is kept."""
+    return now + max(SOONEST, cost / SHARE)

@@ -69,10 +69,8 @@ class Stored:
     beside: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def cells_behind(self, figure: str) -> list[Cell]:
-        """Those with a run that the figure was drawn from; all, where which they were was not kept."""
-        if figure not in self.behind:
-            return self.cells
-        keys = self.behind[figure]
+        """Those with a run that the figure was drawn from; none, where which they were was not kept."""
+        keys = self.behind.get(figure, set())
         return [cell for cell in self.cells if any(result.run.key in keys for result in cell.results)]
 
 

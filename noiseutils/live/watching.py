@@ -6,7 +6,7 @@ training ReLUs overwrite what they are given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from noiseutils.attacks import fgsm
 from noiseutils.classifier import Classifier
-from noiseutils.config import Run
+from noiseutils.config import NoisyDropout, Run
 from noiseutils.corruptions import corrupt
 from noiseutils.modes import eval_mode
+from noiseutils.noise.dropout import NoisyDropoutSite
 from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.rng import generator
 from noiseutils.train import Moment
@@ -47,11 +48,12 @@ class NoisePicture:
 class Look:
     """What one look saw of one training.
 
-    loss, accuracy, gradient_norm: means over the steps since the look before, noise included.   tests: (step,
-    accuracy on the test images, noise off) after each epoch.   images: (n, H, W) or (n, H, W, 3), those whose
-    maps are shown.   stds: module -> std of its output in the last step, noise included.
+    loss, accuracy, gradient_norm: means over the epoch's steps since the look before, noise included.
+    tests: (step, accuracy on the test images, noise off) after each epoch.
+    images: (n, H, W) or (n, H, W, 3), those whose maps are shown.
+    stds: module -> std of its output in the last step, noise included.
     maps: (images, channels, H, W) in [0, 1], the first convolution's output through a sigmoid, noise off.
-    noise: None where there is none.
+    noise: None where there is none, or none that was seen.   noisy: whether there is some.
     """
 
     step: int
@@ -64,6 +66,7 @@ class Look:
     stds: dict[str, float]
     maps: np.ndarray
     noise: NoisePicture | None
+    noisy: bool
 
 
 @dataclass
@@ -97,6 +100,10 @@ class Watch:
                 for first in (True, False):
                     hook = site.register_forward_hook(self._copy("h" if first else "h + η"), prepend=first)
                     stack.callback(hook.remove)
+                maker = moment.handle.site(moment.handle.sites[0])
+                if isinstance(maker, NoisyDropoutSite):  # which also drops and scales: that is no noise
+                    maker.listener = self._hear(maker.spec)
+                    stack.callback(setattr, maker, "listener", None)
 
     def look(self, moment: Moment, shown: Run) -> Look:
         """What the last step was like, and the network as it is now.   shown: the run, with its noise."""
@@ -108,11 +115,12 @@ class Watch:
             loss=loss / max(images, 1),
             accuracy=correct / max(images, 1),
             gradient_norm=norm / max(steps, 1),
-            tests=[(row["epoch"] * steps_of(moment), row["test_accuracy"]) for row in moment.rows],
+            tests=tests_of(moment),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
             maps=first_maps(moment.model, self.images),
             noise=self._noise(moment, shown),
+            noisy=any((shown.noise, shown.corruption, shown.adversarial_training, shown.parameter_noise)),
         )
 
     def forget(self) -> None:
@@ -126,14 +134,21 @@ class Watch:
             if module.training:
                 self._stds[name] = output.detach().float().std()
 
-        return hook
+        return copying(hook)
 
     def _copy(self, name: str):
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             if module.training:
                 self._site[name] = output.detach()[:SAMPLES].float().clone()
 
-        return hook
+        return copying(hook)
+
+    def _hear(self, spec: NoisyDropout):
+        def listener(keep: Tensor, z: Tensor) -> None:
+            noise = spec.std * (z if spec.where == "all" else z * ~keep)
+            self._site["η"] = noise[:SAMPLES].float().clone()
+
+        return listener
 
     def _since(self, moment: Moment) -> tuple[float, float, float, int, int]:
         """Sums of loss, right answers and gradient norms since the last look, over images and steps."""
@@ -152,11 +167,17 @@ class Watch:
     def _noise(self, moment: Moment, run: Run) -> NoisePicture | None:
         if {"h", "h + η"} <= self._site.keys():
             h, noisy = self._site["h"], self._site["h + η"]
-            noise = noisy - h
+            noise = self._site.get("η", noisy - h)
             loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
             before, after = (squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise))
             return NoisePicture(f"h, the activations after {self._where}", before, after, own=True)
         return image_noise(moment, run, self.images) or weight_noise(moment, run)
+
+
+def copying(hook: Callable[..., None]) -> Callable[..., None]:
+    """A hook marked as one that keeps nothing of what it sees: noise may still go into that in place."""
+    setattr(hook, "copies", True)  # noqa: B010  functions have no such attribute by type
+    return hook
 
 
 def image_noise(moment: Moment, run: Run, images: Tensor) -> NoisePicture | None:
@@ -175,12 +196,14 @@ def image_noise(moment: Moment, run: Run, images: Tensor) -> NoisePicture | None
 
 
 def weight_noise(moment: Moment, run: Run) -> NoisePicture | None:
-    """The first convolution's filters, and a draw of the noise that goes on them or on their gradients."""
+    """The first convolution's filters, and a draw of the noise on them or their gradients; None if quiet."""
     shaken = moment.parameter_noise
     if run.parameter_noise is None or shaken is None:
         return None
     filters = first_convolution(moment.model).weight.detach()[:CHANNELS].float().cpu()
     level = max(shaken.action.gradient, shaken.action.weight)
+    if level == 0:
+        return None
     draw = level * draw_like(filters, shaken, moment.step)
     rows = [x.mean(1).numpy() for x in (filters, draw)]
     return NoisePicture("filters of the first convolution", rows[0], rows[1])
@@ -192,6 +215,12 @@ def draw_like(x: Tensor, shaken: ParameterNoise, seed: int) -> Tensor:
     if shaken.width is None:
         return draw.normal_(generator=source)
     return draw.uniform_(-shaken.width, shaken.width, generator=source)
+
+
+def tests_of(moment: Moment) -> list[tuple[float, float]]:
+    """(step, accuracy on the test images) after each epoch that was tested."""
+    rows = [row for row in moment.rows if "test_accuracy" in row]
+    return [(row["epoch"] * steps_of(moment), row["test_accuracy"]) for row in rows]
 
 
 def steps_of(moment: Moment) -> int:
@@ -241,7 +270,8 @@ def squares(h: Tensor) -> Tensor:
 def layers_of(model: Classifier, run: Run) -> list[str]:
     """Up to `LAYERS` modules of the bare network, from first to last, whose stds tell of the noise.
 
-    The sites of the run's noise where it has some on activations, else what follows each convolution.
+    Those of the types that the run's noise follows, where it has some on activations, else BatchNorms or, in
+    a network without, ReLUs.
     """
     modules = dict(model.net.named_modules())
     kinds = tuple({type(m) for n, m in modules.items() if n in run.after or type(m).__name__ in run.after})

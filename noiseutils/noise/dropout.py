@@ -7,6 +7,8 @@ neuron. Both readings are here. It says nothing of inverted scaling, which every
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -60,6 +62,9 @@ class NoisyDropoutSite:
 
     def __init__(self, spec: NoisyDropout, streams: SiteStreams) -> None:
         self.spec, self.streams = spec, streams
+        self.listener: Callable[[Tensor, Tensor], None] | None = (
+            None  # is told the mask and the noise at std 1
+        )
 
     def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (N, ...) activations in training; returns (N, ...)."""
@@ -69,4 +74,6 @@ class NoisyDropoutSite:
             z = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x)
         else:
             z = draw_normal(x, self.streams.get("noise", x.device))
+        if self.listener is not None:
+            self.listener(keep, z)
         return noisy_dropout(x, keep, z, p=spec.p, std=spec.std, where=spec.where, rescale=spec.rescale)

@@ -54,10 +54,12 @@ FRESH = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} | {
 
 def _owner(module: nn.Module, output: Tensor) -> nn.Module | None:
     """The module, if nothing but the hook on it holds its output, so that noise may be added in place."""
-    others = len(module._forward_hooks) > 1 or torch.nn.modules.module._global_forward_hooks
-    compiled = torch.compiler.is_compiling() or module._compiled_call_impl is not None
-    fresh = type(module) in FRESH and type(output) is Tensor
-    return module if fresh and not others and not compiled else None
+    if torch.compiler.is_compiling() or module._compiled_call_impl is not None:
+        return None
+    # a hook that copies what it sees, and says so, holds nothing
+    holding = [hook for hook in module._forward_hooks.values() if not getattr(hook, "copies", False)]
+    others = len(holding) > 1 or torch.nn.modules.module._global_forward_hooks
+    return module if type(module) in FRESH and type(output) is Tensor and not others else None
 
 
 class _Hook:
@@ -123,6 +125,10 @@ class Handle:
     def sites(self) -> tuple[str, ...]:
         """The dotted names of the modules whose outputs get noise."""
         return tuple(self.streams)
+
+    def site(self, name: str) -> Any:
+        """What makes the noise of one of `sites`."""
+        return self._perturb[name]
 
     @property
     def capturable(self) -> bool:

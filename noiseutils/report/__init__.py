@@ -55,8 +55,7 @@ def build(outputs: Path, reference: Path, problems: list[str] | None = None) -> 
     try:
         outputs.mkdir(parents=True, exist_ok=True)
         with FileLock(outputs / ".report.lock", timeout=PATIENCE):
-            for left in outputs.glob("report.partial*"):  # of a process killed while building
-                shutil.rmtree(left)
+            _tidy(outputs, site)
             partial = outputs / f"report.partial{os.getpid()}"
             try:
                 made = _build(outputs, reference, partial, problems or [])
@@ -98,6 +97,15 @@ def _build(outputs: Path, reference: Path, root: Path, problems: list[str]) -> t
     (root / "index.html").write_text(pathless(index, private_paths(outputs)), encoding="utf-8")
     damaged = [f"{found.place}/{problem}" for found in sets for problem in found.problems]
     return len(sets) + len(bench) + 1, problems + damaged
+
+
+def _tidy(outputs: Path, site: Path) -> None:
+    """What a process that was killed has left: an old site that had stepped aside comes back."""
+    for old in outputs.glob("report.partial*.old"):
+        if not site.exists():
+            old.rename(site)
+    for left in outputs.glob("report.partial*"):
+        shutil.rmtree(left)
 
 
 def _replace(site: Path, partial: Path) -> None:

@@ -33,7 +33,10 @@ def index_html(
     places = {one.study: study_title(one) for one in sets}
     places |= {"bench": "Speed"} if bench else {}
     places |= {"missing": "What is missing", "verdicts": "What the verdicts mean"}
-    ways = "".join(f'<li><a href="#{place}">{html.escape(name)}</a></li>' for place, name in places.items())
+    ways = "".join(
+        f'<li><a href="#{html.escape(place, quote=True)}">{html.escape(name)}</a></li>'
+        for place, name in places.items()
+    )
     parts = [
         f"<h1>{TITLE}</h1><p>{LEAD}</p>",
         f'<nav aria-label="On this page"><ul>{ways}</ul></nav>',

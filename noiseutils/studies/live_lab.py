@@ -29,6 +29,7 @@ from noiseutils.config import (
 )
 from noiseutils.errors import UserError, one_of
 from noiseutils.models import build_model
+from noiseutils.noise.places import INPUT
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
 from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, store
 
@@ -276,10 +277,19 @@ def runs(params: Params) -> list[Run]:
 
 
 def networks(params: Params) -> dict[str, nn.Module]:
-    """The attack lab's networks by name, from the store; what is not there is trained first."""
+    """The attack lab's networks by name, from the store; what is not there is trained first.
+
+    Raises UserError for a training that failed or diverged.
+    """
     gather(runs(params), "inline")
-    found = {name: store().load(run, weights=True) for name, run in _attacked(params).items()}
-    return {name: result.model for name, result in found.items() if result and result.model}
+    found = {}
+    for name, run in _attacked(params).items():
+        result = store().load(run, weights=True)
+        if result is None or result.model is None:
+            said = f"{run} could not be trained" if result is None else f"the training of {run} diverged"
+            raise UserError(f"{said}: choose another strength or learning rate")
+        found[name] = result.model
+    return found
 
 
 def _attacked(params: Params) -> dict[str, Run]:
@@ -288,4 +298,4 @@ def _attacked(params: Params) -> dict[str, Run]:
 
 def choices(model: str) -> Sequence[str]:
     """What can be said of where noise goes in a network: types, then names."""
-    return (*dict.fromkeys(("ReLU", *usual_places(model), "Conv2d", "Linear")), *places(model))
+    return (*dict.fromkeys(("ReLU", *usual_places(model), "Conv2d", "Linear", INPUT)), *places(model))

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import html
 import math
+import threading
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import ipywidgets as widgets
+import torch
 from torch import nn
 
-from noiseutils.data import Dataset, to_float
+from noiseutils.data import Dataset, Images
 from noiseutils.errors import UserError, one_of
 from noiseutils.live.attacking import ATTACKS, Answer, Attack, Bench
 from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
-from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table
+from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table, telling
 
 LIKELIEST = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
@@ -26,9 +28,29 @@ OWN = "each network for itself"
 Networks = Mapping[str, nn.Module]
 
 
+class _Source:
+    """Networks and images that belong together; the networks are made when they are first needed."""
+
+    def __init__(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
+        self.networks, self.data = networks, data
+        self._lock = threading.Lock()
+        self._bench: Bench | None = None
+
+    def bench(self) -> Bench:
+        """Both, for attacks. Raises UserError where there is no network."""
+        with self._lock:
+            if self._bench is None:
+                if not isinstance(self.data.test, Images):
+                    raise UserError(f"{self.data.label} is streamed: attacks take a set that is in memory")
+                made = self.networks() if callable(self.networks) else self.networks
+                self._bench = Bench(made, self.data.test, self.data.classes)
+            return self._bench
+
+
 class _Wish(NamedTuple):
     """What the controls say."""
 
+    source: _Source
     image: int
     attack: str
     size: float
@@ -64,7 +86,6 @@ class AttackLab(View):
             raise UserError(f"image {image} is not there; allowed: 0 to {len(data.test) - 1}")
         self.lab, self._filling = lab, False
         self._frame = "<p>The networks are on their way.</p>"
-        self._bench: Bench | None = None
         self._latest: Latest[_Wish] = Latest(self._show, "noiseutils-attack")
         self._make_controls(attack, image)
         self._take(networks, data)
@@ -98,7 +119,9 @@ class AttackLab(View):
         images = widgets.HBox([self.image, self.previous, self.next], layout=row)
         choice = widgets.HBox([self.attack, self.against], layout=row)
         taken = [self.take] if self.lab is not None else []
-        self.box = widgets.VBox([hiding(), images, choice, self.sizes, *taken, self.said, self.shown])
+        self.box = widgets.VBox(
+            [hiding(self.mark), images, choice, self.sizes, *taken, self.said, self.shown]
+        )
 
     def _fill(self, size: float | None) -> None:
         """A slider that fits the attack."""
@@ -113,7 +136,7 @@ class AttackLab(View):
 
     def _take(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
         """Other networks: the next answer is theirs."""
-        self.data, self._source, self._bench = data, networks, None
+        self.source = _Source(networks, data)
         self._filling = True
         try:
             self.image.max = len(data.test) - 1
@@ -121,34 +144,22 @@ class AttackLab(View):
         finally:
             self._filling = False
 
-    def _made(self) -> Bench:
-        """The networks and the images, made when they are first needed."""
-        if self._bench is None:
-            networks = self._source() if callable(self._source) else self._source
-            self._bench = Bench(networks, to_float(self.data.test.pixels), self.data.test.labels)
-            self._filling = True
-            try:
-                self.against.options = [OWN, *networks]
-            finally:
-                self._filling = False
-        return self._bench
-
+    @telling
     def _take_over(self) -> None:
         session = self.lab.session if self.lab is not None else None
         networks = session.networks() if session is not None else {}
         if session is None or not networks:
-            self.said.value = problem(UserError("the training lab has no network yet: press its Start"))
-            return
+            raise UserError("the training lab has no network yet: press its Start")
         self._take(networks, session.data)
         self.said.value = f'<p role="status">Taken after {session.steps:,} steps.</p>'
         self._ask()
 
     def _step(self, by: int) -> None:
-        self.image.value = (self.image.value + by) % len(self.data.test)
+        self.image.value = (self.image.value + by) % len(self.source.data.test)
 
     def _wish(self) -> _Wish:
         against = None if self.against.value == OWN else self.against.value
-        return _Wish(self.image.value, chosen(self.attack), self.size.value, against)
+        return _Wish(self.source, self.image.value, chosen(self.attack), self.size.value, against)
 
     def _ask(self, change: object = None) -> None:
         if not self._filling:
@@ -157,49 +168,51 @@ class AttackLab(View):
     def _show(self, wish: _Wish) -> None:
         """Compute and draw; where a page answers, in a thread of its own."""
         try:
-            bench = self._made()
+            bench = wish.source.bench()
             answers = bench.answers(wish.image, wish.attack, wish.size, wish.against)
-            self._frame = self._pictures(bench, wish, answers)
+            frame = self._pictures(bench, wish, answers)
         except Exception as error:
-            self._frame = problem(error)
-        self.shown.value = self._frame
-        self.keep()
+            frame = problem(error)
+        else:
+            if wish.source is self.source and len(self.against.options) == 1:
+                self.against.options = [OWN, *bench.networks]
+        if wish.source is self.source:  # else others have been taken meanwhile
+            self._frame = self.shown.value = frame
+            self.keep()
 
     # --- pictures
 
     def _pictures(self, bench: Bench, wish: _Wish, answers: Mapping[str, Answer]) -> str:
-        attack, classes = ATTACKS[wish.attack], self.data.classes
-        truth = int(bench.labels[wish.image])
-        x = bench.pixels[wish.image : wish.image + 1]
-        scale = max(1, round(112 / x.shape[-1]))
-        rows = [("the image", shown_images(x))]
-        alt = f"Test image {wish.image}, {classes[truth]}; {attack.title}, {attack.symbol} {wish.size:g}."
-        panels = [image_rows(rows, alt, scale)]
+        attack, (x, y) = ATTACKS[wish.attack], bench.image(wish.image)
+        truth, scale = int(y), max(1, round(112 / x.shape[-1]))
+        alt = (
+            f"Test image {wish.image}, {bench.classes[truth]}; {attack.title}, {attack.symbol} {wish.size:g}."
+        )
+        panels = [image_rows([("the image", shown_images(x))], alt, scale)]
+        largest = ", largest ±" if x.shape[1] > 1 else ", ±"  # of any channel; the colours show their mean
         for name, answer in answers.items():
             changed, change = (shown_images(v[None]) for v in (answer.image, answer.change))
-            panels.append(image_rows([(f"{name}: changed", changed), ("the change, ±", change)], alt, scale))
-        together = sum(answer.after + answer.before for answer in answers.values())
-        likely = together.argsort(descending=True)[:LIKELIEST].tolist()  # pyright: ignore
+            rows = [(f"{name}: changed", changed), (f"the change{largest}", change)]
+            panels.append(image_rows(rows, alt, scale))
+        together = torch.stack([answer.after + answer.before for answer in answers.values()]).sum(0)
+        likely = together.argsort(descending=True)[:LIKELIEST].tolist()
         series = [(name, [float(answer.after[k]) for k in likely]) for name, answer in answers.items()]
-        panels.append(bar_chart("probabilities, image changed", [classes[k] for k in likely], series))
-        said = html.escape(self._said(wish, truth))
-        return f"<p>{said}</p>{beside(panels)}{self._table(attack, truth, answers)}"
-
-    def _said(self, wish: _Wish, truth: int) -> str:
-        attack = ATTACKS[wish.attack]
+        names = [str(bench.classes[k]) for k in likely]
+        panels.append(bar_chart("probabilities, image changed", names, series))
         against = f", made against {wish.against}" if wish.against else ""
-        return (
-            f"{self.data.label}, test image {wish.image}: {self.data.classes[truth]}. "
+        said = (
+            f"{wish.source.data.label}, test image {wish.image}: {bench.classes[truth]}. "
             f"{attack.title}{against}, {attack.symbol} = {wish.size:.4g} ({attack.unit})."
         )
+        return f"<p>{html.escape(said)}</p>{beside(panels)}{self._table(bench, attack, truth, answers)}"
 
-    def _table(self, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
+    def _table(self, bench: Bench, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
         """What each network says, and from which size on it says something else."""
         heads = ("network", "without a change", "changed", "it flips at", "mean change (255ths)")
         rows = []
         for name, answer in answers.items():
             said = [
-                f"{self.data.classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"
+                f"{bench.classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"
                 + ("" if int(p.argmax()) == truth else " (wrong)")
                 for p in (answer.before, answer.after)
             ]

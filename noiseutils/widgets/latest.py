@@ -39,4 +39,9 @@ class Latest(Generic[R]):
                     self._thread = None
                     return
                 request = self._waiting.pop()
-            self.work(request)
+            try:
+                self.work(request)
+            except BaseException:
+                with self._lock:
+                    self._thread = None  # the next request finds none, and starts one
+                raise

@@ -9,18 +9,20 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, one_of
 from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
 from noiseutils.studies.shelf import brief, with_intervals
-from noiseutils.widgets.view import Markup, View, button, chosen, dropdown, hiding, problem, table
+from noiseutils.widgets.view import Markup, View, button, chosen, dropdown, hiding, problem, table, telling
 
 FIRST = 3  # cells that are chosen at first
 BARS = 3  # cells whose classes are shown
 ROWS = 12  # of ours beside the paper's
 KEY = 12  # characters of a run's key
+DRAWN = 7  # cells whose curves are drawn: as many as there are colours
+CLASSES = 20  # whose bars are drawn
 CURVES = {"train_loss": "training loss", "test_accuracy": "test accuracy, of 1"}
 
 
@@ -28,13 +30,18 @@ class ResultExplorer(View):
     """Stored runs of a study: cells of its grid, curves, classes, figures, ours beside the paper's.
 
     study: its name.   profile: a name in params/<study>/, or a name of committed results; None: the first.
-    interactive: see `view.answers`. What cannot be read is said on the page.
+    interactive: see `view.answers`. Raises UserError for a study or profile that is not there; what cannot be
+    read is said on the page.
     """
 
     def __init__(
         self, study: str = "noisy_dropout", profile: str | None = None, *, interactive: bool | None = None
     ) -> None:
         super().__init__(interactive)
+        if study not in STUDIES:
+            raise one_of("study", study, STUDIES)
+        if profile is not None and not wanted(profile) & profiles(study).keys():
+            raise one_of(f"profile of {study}", profile, profiles(study))
         self.stored: Stored | None = None
         self._frame, self._filling = "", False
         self._make_controls(study)
@@ -57,12 +64,12 @@ class ResultExplorer(View):
         row = {"flex_flow": "row wrap"}
         what = widgets.HBox([self.study, self.profile], layout=row)
         drawn = widgets.HBox([self.figure, self.behind], layout=row)
-        self.box = widgets.VBox([hiding(), what, self.cells, drawn, self.said, self.shown])
+        self.box = widgets.VBox([hiding(self.mark), what, self.cells, drawn, self.said, self.shown])
 
+    @telling
     def _choose_study(self, profile: str | None) -> None:
         offered = profiles(chosen(self.study))
-        wanted = {profile, f"{profile}, committed"}
-        named = next((value for name, value in offered.items() if name in wanted), None)
+        named = next((value for name, value in offered.items() if profile and name in wanted(profile)), None)
         self._filling = True
         try:
             self.profile.options = list(offered.items())
@@ -71,9 +78,10 @@ class ResultExplorer(View):
             self._filling = False
         self._read()
 
+    @telling
     def _read(self) -> None:
         """What is stored of the study's profile, and its first cells."""
-        self.stored, self._frame = None, ""
+        self.stored, self._frame, self.said.value = None, "", ""
         try:
             self.stored = stored(chosen(self.study), chosen(self.profile))
         except UserError as error:
@@ -91,17 +99,18 @@ class ResultExplorer(View):
 
     # --- what its controls do
 
+    @telling
     def _behind(self) -> None:
-        if self.stored is None:
-            return
-        cells = self.stored.cells_behind(chosen(self.figure))
-        runs = sum(len(cell.results) for cell in cells)
+        """Choose the cells that the figure was drawn from, and say how many runs that were."""
+        if self.stored is None or not self.stored.figures:
+            raise UserError("there is no figure here: `noiseutils run` renders them")
         name = chosen(self.figure)
-        known = "" if name in self.stored.behind else " (which of this set's was not kept then, so: all)"
-        self.said.value = (
-            f'<p role="status">{html.escape(name)} was drawn from {runs} runs{known}, in {len(cells)} cells: '
-            "chosen above, listed below.</p>"
-        )
+        if name not in self.stored.behind:
+            raise UserError(f"which runs {name} was drawn from was not kept when it was rendered")
+        keys = self.stored.behind[name]
+        cells = self.stored.cells_behind(name)
+        said = f"{name} was drawn from {len(keys)} runs, in {len(cells)} of the cells above."
+        self.said.value = f'<p role="status">{html.escape(said if keys else f"{name} shows no run.")}</p>'
         self.cells.value = tuple(i for i, cell in enumerate(self.stored.cells) if cell in cells)
 
     def choose(self, figure: str) -> None:
@@ -112,40 +121,44 @@ class ResultExplorer(View):
         self.figure.value = figure
         self._behind()
 
+    @telling
     def _show(self) -> None:
-        assert self.stored is not None
-        chosen = [self.stored.cells[i] for i in self.cells.value]
-        self._frame = self._pictures(self.stored, chosen)
+        if self.stored is None:
+            return
+        picked = [self.stored.cells[i] for i in self.cells.value]
+        self._frame = self._pictures(self.stored, picked)
         self.shown.value = self._frame
         self.keep()
 
     # --- pictures
 
-    def _pictures(self, found: Stored, chosen: list[Cell]) -> str:
+    def _pictures(self, found: Stored, picked: list[Cell]) -> str:
         runs = sum(len(cell.results) for cell in found.cells)
         said = f"{found.study}, {found.profile}: {runs} runs in {len(found.cells)} cells are stored"
         said += f", {found.missing} are not" if found.missing else ""
         if not found.cells:
             command = f"noiseutils run {found.study} --profile {found.profile}"
             return f"<p>{html.escape(said)}: <code>{html.escape(command)}</code> makes them.</p>"
-        names = {id(cell): f"{chr(65 + i % 26)}" for i, cell in enumerate(chosen)}
+        names = {id(cell): letter(i) for i, cell in enumerate(picked)}
         charts = []
         for column, title in CURVES.items():
             lines = [
-                Line(names[id(cell)], cell.curve(column), i, i % 2 == 1) for i, cell in enumerate(chosen[:7])
+                Line(names[id(cell)], cell.curve(column), i, i % 2 == 1)
+                for i, cell in enumerate(picked[:DRAWN])
             ]
             charts.append(line_chart(title, lines, "epoch"))
-        classes = [(names[id(c)], c.per_class()) for c in chosen[:BARS] if c.per_class()]
+        classes = [(names[id(c)], c.per_class()) for c in picked[:BARS] if c.per_class()]
         if classes:
-            labels = list(classes[0][1])
+            labels = list(classes[0][1])[:CLASSES]
             series = [(name, [values.get(k, math.nan) for k in labels]) for name, values in classes]
             charts.append(bar_chart("accuracy by class", labels, series))
-        parts = [f"<p>{html.escape(said)}.</p>", self._cells(chosen, names), beside(charts)]
+        more = f" Curves of the first {DRAWN} cells chosen." if len(picked) > DRAWN else ""
+        parts = [f"<p>{html.escape(said)}.{more}</p>", self._cells(picked, names), beside(charts)]
         return "".join([*parts, self._figure(found), self._beside(found)])
 
-    def _cells(self, chosen: list[Cell], names: dict[int, str]) -> str:
+    def _cells(self, picked: list[Cell], names: dict[int, str]) -> str:
         rows = []
-        for cell in chosen:
+        for cell in picked:
             keys = " ".join(_link(result.run.key) for result in cell.results)
             error = cell.top1_error().format(2, 100)
             data = ", ".join({result.info["data"]["label"] for result in cell.results})
@@ -170,20 +183,31 @@ class ResultExplorer(View):
         papers = found.beside
         if papers.empty:
             return "<p>No table of ours beside the paper's is rendered of this.</p>"
-        run = papers[papers["ours"].notna()] if "ours" in papers else papers
+        run = papers.dropna(subset=["ours"]) if "ours" in papers else papers
         shown = with_intervals(run.head(ROWS))
         counts = papers["verdict"].value_counts() if "verdict" in run else {}
         told = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
         where = _near(found.folder / "tables")
         return (
             f"<p><b>Ours beside the paper's</b>: {html.escape(told)}. {len(shown)} of {len(papers)} rows, "
-            f"those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
+            f"of those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
             + table((map(brief, row) for row in shown.itertuples(index=False)), list(shown.columns))
         )
 
     def static(self) -> str:
         """The last frame."""
         return self._frame
+
+
+def wanted(profile: str) -> set[str]:
+    """The names under which `profiles` may have it."""
+    return {profile, f"{profile}, committed"}
+
+
+def letter(index: int) -> str:
+    """A, B, …, Z, AA, AB, …"""
+    before, last = divmod(index, 26)
+    return (letter(before - 1) if before else "") + chr(65 + last)
 
 
 def _named(cell: Cell) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import html
+import shlex
 import weakref
 from typing import Any
 
@@ -19,10 +20,11 @@ from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.common import data_of
 from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, pair
-from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table
+from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table, telling
 
 PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
+ENDING = "The step in hand is a long one; the training ends after it."
 LOOKS = 30  # of a training that runs at once
 SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
 
@@ -42,8 +44,10 @@ class TrainingLab(View):
         self.session: Session | None = None
         self.record = Record()
         self._filling = False
+        self._filled: Params | None = None  # what the controls were set to last
         self._make_controls()
-        self._reset(first=True)
+        self._end_others()
+        self._show_first()
         _open.add(self)
 
     # --- what a page shows
@@ -92,51 +96,62 @@ class TrainingLab(View):
         below = widgets.HBox([self.shown["stds"], self.shown["noise"], self.shown["maps"]])
         below.layout.flex_flow = "row wrap"
         told = [self.said, self.status, self.text]
-        self.box = widgets.VBox([hiding(), choice, self.sliders, buttons, *told, self.shown["curves"], below])
+        self.box = widgets.VBox(
+            [hiding(self.mark), choice, self.sliders, buttons, *told, self.shown["curves"], below]
+        )
 
     def _fill(self, params: Params) -> None:
-        """The controls show these values; nothing is heard while they are set."""
+        """The controls show these values; nothing is heard while they are set.
+
+        Places and the strength's slider are made anew only for another network or noise: on a page they lose
+        the focus by it, and a slider there does not take another range over whole.
+        """
         self._filling = True
         try:
+            if self._filled is None or self._filled.model != params.model:
+                known = choices(params.model)
+                self.after.options = (*known, *(name for name in params.after if name not in known))
+            if self._filled is None or self._filled.noise != params.noise:
+                self._make_strength(params)
             self.data.value, self.model.value, self.noise.value = params.data, params.model, params.noise
             self.seed.value, self.compare.value = params.seed, params.compare
-            self.after.options = choices(params.model)
-            self.after.value = tuple(name for name in params.after if name in self.after.options)
-            kind = params.kind
-            self.after.disabled = not kind.sites
-            self.strength.close()
-            # a new one: a slider on a page does not take another range over whole
-            self.strength = slider(
-                f"strength {kind.symbol}".strip(),
-                params.strength,
-                low=-kind.most if kind.symbol == "ε" else 0.0,  # ANL may go against the gradient
-                most=kind.most,
-                hint=kind.unit,
-            )
-            self.strength.disabled = not kind.symbol
-            self.strength.observe(self._moved, "value")
-            self.sliders.children = [self.strength, self.rate]
-            self.rate.value = params.learning_rate
+            self.after.value, self.after.disabled = params.after, not params.kind.sites
+            self.strength.value, self.rate.value = params.strength, params.learning_rate
+            self._filled = params
         finally:
             self._filling = False
 
+    def _make_strength(self, params: Params) -> None:
+        kind = params.kind
+        self.strength.close()
+        self.strength = slider(
+            f"strength {kind.symbol}".strip(),
+            params.strength,
+            low=-kind.most if kind.symbol == "ε" else 0.0,  # ANL may go against the gradient
+            most=kind.most,
+            hint=kind.unit,
+        )
+        self.strength.disabled = not kind.symbol
+        self.strength.observe(self._moved, "value")
+        self.sliders.children = [self.strength, self.rate]
+
     # --- what its controls do
 
+    @telling
     def _chosen(self, change: Any) -> None:
         """Another noise, network or data: it counts when a training is started."""
         if self._filling:
             return
-        noise, model = chosen(self.noise), chosen(self.model)
-        other = noise != self.params.noise
-        strength = KINDS[noise].usual if other else self.strength.value
-        after = () if model != self.params.model else self.after.value
-        try:
-            self.params = self._told(strength=strength, after=after)
-        except UserError as error:
-            self.said.value = problem(error)
-            return
+        noise, going = chosen(self.noise), self.running
+        changes: dict[str, Any] = {}
+        if noise != self.params.noise:
+            changes["strength"] = KINDS[noise].usual
+            if going and noise == self._trained.noise:
+                changes["strength"] = self._trained.strength  # back to what is trained
+        if chosen(self.model) != self.params.model:
+            changes["after"] = ()
+        self.params = self._told(**changes)
         self._fill(self.params)
-        going = self.session is not None and self.session.running
         later = "What you chose counts when you press Stop and then Start." if going else ""
         kind = self.params.kind
         self._say(" ".join(filter(None, [later, f"{kind.symbol}: {kind.unit}." if kind.unit else ""])))
@@ -157,93 +172,101 @@ class TrainingLab(View):
             values["width"] = 1.0
         return Params.read({**dict(self.first), **values, **changes}, "the lab's controls")
 
+    @telling
     def _moved(self, change: Any) -> None:
         """A slider: it counts from the next step on."""
         if self._filling:
             return
-        self.params = self._told()
-        if self.session is None or not self.session.running:
+        values = {"strength": float(self.strength.value), "learning_rate": float(self.rate.value)}
+        self.params = self.params.replace(**values)
+        if self.session is None or not self.running:
             return
-        values = {"strength": self.params.strength, "learning_rate": self.params.learning_rate}
         if self.params.noise != self._trained.noise:
             values.pop("strength")  # it is another noise's
-        self._trained = self._trained.replace(**values)
-        try:
-            self.session.tune(pair(self._trained))
-        except UserError as error:
-            self.said.value = problem(error)
+        wanted = self._trained.replace(**values)
+        self.session.tune(pair(wanted), wanted)
+        self._trained = wanted
 
+    @property
+    def running(self) -> bool:
+        """Whether a training is there, be it paused."""
+        return self.session is not None and self.session.running
+
+    @telling
     def _start(self) -> None:
-        if self.session is not None and self.session.running:
+        if self.session is not None and self.running:
             self.session.start()
-            self._say("Training goes on.")
+            self._say(ENDING if self.session.stopping else "Training goes on.")
             return
-        try:
-            self._begin()
-        except UserError as error:
-            self.said.value = problem(error)
-            return
+        self.params = self._told()
+        self._begin(self.params)
+        self._end_others()
         assert self.session is not None
-        for lab in list(_open):
-            if lab is not self:
-                lab.close()  # two cores carry one of them
         self.session.start()
         self._say(f"Training {' beside '.join(pair(self._trained))}, {self._trained.model}, {self._label}.")
 
-    def _begin(self) -> None:
-        self.params = self._trained = self._told() if self.interactive else self.params
-        runs = pair(self._trained)
-        data = load(data_of(self._trained))
+    def _begin(self, params: Params) -> None:
+        """A new training of these parameters, and a record of its own: an old one may still be drawing."""
+        runs, data, record = pair(params), load(data_of(params)), Record()
+        session = Session(runs, data, lambda looks: self._draw(session, record, looks), note=params)
+        self.session, self.record, self._trained = session, record, params
         self._label = f"{data.label}, embedded" if data.label in EMBEDDED else data.label
-        self.record = Record()
-        self.session = Session(runs, data, self._draw)
 
+    def _end_others(self) -> None:
+        """Two cores carry one lab."""
+        for lab in list(_open):
+            if lab is not self and lab.running:
+                lab.close()
+                lab._say("Ended, as another lab was opened or started: Start begins anew.")
+
+    @telling
     def _pause(self) -> None:
-        if self.session is not None and self.session.running:
+        if self.session is not None and self.running:
             self.session.pause()
             self._say("Paused between two steps: Start goes on.")
             self.keep()
 
+    @telling
     def _stop(self) -> None:
-        if self.session is not None and self.session.running:
-            self.session.stop()
-            self._say(f"Stopped after {self.session.steps:,} steps: Start begins anew.")
+        if self.session is not None and self.running:
+            ended = self.session.stop()
+            self._say(f"Stopped after {self.session.steps:,} steps: Start begins anew." if ended else ENDING)
 
-    def _reset(self, first: bool = False) -> None:
-        """Everything as at the beginning; without a page, the whole training."""
-        if self.session is not None:
-            self.session.stop()
-        self.params = self.first
+    @telling
+    def _reset(self) -> None:
+        if self.session is not None and not self.session.stop():
+            self._say(ENDING)
+            return
+        self._show_first()
+        self.keep()
+
+    def _show_first(self) -> None:
+        """Everything as at the beginning: two steps, to have something to see; without a page all of them."""
+        self.params, self._filled = self.first, None
         self._fill(self.first)
         self.text.layout.display = "none"
-        self._begin()
+        self._begin(self.first)
         assert self.session is not None
         if self.interactive:
-            self.session.run(steps=2, every=1)  # so that there is something to see before the start
+            self.session.run(steps=2, every=1)
             self._say("Press Start.")
         else:
-            steps = self.params.steps
-            self.session.run(steps, every=max(1, steps // LOOKS))
-        if not first:
-            self.keep()
+            self.session.run(self.first.steps, every=max(1, self.first.steps // LOOKS))
 
+    @telling
     def _copy(self) -> None:
         """The controls as YAML, in a box to copy from and in a file."""
-        try:
-            values = self._told().replace(profile="mine").model_dump(mode="json")
-        except UserError as error:
-            self.said.value = problem(error)
-            return
+        told = self._told().replace(profile="mine", interactive=False)
         path = outputs_root() / "live_lab" / "params.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = "# The live lab's controls, as they stood.\n"
-        text += yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        text += yaml.safe_dump(told.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
         self.text.value, self.text.layout.display = text, ""
-        near = path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path
+        near = shlex.quote(str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path))
         self._say(
-            f"Written to {near}. From the project's folder: papermill notebooks/{NOTEBOOK}.ipynb mine.ipynb "
-            f"-f {near} -p interactive False --cwd notebooks; or noiseutils run live_lab --profile {near}"
+            f"Written to {near}. From the project's folder: noiseutils run live_lab --profile {near}, or "
+            f"papermill notebooks/{NOTEBOOK}.ipynb mine.ipynb --cwd notebooks -f {near}"
         )
 
     def _say(self, text: str) -> None:
@@ -256,31 +279,40 @@ class TrainingLab(View):
 
     # --- what its thread shows
 
-    def _draw(self, looks: Looks) -> None:
+    def _draw(self, session: Session, record: Record, looks: Looks) -> None:
         """In the training's thread: the pictures of a look; of none, the end."""
-        session = self.session
         if looks:
-            self.record.add(looks)
-        if session is None or not (self.interactive or not looks):
+            record.add(looks)
+        if session is not self.session or not (self.interactive or not looks):
             return
-        for name, picture in self.record.pictures().items():
+        for name, picture in record.pictures().items():
             self.shown[name].value = picture
         share = 100 * session.drawing / session.seconds if session.seconds else 0.0
-        kind = self._trained.kind
-        strength = f"{kind.symbol} = {self._trained.strength:.4g}, " if kind.symbol else ""
-        told = f"{strength}learning rate {self._trained.learning_rate:.4g}; drawing takes {share:.0f} %"
-        self.status.value = f'<p style="margin:2px 0">{self.record.status()}<br>{html.escape(told)}</p>'
+        p, kind = session.note, session.note.kind  # of the last step
+        strength = f"{kind.symbol} = {p.strength:.4g}, " if kind.symbol else ""
+        told = f"{strength}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
+        self.status.value = (
+            f'<p style="margin:2px 0">{record.status()}<br>{html.escape(told)}</p>{self._ended(session)}'
+        )
         if looks:
             return
         if session.error is not None:
             self.said.value = problem(session.error)
-        elif session.state == "finished" and self.interactive:
-            self._say(f"Finished: {self._trained.epochs} epochs.")
+        elif session.state == "finished" and self.interactive and not session.diverged:
+            self._say(f"Finished: {p.epochs} epochs.")
         self.keep()
+
+    def _ended(self, session: Session) -> str:
+        """What is to be said of trainings whose loss broke."""
+        if not session.diverged:
+            return ""
+        names = ", ".join(session.diverged)
+        return problem(UserError(f"{names}: the loss is no longer finite, so this training has ended"))
 
     def static(self) -> str:
         """The last frame: what was trained, its numbers and its pictures."""
-        p, kind = self._trained, self._trained.kind
+        assert self.session is not None
+        p, kind = self.session.note, self.session.note.kind
         told = {
             "noise": kind.title,
             **({"strength": f"{kind.symbol} = {p.strength:g} ({kind.unit})"} if kind.symbol else {}),
@@ -292,7 +324,7 @@ class TrainingLab(View):
         }
         pictures = self.record.pictures()
         return (
-            f"{table(told.items())}<p>{self.record.status()}</p>{pictures['curves']}"
+            f"{table(told.items())}<p>{self.record.status()}</p>{self._ended(self.session)}{pictures['curves']}"
             f"<div style='display:flex;flex-wrap:wrap;gap:12px'>"
             f"{''.join(f'<div>{pictures[name]}</div>' for name in ('stds', 'noise', 'maps'))}</div>"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import os
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display, update_display
 
+from noiseutils.errors import UserError
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # variables that servers set for the kernels of pages that answer: Jupyter's and Voila's
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
-STATIC = "noiseutils-static"  # class of what stands in for a view where there is no kernel
+STATIC = "noiseutils-static"  # how the ids of what stands in for a view begin
 
 
 def answers(interactive: bool | None) -> bool:
@@ -31,6 +35,7 @@ class View:
     def __init__(self, interactive: bool | None) -> None:
         self.interactive = answers(interactive)
         self.box: widgets.Widget = widgets.VBox()
+        self.mark = f"{STATIC}-{uuid.uuid4().hex}"
         self._kept_under: str | None = None
 
     def static(self) -> str:
@@ -43,7 +48,7 @@ class View:
             update_display({"text/html": self._page()}, raw=True, display_id=self._kept_under)
 
     def _page(self) -> str:
-        return f'<div class="{STATIC}">{self.static()}</div>'
+        return f'<div id="{self.mark}">{self.static()}</div>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         alive = (self.box._repr_mimebundle_() or {}) if self.interactive else {}
@@ -61,9 +66,22 @@ class View:
         self._kept_under = getattr(shown, "display_id", None)
 
 
-def hiding() -> widgets.HTML:
-    """Hides what stands in for views, as long as it is there itself."""
-    return widgets.HTML(f"<style>.{STATIC} {{ display: none; }}</style>", layout={"display": "contents"})
+def hiding(mark: str) -> widgets.HTML:
+    """Hides what stands in for the view of this mark, as long as it is there itself."""
+    return widgets.HTML(f"<style>#{mark} {{ display: none; }}</style>", layout={"display": "contents"})
+
+
+def telling(method: Callable[..., None]) -> Callable[..., None]:
+    """For a view's method that a control calls: what goes wrong in it is said on the page, in `said`."""
+
+    @functools.wraps(method)
+    def called(self: Any, *arguments: Any) -> None:
+        try:
+            method(self, *arguments)
+        except Exception as error:
+            self.said.value = problem(error)
+
+    return called
 
 
 def button(
@@ -131,4 +149,5 @@ class Markup:
 
 def problem(error: Exception) -> str:
     """What went wrong, for the page."""
-    return f'<p role="alert" style="color:#a00000"><b>{html.escape(str(error))}</b></p>'
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return f'<p role="alert" style="color:#a00000"><b>{html.escape(text)}</b></p>'

@@ -81,7 +81,7 @@ def photograph(lab: LabPage, folder: Path) -> None:
         lab.page.wait_for_timeout(500)
         area.screenshot(path=folder / f"{name}.png")
     lab.button("Reset").click()
-    lab.page.get_by_text("Press Start.").wait_for()
+    lab.page.get_by_role("status").get_by_text("Press Start.").wait_for()
 
 
 def measure(lab: LabPage, minutes: float) -> dict:

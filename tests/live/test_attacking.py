@@ -6,6 +6,7 @@ from torch import nn
 
 from noiseutils.attacks import fgsm, pgd
 from noiseutils.corruptions import gaussian_blur
+from noiseutils.data import Images
 from noiseutils.errors import UserError
 from noiseutils.live.attacking import ATTACKS, PGD_STEPS, Bench
 
@@ -23,17 +24,21 @@ def network(seed: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)).eval()
 
 
-IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+IMAGES = (255 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))).round() / 255
+
+
+def bench_of(networks, pixels: torch.Tensor, labels: torch.Tensor) -> Bench:
+    return Bench(networks, Images((255 * pixels).round().to(torch.uint8), labels), "abcde")
 
 
 @pytest.fixture
 def bench():
     networks = {"a": network(1), "b": network(2)}
-    return Bench(networks, IMAGES, networks["a"](IMAGES).argmax(1))
+    return bench_of(networks, IMAGES, networks["a"](IMAGES).argmax(1))
 
 
 def test_fgsm_and_pgd_are_those_of_the_package(bench):
-    a, x, y = bench.networks["a"], IMAGES[1:2], bench.labels[1:2]
+    a, (x, y) = bench.networks["a"], bench.image(1)
     found = bench.answers(1, "fgsm", 10.0)["a"]
     torch.testing.assert_close(found.image, fgsm(a, x, y, delta=10 / 255)[0])
     torch.testing.assert_close(found.change, found.image - x[0])
@@ -51,19 +56,19 @@ def test_probabilities_are_those_before_and_after(bench):
 
 def test_a_network_flips_where_it_can_be_calculated_to():
     """Pixels at 0.6 over a threshold of 0.5: every one must fall by 0.1, 25.5 of 255."""
-    bench = Bench({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([1]))
+    bench = bench_of({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([1]))
     assert bench.answers(0, "fgsm", 1.0)["t"].flips == pytest.approx(25.5, abs=0.1)
     assert bench.answers(0, "pgd", 1.0)["t"].flips == pytest.approx(25.5, abs=0.1)
     assert bench.answers(0, "gaussian_blur", 1.0)["t"].flips == math.inf
 
 
 def test_a_network_that_errs_by_itself_flips_at_nothing():
-    bench = Bench({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([0]))
+    bench = bench_of({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([0]))
     assert bench.answers(0, "gaussian_noise", 5.0)["t"].flips == 0
 
 
 def test_all_of_the_minimal_change_misleads_and_most_of_it_does_not():
-    bench = Bench({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([1]))
+    bench = bench_of({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([1]))
     whole, part = (bench.answers(0, "minimal_change", share)["t"] for share in (101.0, 80.0))
     assert int(whole.after.argmax()) == 0
     assert int(part.after.argmax()) == 1
@@ -95,6 +100,11 @@ def test_the_networks_are_left_as_they_were(bench):
     bench.answers(0, "pgd", 8.0)
     assert a.training
     assert all(p.requires_grad and p.grad is None for p in a.parameters())
+
+
+def test_without_a_network_there_is_nothing_to_attack(bench):
+    with pytest.raises(UserError, match="no network"):
+        bench_of({}, IMAGES, torch.zeros(3).long())
 
 
 def test_an_unknown_attack_is_an_error_that_lists_them(bench):

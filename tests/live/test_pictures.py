@@ -43,9 +43,22 @@ def test_a_logarithmic_chart_makes_equal_ratios_equal_distances():
     assert low[1] - middle[1] == pytest.approx(middle[1] - high[1], abs=0.2)
 
 
-def test_a_logarithmic_chart_of_zeros_is_an_ordinary_one():
-    [[low, high]] = lines_of(line_chart("std", [Line("a", [(0, 0.0), (1, 1.0)])], "step", log=True))
-    assert low[1] > high[1]
+def test_a_logarithmic_chart_says_so_and_leaves_out_what_has_no_logarithm():
+    picture = line_chart("std", [Line("a", [(0, 0.0), (1, 1.0), (2, 2.0)])], "step", log=True)
+    assert [len(line) for line in lines_of(picture)] == [2]
+    assert "std (log)" in picture
+    flat = line_chart("std", [Line("a", [(0, 0.0), (1, 0.0)])], "step", log=True)
+    assert [len(line) for line in lines_of(flat)] == [2]
+    assert "(log)" not in flat
+
+
+@pytest.mark.parametrize("values", [(2.29, 2.31), (0.22, 0.45), (1e-3, 10.0), (5.0, 5.0)])
+def test_every_axis_has_numbers(values):
+    picture = line_chart("loss", [Line("a", list(enumerate(values)))], "step", log=True)
+    texts = [
+        t.text for t in svg(picture).iter("{http://www.w3.org/2000/svg}text") if t.get("text-anchor") == "end"
+    ]
+    assert len(texts) >= 2
 
 
 def test_a_chart_says_its_last_values_to_who_cannot_see_it():
@@ -96,6 +109,8 @@ def test_bars_are_as_long_as_their_values():
     _, *bars = svg(picture).iter("{http://www.w3.org/2000/svg}rect")  # the first is the ground
     widths = [float(bar.get("width")) for bar in bars]
     assert widths[2] == pytest.approx(4 * widths[0], rel=0.01)
+    broken = bar_chart("p", ["cat", "dog"], [("a", [float("nan")] * 2)])
+    assert "–" in broken
     assert "a: dog 80 %; b: cat 40 %" in (svg(picture).get("aria-label") or "")
 
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from noiseutils import train
+from noiseutils.config import ScriptedNoise
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.live.record import KEPT, Record
-from noiseutils.live.session import NAME, Session
+from noiseutils.live.session import NAME, SHARE, SOONEST, Session, next_look
 from noiseutils.studies import live_lab
 from noiseutils.studies.live_lab import KINDS, Params, pair
+from noiseutils.train import training
 
 PARAMS = Params(train_size=160, test_size=40, batch_size=64, epochs=2)  # three steps an epoch
 DATA = load(live_lab.plain_run(PARAMS).data)
@@ -26,7 +28,7 @@ def finished(params: Params, every: int) -> tuple[Session, list]:
     seen = []
     session = Session(pair(params), DATA, seen.append)
     session.run(steps=params.epochs * 3, every=every)
-    return session, [looks for looks in seen if looks]
+    return session, seen[:-2]  # without the end, which is drawn with the last tests, and said
 
 
 @pytest.mark.parametrize("noise", KINDS)
@@ -84,17 +86,110 @@ def test_noise_that_is_not_on_activations_is_shown_where_it_is(noise, what):
     assert len(picture.before) == len(picture.noise)
 
 
-def test_a_change_counts_from_the_next_step_and_its_drawing_is_timed():
+def test_a_change_made_while_a_step_is_drawn_counts_from_the_next_step():
+    """As if the generator had been told itself: weights after each step are the same."""
+    louder = PARAMS.replace(strength=0.9, learning_rate=0.005)
     seen = []
-    session = Session(pair(PARAMS.replace(epochs=500)), DATA, seen.append)
+
+    def draw(looks):
+        if looks and session.steps == 3:
+            session.tune(pair(louder), louder)
+        seen.append((session.steps, session.runs == pair(louder), session.note))
+
+    session = Session(pair(PARAMS), DATA, draw, note=PARAMS)
+    session.run(steps=5, every=1)
+    for name, run in pair(PARAMS).items():
+        steps, wish = training(run, data=DATA, engine="eager"), None
+        for _ in range(5):
+            moment = steps.send(wish)
+            wish = pair(louder)[name] if moment.step == 3 else None
+        expected = moment.model.state_dict()
+        found = session.networks()[name].state_dict()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+    assert [changed for step, changed, _ in seen if step > 3] == [True] * (len(seen) - 3)
+    assert [changed for step, changed, _ in seen if step <= 3] == [False] * 3
+    assert seen[-1][2] == louder
+
+
+def test_a_reaction_is_timed_to_the_drawing_of_the_first_step_that_has_the_change():
+    louder = PARAMS.replace(strength=0.9)
+    reacted = []
+
+    def draw(looks):
+        reacted.append(len(session.reactions))
+        if looks and session.steps == 2:
+            session.tune(pair(louder))
+
+    session = Session(pair(PARAMS), DATA, draw)
+    session.run(steps=4, every=1)
+    # drawn after steps 1, 2 and 3, whose drawing ends the reaction: counted when step 4 is drawn
+    assert reacted[:4] == [0, 0, 0, 1]
+    assert len(session.reactions) == 1
+
+
+def test_a_training_whose_loss_breaks_is_named_and_the_other_goes_on():
+    wild = PARAMS.replace(noise="weight_noise", strength=0.0)
+    runs = pair(wild)
+    runs["weight noise"] = runs["weight noise"].replace(
+        parameter_noise=ScriptedNoise(gradient=(0.0, 0.0), weight=(1e20, 1e20), weight_every="step")
+    )
+    seen = []
+    session = Session(runs, DATA, seen.append)
     session.start()
-    wait(lambda: session.steps > 5)
-    louder = PARAMS.replace(epochs=500, strength=0.9, learning_rate=0.01)
-    session.tune(pair(louder))
-    wait(lambda: session.reactions)
-    assert session.runs == pair(louder)
+    wait(lambda: not session.running)
+    assert session.diverged == ["weight noise"]
+    assert session.state == "finished"
+    assert session.steps == 6
+    assert len(seen[-2]["no noise"].tests) == 2, "both epochs of the other were tested"
+
+
+@pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
+def test_networks_are_handed_out_though_the_thread_ends_meanwhile(how):
+    def draw(looks):
+        if looks and how == "failed" and session.steps > 3:
+            raise ZeroDivisionError
+
+    session = Session(pair(PARAMS.replace(epochs=2 if how == "finished" else 500)), DATA, draw)
+    session.start()
+    found = []
+    while session.running:
+        found.append(session.networks())
+        if how == "stopped" and session.steps > 3:
+            session.stop(timeout=0)
+    assert session.state == how
+    assert set(session.networks()) == set(session.runs)
+
+
+def test_a_stop_that_takes_too_long_says_so():
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: time.sleep(0.3))
+    session.start()
+    wait(lambda: session.steps > 0)
+    assert not session.stop(timeout=0.0)
+    assert session.stopping
     assert session.stop()
-    assert session.state == "stopped"
+
+
+def test_noisy_dropouts_picture_is_the_noise_without_what_dropout_does():
+    params = PARAMS.replace(noise="noisy_dropout", strength=0.4)
+    _, looks = finished(params, every=2)
+    noise = looks[-1]["noisy dropout"].noise.noise
+    there = abs(noise) > 0
+    assert 0.1 < there.mean() < 0.4, "in a quarter of the neurons"
+    assert noise[there].std() == pytest.approx(0.4, rel=0.2)
+    _, looks = finished(params.replace(noise="noisy_dropout_all"), every=2)
+    everywhere = looks[-1]["noisy dropout all"].noise.noise
+    assert (abs(everywhere) > 0).mean() > 0.99
+    assert everywhere.std() == pytest.approx(0.4, rel=0.2)
+
+
+def test_a_look_changes_nothing_in_a_network_with_batchnorm_whose_noise_goes_in_place():
+    params = PARAMS.replace(model="resnet20", width=0.25, batch_size=80)
+    session = Session(pair(params), DATA, lambda looks: None)
+    session.run(steps=4, every=1)
+    for name, run in pair(params).items():
+        found = session.networks()[name].state_dict()
+        alone = train(run, data=DATA, engine="eager").model.state_dict()
+        assert all(torch.equal(found[key], value) for key, value in alone.items())
 
 
 def test_what_cannot_change_is_refused_and_the_training_goes_on():
@@ -175,17 +270,11 @@ def test_a_training_ends_by_itself_and_is_drawn_once_more():
     assert seen[-1] == {}
 
 
-def test_looking_and_drawing_keep_to_their_share_of_the_time():
-    slow = 0.02
-
-    def draw(looks):
-        time.sleep(slow)
-
-    session = Session(pair(PARAMS.replace(epochs=500)), DATA, draw)
-    session.start()
-    time.sleep(3)
-    session.stop()
-    assert 0 < session.drawing / session.seconds < 0.15
+@pytest.mark.parametrize("cost", [0.001, 0.02, 0.5])
+def test_looks_are_so_rare_that_they_keep_to_their_share_of_the_time(cost):
+    wait_until = next_look(100.0, cost)
+    assert cost / (wait_until - 100) <= SHARE
+    assert wait_until - 100 >= SOONEST
 
 
 def test_curves_keep_their_ends_and_a_bounded_length():

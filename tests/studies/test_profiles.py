@@ -6,12 +6,12 @@ import pytest
 from papermill.iorw import read_yaml_file
 
 from noiseutils.profiles import read_profile
-from noiseutils.studies import STUDIES
+from noiseutils.studies import RENDERED, STUDIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = [
     pytest.param(study, path, id=f"{study}-{path.stem}")
-    for study in STUDIES
+    for study in RENDERED
     for path in sorted((ROOT / "params" / study).glob("*.yaml"))
 ]
 
@@ -22,17 +22,17 @@ def test_a_profile_means_the_same_to_papermill_and_to_the_command_line(study, pa
     passed, defaults = read_yaml_file(str(path)), notebook_parameters(study)
     assert list(passed) == list(defaults)
     assert path.read_text().startswith("# "), "a profile opens with what it reproduces"
-    expected = read_profile(STUDIES[study].Params, study, path.stem)
-    assert STUDIES[study].Params.from_notebook(defaults | passed) == expected
+    expected = read_profile(RENDERED[study].Params, study, path.stem)
+    assert RENDERED[study].Params.from_notebook(defaults | passed) == expected
     assert expected.profile == path.stem
-    assert STUDIES[study].runs(expected)
+    assert RENDERED[study].runs(expected)
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", RENDERED)
 def test_the_notebooks_parameters_are_the_studys_and_its_defaults_the_smoke_profile(
     study, notebook_parameters
 ):
-    defaults, params = notebook_parameters(study), STUDIES[study].Params
+    defaults, params = notebook_parameters(study), RENDERED[study].Params
     assert list(defaults) == list(params.model_fields)
     assert params.read(defaults, "notebook") == read_profile(params, study, "smoke")
 

@@ -18,7 +18,9 @@ from noiseutils.profiles import read_profile
 from noiseutils.studies import live_lab
 from noiseutils.studies.live_lab import KINDS, Params, pair
 from noiseutils.widgets import AttackLab, ResultExplorer, TrainingLab, training, view
+from noiseutils.widgets.attack import OWN
 from noiseutils.widgets.latest import Latest
+from noiseutils.widgets.results import letter
 from noiseutils.widgets.view import STATIC, WIDGET
 
 PARAMS = Params(train_size=160, test_size=40, epochs=300, steps=4)
@@ -90,9 +92,10 @@ def test_without_a_page_a_view_is_its_last_frame_alone():
 def test_on_a_page_a_view_is_a_widget_and_brings_what_stands_in_for_it(live):
     bundle = live._repr_mimebundle_()
     assert WIDGET in bundle
-    assert STATIC in bundle["text/html"]
+    assert f'id="{live.mark}"' in bundle["text/html"]
     alone(bundle["text/html"])
-    assert f".{STATIC} {{ display: none; }}" in live.box.children[0].value
+    assert f"#{live.mark} {{ display: none; }}" in live.box.children[0].value
+    assert live.mark.startswith(STATIC)
 
 
 def test_what_stands_in_for_a_view_is_renewed_when_it_stops(live, monkeypatch):
@@ -126,7 +129,7 @@ def test_every_noise_has_a_last_frame(noise):
     alone(page)
     assert KINDS[noise].title.split("(")[0].strip() in html.unescape(page)
     if noise != "none":
-        assert "η, the noise" in page or "no noise to show yet" in page or noise == "adaptive_noise"
+        assert ("η, the noise" in page) == (noise != "adaptive_noise"), "which is still quiet"
 
 
 def test_a_slider_counts_while_it_trains(live):
@@ -153,6 +156,50 @@ def test_another_noise_waits_for_the_next_start(live):
     live.start.click()
     wait(lambda: live.session is not first and live.session.steps > 1)
     assert live.session.runs["gaussian noise"].noise.std == 1.5
+
+
+def test_going_back_to_the_noise_that_is_trained_brings_its_strength_back(live):
+    live.start.click()
+    wait(lambda: live.session.steps > 3)
+    live.strength.value = 0.6
+    live.noise.value = "gaussian_noise"
+    live.noise.value = "adversarial_noise"
+    assert live.strength.value == 0.6
+
+
+def test_a_slider_counts_though_the_data_is_mistyped(live):
+    live.start.click()
+    wait(lambda: live.session.steps > 3)
+    live.data.value = "cifra10"
+    live.strength.value = 0.4
+    wait(lambda: "ε = 0.4" in live.status.value)
+
+
+def test_an_old_trainings_last_words_do_not_reach_the_new_one(live):
+    old, record = live.session, live.record
+    live.start.click()
+    wait(lambda: live.session is not old and live.session.steps > 2)
+    before, said = live.record.last, live.said.value
+    live._draw(old, record, {})
+    assert live.record is not record
+    assert live.said.value == said
+    assert live.record.last["no noise"].step >= before["no noise"].step
+
+
+def test_a_training_whose_loss_breaks_is_named(live):
+    live.noise.value = "gradient_noise"
+    live.strength.value = 0.2
+    live.rate.value = 1.0
+    live.model.value = "lenet5"
+    live.start.click()
+    wait(lambda: "no longer finite" in live.status.value, seconds=120)
+    wait(lambda: not live.session.running)
+    assert "Finished" not in live.said.value
+
+
+def test_places_that_a_file_names_stay():
+    lab = TrainingLab(PARAMS.replace(after=("input", "relu1")), interactive=True)
+    assert lab._told().after == ("input", "relu1")
 
 
 def test_a_strength_below_zero_is_the_adversarial_kinds_own(live):
@@ -186,8 +233,9 @@ def test_pause_start_stop_and_reset(live):
 def test_starting_one_lab_ends_the_other(live):
     other = TrainingLab(PARAMS, interactive=True)
     live.start.click()
-    wait(lambda: live.session.steps > 1)
+    wait(lambda: live.session.steps > 3)
     other.start.click()
+    assert "another lab" in live.said.value
     wait(lambda: not live.session.running)
     assert other.session.running
     other.close()
@@ -269,6 +317,7 @@ def test_networks_that_are_still_to_be_made_do_not_keep_a_page_waiting():
 
     lab = AttackLab(make, DATA, interactive=True)
     assert "on their way" in lab.shown.value
+    assert lab.against.options == (OWN,)
     made.set()
     wait(lambda: "it flips at" in lab.shown.value)
     assert lab.against.options[1:] == ("net 0", "net 1")
@@ -300,7 +349,23 @@ def test_the_training_labs_networks_can_be_taken_over(live):
     assert "Taken after" in lab.said.value
 
 
-def test_an_attack_that_fails_is_said_on_the_page(monkeypatch):
+def test_networks_taken_over_while_others_are_made_stay(live):
+    made = threading.Event()
+
+    def make():
+        made.wait(30)
+        return networks()
+
+    lab = AttackLab(make, DATA, lab=live, interactive=True)
+    lab.take.click()
+    made.set()
+    wait(lambda: "no noise" in lab.shown.value)
+    time.sleep(0.3)
+    assert "net 0" not in lab.shown.value
+    assert lab.against.options == (OWN, "adversarial noise", "no noise")
+
+
+def test_an_attack_that_fails_is_said_on_the_page():
     def broken():
         raise UserError("no network could be made")
 
@@ -314,6 +379,23 @@ def test_an_attack_that_fails_is_said_on_the_page(monkeypatch):
 def test_what_the_attack_lab_does_not_have_is_an_error(options, words):
     with pytest.raises(UserError, match=words):
         AttackLab(networks(), DATA, interactive=False, **options)
+
+
+def test_a_request_that_fails_does_not_keep_the_next_from_being_done(monkeypatch):
+    done = []
+
+    def work(request):
+        if request == 0:
+            raise RuntimeError("broken")
+        done.append(request)
+
+    monkeypatch.setattr(threading, "excepthook", lambda said: done.append(said.exc_type))
+    latest = Latest(work, "test-latest")
+    latest.ask(0)
+    wait(lambda: done == [RuntimeError])
+    wait(lambda: not [t for t in threading.enumerate() if t.name == "test-latest"])
+    latest.ask(1)
+    wait(lambda: done == [RuntimeError, 1])
 
 
 def test_of_many_requests_the_last_is_done_and_the_thread_ends():
@@ -356,10 +438,28 @@ def test_the_explorer_goes_from_study_to_study_and_from_a_figure_to_its_runs():
     explorer.study.value = "adaptive_noise"
     assert "adaptive_noise, cifar10-jpeg" in explorer.shown.value
     explorer.choose("controls_momentum")
-    assert "was drawn from 36 runs" in explorer.said.value
-    assert len(explorer.cells.value) == len(explorer.stored.cells)
+    assert re.search(r"drawn from \d+ runs", explorer.said.value)
+    assert 0 < len(explorer.cells.value) < len(explorer.stored.cells)
+    explorer.choose("schedule")
+    assert "shows no run" in explorer.said.value
     with pytest.raises(UserError, match=r"allowed: .*controls_momentum"):
         explorer.choose("figure_99")
+
+
+@pytest.mark.parametrize(
+    ("study", "profile", "words"),
+    [("dropout", None, "allowed: noisy_dropout"), ("noisy_dropout", "cifar10-typo", "allowed: cifar10-jpeg")],
+)
+def test_what_the_explorer_does_not_have_is_an_error(study, profile, words):
+    with pytest.raises(UserError, match=words):
+        ResultExplorer(study, profile, interactive=False)
+
+
+def test_more_cells_than_there_are_colours_are_counted():
+    explorer = ResultExplorer("adaptive_noise", "cifar10-jpeg", interactive=False)
+    explorer.cells.value = tuple(range(len(explorer.stored.cells)))
+    assert "Curves of the first 7 cells" in explorer.shown.value
+    assert [letter(i) for i in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]
 
 
 def test_where_nothing_is_stored_the_explorer_says_how_to_make_it():
