@@ -269,9 +269,14 @@ class Outcome:
 
     def control_values(self, model: str, optimizer: str, control: str, quantity: str) -> dict[int, float]:
         """A quantity of the last epoch of a control, by seed."""
+        found = self.control_results(model, optimizer, control)
+        return {seed: last_epoch(result)[quantity] for seed, result in found.items()}
+
+    def control_results(self, model: str, optimizer: str, control: str) -> dict[int, Result]:
+        """The finished runs of a control, by seed."""
         asked = self.controls.get((model, optimizer, control), {})
         found = {seed: self._by_key[run.key] for seed, run in asked.items() if run.key in self._by_key}
-        return {seed: last_epoch(r)[quantity] for seed, r in found.items() if r.status == "finished"}
+        return {seed: result for seed, result in found.items() if result.status == "finished"}
 
     @property
     def comparable(self) -> bool:

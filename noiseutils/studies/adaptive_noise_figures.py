@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from noiseutils import plots
 from noiseutils.config import EMBEDDED, Data
 from noiseutils.schedules import cosine_decaying_restarts
 from noiseutils.studies.adaptive_noise import Cell, Outcome, Params
-from noiseutils.studies.common import select
+from noiseutils.studies.common import results_at, results_in, select
 from noiseutils.studies.shelf import Drawn
+from noiseutils.train import Result
 
 KIND_NAMES = {"none": "no noise", "gaussian": "Gaussian", "uniform": "uniform"}
 KIND_COLOURS = {"none": plots.GREY, "gaussian": plots.BLUE, "uniform": plots.ORANGE}
@@ -53,18 +54,21 @@ def schedule(params: Params) -> Iterator[Drawn]:
     axes[0, 0].set(xlabel="epoch", ylabel="learning rate (log)", yscale="log")
     axes[0, 0].set_title("Cosine annealing with decaying restarts")
     axes[0, 0].legend(title="first rate", loc="upper left", bbox_to_anchor=(1, 1))
-    yield Drawn("schedule", figure, "Learning rate over epochs: cosines that restart ever lower.")
+    yield Drawn("schedule", figure, "Learning rate over epochs: cosines that restart ever lower.", ())
 
 
-def machine(history: pd.DataFrame, name: str = "state_machine", title: str = "") -> Iterator[Drawn]:
+def machine(
+    history: pd.DataFrame, name: str = "state_machine", title: str = "", shown: Iterable[Result] = ()
+) -> Iterator[Drawn]:
     """Gradient norm and validation loss over epochs, those with noise shaded; below, sigma and the flags.
 
-    history: what `adaptive_noise_tables.play` returns, or a run's own.
+    history: what `adaptive_noise_tables.play` returns, or a run's own.   shown: that run, in the latter case.
     """
     figure, axes = plots.canvas(3, 1, size=(9, 6.2), sharex=True, height_ratios=[3, 3, 2])
     _figure_1(axes[:, 0], history)
     figure.suptitle(title or "Made-up losses, and what the noise scheduler makes of them")
-    yield Drawn(name, figure, "Gradient norm and validation loss over epochs; epochs with noise are shaded.")
+    alt = "Gradient norm and validation loss over epochs; epochs with noise are shaded."
+    yield Drawn(name, figure, alt, shown)
 
 
 def training(outcome: Outcome) -> Iterator[Drawn]:
@@ -85,7 +89,7 @@ def training(outcome: Outcome) -> Iterator[Drawn]:
         f"{model}, {OPTIMIZER_NAMES[optimizer]}, {KIND_NAMES[cell.kind]} noise, rate {cell.learning_rate:g}"
     )
     title = f"{what}  ·  {_origin(outcome)}, one seed"
-    yield from machine(rows.assign(validation_loss=rows[loss]), "figure_01_training", title)
+    yield from machine(rows.assign(validation_loss=rows[loss]), "figure_01_training", title, results[:1])
 
 
 def _figure_1(axes: Any, rows: pd.DataFrame) -> None:
@@ -150,6 +154,7 @@ def results(outcome: Outcome) -> Iterator[Drawn]:
             f"table_{number}_{optimizer}",
             figure,
             f"Validation accuracy and generalisation gap of each network, {OPTIMIZER_NAMES[optimizer]}.",
+            results_in(outcome.by_cell, table),
         )
 
 
@@ -175,15 +180,14 @@ def rates(outcome: Outcome) -> Iterator[Drawn]:
         axes[0, 0].set_ylabel("validation accuracy (%)")
         _legend(figure, axes[0, 0], 3)
         figure.suptitle(_title(outcome, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}"))
-        yield Drawn(
-            f"rates_{optimizer}", figure, "Validation accuracy over the learning rate, a panel a network."
-        )
+        alt = "Validation accuracy over the learning rate, a panel a network."
+        yield Drawn(f"rates_{optimizer}", figure, alt, results_in(outcome.by_cell, table))
 
 
 def controls(outcome: Outcome) -> Iterator[Drawn]:
     """Beyond the paper: adaptive noise beside the same noise at other times, of another kind or place."""
     for optimizer in outcome.params.optimizers:
-        rows = []
+        rows, shown = [], []
         for model in outcome.params.models:
             cell = outcome.chosen(model, optimizer, "gaussian")
             if cell is None or (model, optimizer, "shuffled") not in outcome.controls:
@@ -199,15 +203,19 @@ def controls(outcome: Outcome) -> Iterator[Drawn]:
                     {"model": model, "control": name, "accuracy": 100 * accuracy, "gap": gaps[seed]}
                     for seed, accuracy in accuracies.items()
                 ]
+                shown += (
+                    results_at(outcome.by_cell, ((cell, seed) for seed in accuracies))
+                    if name == "adaptive"
+                    else outcome.control_results(model, optimizer, name).values()
+                )
         if not rows:
             continue
         figure, axes = plots.canvas(1, 2, size=(11, 3.8))
         _accuracy_and_gap(axes[0], pd.DataFrame(rows), "control", CONTROL_NAMES, CONTROL_COLOURS)
         _legend(figure, axes[0, 0], 2)
         figure.suptitle(_title(outcome, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
-        yield Drawn(
-            f"controls_{optimizer}", figure, "Adaptive Gaussian noise beside three controls of equal amount."
-        )
+        alt = "Adaptive Gaussian noise beside three controls of equal amount."
+        yield Drawn(f"controls_{optimizer}", figure, alt, shown)
 
 
 def _accuracy_and_gap(
@@ -230,7 +238,7 @@ def _accuracy_and_gap(
 
 
 def _chosen_rows(outcome: Outcome, optimizer: str) -> pd.DataFrame:
-    """A row a network, kind and seed, at the chosen rates, in the tables' order."""
+    """A row a network, kind and seed, at the chosen rates, in the tables' order; a cell's fields with it."""
     rows = []
     for model in outcome.params.models:
         for kind in ("none", *outcome.params.distributions):
@@ -239,7 +247,7 @@ def _chosen_rows(outcome: Outcome, optimizer: str) -> pd.DataFrame:
                 continue
             gaps = outcome.values(cell, "gap")
             for seed, accuracy in outcome.values(cell, "validation_accuracy").items():
-                rows.append({"model": model, "kind": kind, "accuracy": 100 * accuracy, "gap": gaps[seed]})
+                rows.append({**vars(cell), "seed": seed, "accuracy": 100 * accuracy, "gap": gaps[seed]})
     return pd.DataFrame(rows)
 
 

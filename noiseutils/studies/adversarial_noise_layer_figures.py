@@ -14,33 +14,20 @@ from noiseutils.config import EMBEDDED
 from noiseutils.inspection import unpacked
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell
 from noiseutils.studies.adversarial_noise_layer_attacks import ATTACKS, accuracy_table
-from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of
+from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of, results_with
 from noiseutils.studies.adversarial_noise_layer_tables import histories, similarities
-from noiseutils.studies.common import select
+from noiseutils.studies.common import results_at, select
 from noiseutils.studies.shelf import Drawn
 
 COLOURS = {
-    "baseline": plots.GREY,
-    "gaussian": plots.ORANGE,
-    "lat": plots.SKY,
-    "anl": plots.BLUE,
-    "canl": plots.GREEN,
-    "anl_negative": plots.VERMILION,
-    "anl_unscaled": plots.PURPLE,
-    "dropout": plots.ORANGE,
-    "at": plots.VERMILION,
-}
+    "baseline": plots.GREY, "gaussian": plots.ORANGE, "lat": plots.SKY, "anl": plots.BLUE,
+    "canl": plots.GREEN, "anl_negative": plots.VERMILION, "anl_unscaled": plots.PURPLE,
+    "dropout": plots.ORANGE, "at": plots.VERMILION,
+}  # fmt: skip
 MARKERS = {
-    "baseline": "o",
-    "gaussian": "D",
-    "lat": "v",
-    "anl": "s",
-    "canl": "^",
-    "anl_negative": "X",
-    "anl_unscaled": "*",
-    "dropout": "D",
-    "at": "X",
-}
+    "baseline": "o", "gaussian": "D", "lat": "v", "anl": "s", "canl": "^", "anl_negative": "X",
+    "anl_unscaled": "*", "dropout": "D", "at": "X",
+}  # fmt: skip
 FIGURE_3 = ("baseline", "gaussian", "anl", "canl", "anl_negative")  # the paper's (a) to (e)
 SHOWN_IMAGES = 3
 
@@ -55,7 +42,7 @@ def construction(values: Mapping[str, Tensor]) -> Iterator[Drawn]:
         ax.set_title(name, fontsize=9)
         ax.grid(False)
         figure.colorbar(image, ax=ax, shrink=0.75).ax.tick_params(labelsize=7)
-    yield Drawn("construction", figure, "One activation map, its loss gradient and the noise along it.")
+    yield Drawn("construction", figure, "One activation map, its loss gradient and the noise along it.", ())
 
 
 def similarity(outcome: Outcome) -> Iterator[Drawn]:
@@ -87,7 +74,7 @@ def similarity(outcome: Outcome) -> Iterator[Drawn]:
     ax.set_xlabel("where the gradient is taken: outputs of LeNet-5's modules, from the image to the logits")
     figure.legend(loc="outside lower center", ncols=4)
     alt = "Mean cosine of loss gradients of two images, of one class and of different classes, site by site."
-    yield Drawn("table_1_similarity", figure, alt)
+    yield Drawn("table_1_similarity", figure, alt, results_with(outcome, "gradient_similarity", "table1"))
 
 
 def activation_std(outcome: Outcome) -> Iterator[Drawn]:
@@ -139,16 +126,18 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
     figure.suptitle(_title(outcome, f"Activation std over epochs, {model}, means", part, cell))
     stem = "figure_02_activation_std" + ("" if model == "lenet5" else f"_{part}_{model}")
     alt = f"Standard deviation of the outputs of {model}'s layers over epochs, a panel a kind of training."
-    return Drawn(stem, figure, alt)
+    shown = [r for (c, _), r in outcome.by_cell.items() if c.part == part and c.model == model]
+    return Drawn(stem, figure, alt, shown)
 
 
 def feature_maps(outcome: Outcome) -> Iterator[Drawn]:
     """Figure 3: the first feature maps of the five trainings, same initial weights, same test images."""
-    found = {}
+    found, behind = {}, {}  # by method
     for (cell, _), result in outcome.by_cell.items():
         if cell.part == "table2" and cell.model == "lenet5" and "feature_maps" in result.metrics:
             stored = result.metrics["feature_maps"]
             found.setdefault(cell.method, (unpacked(stored["images"]), unpacked(stored["maps"])))
+            behind.setdefault(cell.method, result)
     shown = [method for method in (*FIGURE_3, "lat") if method in found]
     if not shown:
         return
@@ -175,7 +164,7 @@ def feature_maps(outcome: Outcome) -> Iterator[Drawn]:
     origin = _origin(label_of(outcome.params, outcome.of("table2", model="lenet5")[0]))
     figure.suptitle(f"Feature maps of the first convolution  ·  {origin}, seed 0", fontsize=10)
     alt = "A row a training: test images, each followed by the sigmoid of the first convolution's outputs."
-    yield Drawn("figure_03_feature_maps", figure, alt)
+    yield Drawn("figure_03_feature_maps", figure, alt, [behind[method] for method in shown])
 
 
 def _tile(row: int, column: int, gap: float = 0.04) -> tuple[float, float, float, float]:
@@ -212,22 +201,26 @@ def error_over_epsilon(outcome: Outcome) -> Iterator[Drawn]:
         ax.legend(fontsize=8)
     cell = outcome.of("figure4")[0]
     figure.suptitle(_title(outcome, "Error over ε", "figure4", cell))
-    yield Drawn("figure_04_error_over_epsilon", figure, "Test error of ANL over epsilon; dashed: no noise.")
+    shown = [r for model in drawn for r in results_with(outcome, "conditions", "figure4", model=model)]
+    alt = "Test error of ANL over epsilon; dashed: no noise."
+    yield Drawn("figure_04_error_over_epsilon", figure, alt, shown)
 
 
 def errors(outcome: Outcome, part: str) -> Iterator[Drawn]:
     """Tables 2 and 3 as pictures: each kind of training minus the baseline, seed by seed."""
     places = list(dict.fromkeys((cell.data, cell.model) for cell in outcome.of(part)))
-    rows = []
+    rows, shown = [], []
     for data, model in places:
         grid = outcome.of(part, data=data, model=model)
-        plain = next((outcome.values(c) for c in grid if c.method == "baseline"), {})
+        baseline = [c for c in grid if c.method == "baseline"][:1]
+        plain = next(map(outcome.values, baseline), {})
         for cell in (c for c in grid if c.method != "baseline"):
             name = f"{model}\n{_origin(label_of(outcome.params, cell))}"
             for seed, error in outcome.values(cell).items():
                 if seed in plain:
                     gain = 100 * (error - plain[seed])
                     rows.append({"place": name, "method": cell.method, "difference": gain})
+                    shown += [(c, seed) for c in (cell, *baseline)]
     if not rows:
         return
     table = pd.DataFrame(rows)
@@ -249,7 +242,7 @@ def errors(outcome: Outcome, part: str) -> Iterator[Drawn]:
     )
     figure.legend(loc="outside lower center", ncols=min(5, len(methods)))
     alt = "Bars of the difference in test error against the training without noise, paired over seeds."
-    yield Drawn(f"table_{number}_errors", figure, alt)
+    yield Drawn(f"table_{number}_errors", figure, alt, results_at(outcome.by_cell, shown))
 
 
 def robustness(outcome: Outcome) -> Iterator[Drawn]:
@@ -270,7 +263,8 @@ def robustness(outcome: Outcome) -> Iterator[Drawn]:
     ax.set(xlabel="FGSM size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
     ax.set_title(_title(outcome, "Under FGSM (Table 4)", "table4", outcome.of("table4")[0]))
     figure.legend(loc="outside right center", fontsize=9)
-    yield Drawn("table_4_fgsm", figure, "Accuracy over the size of an FGSM attack, a line a network.")
+    alt = "Accuracy over the size of an FGSM attack, a line a network."
+    yield Drawn("table_4_fgsm", figure, alt, results_with(outcome, "conditions", "table4"))
 
 
 def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> Iterator[Drawn]:
@@ -299,7 +293,7 @@ def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> 
         ax.set(ylabel="accuracy (%)", ylim=(0, 100), title=title)
         figure.legend(loc="outside lower center", ncols=3)
         alt = f"Accuracy of each network under attacks of growing strength, size {delta:g}/255."
-        yield Drawn(f"attacks_{delta:g}_255", figure, alt)
+        yield Drawn(f"attacks_{delta:g}_255", figure, alt, results_at(outcome.by_cell, found))
     figure, axes = plots.canvas(size=(7.5, 3.8))
     ax = axes[0, 0]
     for (network, _), report in found.items():
@@ -315,7 +309,8 @@ def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> 
     ax.set(xlabel="PGD-20 size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
     ax.set_title(_title(outcome, "Down to 0 %", "table4", cell, len({s for _, s in found})))
     figure.legend(loc="outside right center", fontsize=9)
-    yield Drawn("attacks_curve", figure, "Accuracy under PGD-20 over its size, a line a network, until 0 %.")
+    alt = "Accuracy under PGD-20 over its size, a line a network, until 0 %."
+    yield Drawn("attacks_curve", figure, alt, results_at(outcome.by_cell, found))
 
 
 def _network(cell: Cell) -> str:

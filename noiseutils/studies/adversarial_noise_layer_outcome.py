@@ -71,6 +71,12 @@ class Outcome:
         return [c for c in cells(self.params) if all(getattr(c, k) == v for k, v in wanted.items())]
 
 
+def results_with(outcome: Outcome, metric: str, part: str, **equal: Any) -> list[Result]:
+    """The results of some cells of one table or figure that have a metric; diverged runs have none."""
+    kept = set(outcome.of(part, **equal))
+    return [r for (cell, _), r in outcome.by_cell.items() if cell in kept and r.metrics.get(metric)]
+
+
 def place(cell: Cell) -> dict[str, Any]:
     """A cell as columns; its data is a label there."""
     return {"part": cell.part, "model": cell.model, "method": cell.method, "epsilon": cell.epsilon}

@@ -134,6 +134,20 @@ def results_by_cell(
     return {place: found[key] for place, key in grid.items() if key in found}
 
 
+def results_in(by_cell: Mapping[tuple[C, int], Result], table: pd.DataFrame) -> list[Result]:
+    """The results that the rows of a table come from.   table: with a cell's fields and `seed` as columns."""
+    if not by_cell or table.empty:
+        return []
+    columns = [*vars(next(iter(by_cell))[0]), "seed"]
+    places = set(table[columns].itertuples(index=False, name=None))
+    return [result for (cell, seed), result in by_cell.items() if (*vars(cell).values(), seed) in places]
+
+
+def results_at(by_cell: Mapping[tuple[C, int], Result], places: Iterable[tuple[C, int]]) -> list[Result]:
+    """The results at places of a grid, each once; places without one are passed over."""
+    return [by_cell[place] for place in dict.fromkeys(places) if place in by_cell]
+
+
 def claims_of(tests: Sequence[tuple[str, str, Paired]]) -> pd.DataFrame:
     """Claims with their verdicts: a row each, Holm's correction over all of them.
 

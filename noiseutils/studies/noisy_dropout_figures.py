@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noiseutils import plots
 from noiseutils.config import EMBEDDED, Data
-from noiseutils.studies.common import select
+from noiseutils.studies.common import results_in, select
 from noiseutils.studies.noisy_dropout import Outcome
 from noiseutils.studies.noisy_dropout_tables import histories, per_class_table
 from noiseutils.studies.shelf import Drawn
@@ -46,9 +46,8 @@ def layer(values: dict[str, Tensor]) -> Iterator[Drawn]:
         ax.set(title=name, xticks=[], yticks=[])
         ax.grid(False)
     figure.colorbar(image, ax=axes[0].tolist(), shrink=0.8, label="activation")
-    yield Drawn(
-        "figure_02_layer", figure, "A batch of activations before and after each reading of the layer."
-    )
+    alt = "A batch of activations before and after each reading of the layer."
+    yield Drawn("figure_02_layer", figure, alt, ())
 
 
 def per_class(outcome: Outcome) -> Iterator[Drawn]:
@@ -57,6 +56,7 @@ def per_class(outcome: Outcome) -> Iterator[Drawn]:
         table = per_class_table(outcome, p)
         if table.empty:
             continue
+        shown = results_in(outcome.by_cell, table.assign(reading="dropped"))
         table["accuracy"] *= 100
         table, which = _few_classes(table)
         levels = sorted(table.level.unique())
@@ -78,6 +78,7 @@ def per_class(outcome: Outcome) -> Iterator[Drawn]:
             f"{number}per_class_p{p * 100:g}",
             figure,
             f"Bars of accuracy for each class at dropout probability {p:g}, one bar a noise level.",
+            shown,
         )
 
 
@@ -108,6 +109,7 @@ def errors(outcome: Outcome) -> Iterator[Drawn]:
             f"{number}errors_p{p * 100:g}",
             figure,
             f"Top-1 and top-5 error without noise and at each noise level, dropout probability {p:g}.",
+            results_in(outcome.by_cell, table),
         )
 
 
@@ -133,6 +135,7 @@ def weighted_accuracy(outcome: Outcome) -> Iterator[Drawn]:
             f"{number}weighted_accuracy_p{p * 100:g}",
             figure,
             f"Weighted average accuracy at each noise std, dropout probability {p:g}; dashed: no noise.",
+            results_in(outcome.by_cell, table),
         )
 
 
@@ -182,9 +185,8 @@ def readings(outcome: Outcome) -> Iterator[Drawn]:
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2)
     figure.suptitle(_title(outcome, "Readings of NoisyDropout"))
-    yield Drawn(
-        "readings", figure, "Top-1 error over the noise level, a line a reading, a panel a probability."
-    )
+    alt = "Top-1 error over the noise level, a line a reading, a panel a probability."
+    yield Drawn("readings", figure, alt, results_in(outcome.by_cell, clean))
 
 
 def robustness(outcome: Outcome) -> Iterator[Drawn]:
@@ -225,7 +227,9 @@ def robustness(outcome: Outcome) -> Iterator[Drawn]:
         figure.legend(handles, names, loc="outside right center", title="training noise")
         figure.suptitle(_title(outcome, title))
         name = "robustness_fgsm" if condition == "fgsm" else "robustness_input_noise"
-        yield Drawn(name, figure, f"Top-1 error over the {unit}, a line a training noise level.")
+        alt = f"Top-1 error over the {unit}, a line a training noise level."
+        drawn = select(kept, reading=("dropped", *kinds))
+        yield Drawn(name, figure, alt, results_in(outcome.by_cell, drawn))
 
 
 def curves(outcome: Outcome) -> Iterator[Drawn]:
@@ -268,6 +272,7 @@ def curves(outcome: Outcome) -> Iterator[Drawn]:
         "training_curves",
         figure,
         "Loss, gradient norm and activation std over epochs, with and without noise.",
+        results_in(outcome.by_cell, select(table, level=tuple(shown))),
     )
 
 

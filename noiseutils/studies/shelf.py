@@ -23,11 +23,15 @@ DPI = 150  # of the PNGs
 
 
 class Drawn(NamedTuple):
-    """A figure, the name of its files, and what a reader who cannot see it needs to know."""
+    """A figure, the name of its files, and what a reader who cannot see it needs to know.
+
+    results: those that it shows; None: all of the shelf's; empty: it shows no run.
+    """
 
     name: str
     figure: Figure
     alt: str
+    results: Iterable[Result] | None = None
 
 
 class Shelf:
@@ -73,9 +77,10 @@ class Shelf:
             told = json.loads(note.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none yet, or torn
             told = {}
-        told |= {name: self.keys for name, _, _ in drawn}
+        for name, _, _, results in drawn:
+            told[name] = self.keys if results is None else sorted({result.run.key for result in results})
         note.write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
-        for name, figure, alt in drawn:
+        for name, figure, alt, _ in drawn:
             _save(figure, folder / name)
             pyplot.close(figure)
             width = int(90 * figure.get_figwidth())

@@ -24,7 +24,7 @@ def show_images(data: Dataset) -> None:
         ax.set_title(name, fontsize=9)
         ax.grid(False)
     alt = f"One training image of each class: {', '.join(data.classes)}."
-    Shelf(PLACE, data.label).show([Drawn("images", figure, alt)])
+    Shelf(PLACE, data.label).show([Drawn("images", figure, alt, ())])
 
 
 def show_curves(results: Mapping[str, Result]) -> None:
@@ -42,7 +42,7 @@ def show_curves(results: Mapping[str, Result]) -> None:
         ax.legend(fontsize=8)
     labels = sorted({result.info["data"]["label"] for result in results.values()})
     figure.suptitle(f"{', '.join(labels)}, one seed")
-    Shelf(PLACE, labels).show([Drawn("curves", figure, _ends(results))])
+    Shelf(PLACE, labels).show([Drawn("curves", figure, _ends(results), results.values())])
 
 
 def _ends(results: Mapping[str, Result]) -> str:

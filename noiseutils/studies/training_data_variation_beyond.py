@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from noiseutils import plots
-from noiseutils.studies.common import select
+from noiseutils.studies.common import results_in, select
 from noiseutils.studies.shelf import Drawn
 from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of
 from noiseutils.studies.training_data_variation_figures import (
@@ -18,6 +18,7 @@ from noiseutils.studies.training_data_variation_figures import (
     points,
     strengths,
     title,
+    trained_on,
 )
 from noiseutils.studies.training_data_variation_tables import autoattack_table, common_levels, matrix_table
 
@@ -57,7 +58,7 @@ def matrices(outcome: Outcome) -> Iterator[Drawn]:
         figure.colorbar(axes[0].images[0], ax=list(axes), label="accuracy (%)")
         figure.suptitle(title(outcome, f"Trained on {trained}, shown {shown}"))
         alt = f"Heat map of accuracy: columns the {trained} trained on, rows the {shown} shown."
-        yield Drawn(f"matrix_{trained}_on_{shown}", figure, alt)
+        yield Drawn(f"matrix_{trained}_on_{shown}", figure, alt, trained_on(outcome, trained))
 
 
 def common(outcome: Outcome) -> Iterator[Drawn]:
@@ -85,7 +86,8 @@ def common(outcome: Outcome) -> Iterator[Drawn]:
                 ax.xaxis.get_major_locator().set_params(integer=True)
             figure.suptitle(title(outcome, f"Common corruption: {shown}"))
             alt = f"Accuracy over the severity of {shown}, a line a training."
-            yield Drawn(f"common_{shown}", figure, alt)
+            rows = select(outcome.frame, sigma=(0.0, *sigmas), statistics="trained")
+            yield Drawn(f"common_{shown}", figure, alt, results_in(outcome.by_cell, rows))
 
 
 def autoattacked(outcome: Outcome) -> Iterator[Drawn]:
@@ -116,7 +118,8 @@ def autoattacked(outcome: Outcome) -> Iterator[Drawn]:
         axes[-1].legend(title="AutoAttack", loc="center left", bbox_to_anchor=(1, 0.5))
         figure.suptitle(f"Under AutoAttack  ·  {origin(outcome)}, {table.n.max()} images, one seed")
         alt = f"Accuracy under AutoAttack over the {kind} trained on, a line an attack size."
-        yield Drawn(f"autoattack_{kind}", figure, alt)
+        shown = results_in(outcome.by_cell, select(table, kind=("none", kind)))
+        yield Drawn(f"autoattack_{kind}", figure, alt, shown)
 
 
 def calibration(outcome: Outcome) -> Iterator[Drawn]:
@@ -144,4 +147,4 @@ def calibration(outcome: Outcome) -> Iterator[Drawn]:
                 strengths(ax, levels, kind, "shown")
             figure.suptitle(title(outcome, f"Calibration under {kind}"))
             alt = f"Calibration error over the {kind} shown, a line a training."
-            yield Drawn(f"calibration_{kind}", figure, alt)
+            yield Drawn(f"calibration_{kind}", figure, alt, trained_on(outcome, kind))

@@ -20,9 +20,11 @@ from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, to_float
 from noiseutils.rng import generator
 from noiseutils.stats import bootstrap_interval
+from noiseutils.studies.common import results_at, results_in, select
 from noiseutils.studies.shelf import Drawn
 from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of, size_of
 from noiseutils.studies.training_data_variation_tables import ONE_PERCENT, change_sizes
+from noiseutils.train import Result
 
 Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives
 NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}
@@ -50,7 +52,7 @@ def examples(data: Dataset) -> Iterator[Drawn]:
     for ax, image, name in zip(axes[0], images, names, strict=True):
         _show(ax, image, name)
     figure.suptitle(f"Images of {_said(data.label)}")
-    yield Drawn("figure_01_examples", figure, f"Five images: {', '.join(names)}.")
+    yield Drawn("figure_01_examples", figure, f"Five images: {', '.join(names)}.", ())
 
 
 def modules() -> Iterator[Drawn]:
@@ -76,6 +78,7 @@ def modules() -> Iterator[Drawn]:
         "figure_02_modules",
         figure,
         "The three modules: a bottleneck; four paths of 64 maps each; 32 narrow bottlenecks side by side.",
+        (),
     )
 
 
@@ -110,9 +113,8 @@ def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
             _show(ax, shown[0].clamp(0, 1), f"σ = {sigma:g}" if ax.get_subplotspec().is_first_row() else "")
         line[0].set_ylabel(kind)
     figure.suptitle(f"Noise (images in [-1, 1], shown cut to that) and blur (pixels): {_said(data.label)}")
-    yield Drawn(
-        "figure_03_corruptions", figure, "Two images under noise and blur of growing strength, left to right."
-    )
+    alt = "Two images under noise and blur of growing strength, left to right."
+    yield Drawn("figure_03_corruptions", figure, alt, ())
 
 
 def accuracy(outcome: Outcome) -> Iterator[Drawn]:
@@ -133,7 +135,7 @@ def accuracy(outcome: Outcome) -> Iterator[Drawn]:
                 strengths(ax, levels, kind)
             figure.suptitle(title(outcome, f"Trained on {kind} (x), shown {kind} (lines)"))
             alt = f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
-            yield Drawn(name, figure, alt)
+            yield Drawn(name, figure, alt, trained_on(outcome, kind))
 
 
 def changes(outcome: Outcome) -> Iterator[Drawn]:
@@ -172,7 +174,18 @@ def changes(outcome: Outcome) -> Iterator[Drawn]:
             f"{outcome.params.change_images} images, {networks} network{'s' if networks > 1 else ''}"
         )
         alt = f"Least mean change that misleads over the {kind} trained on; whiskers: bootstrap over images."
-        yield Drawn(name, figure, alt)
+        misled = [
+            (cell, seed)
+            for (cell, seed, question), answer in outcome.found.items()
+            if question == attack and cell.kind in ("none", kind) and any(answer["size"])
+        ]
+        yield Drawn(name, figure, alt, results_at(outcome.by_cell, misled))
+
+
+def trained_on(outcome: Outcome, kind: str) -> list[Result]:
+    """The results of networks trained on a kind of corruption, and of those on the images as they are."""
+    rows = select(outcome.frame, kind=("none", kind), statistics="trained")
+    return results_in(outcome.by_cell, rows)
 
 
 def points(
