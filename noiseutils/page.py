@@ -20,6 +20,8 @@ from urllib.parse import unquote
 
 from noiseutils.errors import UserError
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def to_html(notebook: Path, source: Path | None = None) -> str:
     """The page of a notebook; images that its markdown names are looked for beside `source`, and embedded.
@@ -34,6 +36,9 @@ def to_html(notebook: Path, source: Path | None = None) -> str:
     title = title_of(read_notebook(notebook)) or source.stem
     nb = nbformat.read(notebook, as_version=4)
     nb.metadata.pop("widgets", None)  # their scripts would come from a CDN; each view has a static form
+    for cell in nb.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if output.get("data", {}).keys() != {WIDGET}]
     nb.metadata["title"] = title
     exporter = _exporter(source.name)
     dark = exporter.environment.loader.get_source(exporter.environment, "static/theme-dark.css")[0]

@@ -14,8 +14,8 @@ import ipywidgets as widgets
 from IPython.display import display, update_display
 
 from noiseutils.errors import UserError
+from noiseutils.page import WIDGET
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 # variables that servers set for the kernels of pages that answer: Jupyter's and Voila's
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
 STATIC = "noiseutils-static"  # how the ids of what stands in for a view begin

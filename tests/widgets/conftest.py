@@ -1,0 +1,21 @@
+"""Fixtures of the tests of the views."""
+
+import pytest
+from views import PARAMS
+
+from noiseutils.widgets import TrainingLab, view
+
+
+@pytest.fixture(autouse=True)
+def _own_outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path / "outputs"))
+    for name in view.ANSWERING:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def live():
+    """A training lab as on a page that answers."""
+    lab = TrainingLab(PARAMS, interactive=True)
+    yield lab
+    lab.close()
