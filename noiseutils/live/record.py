@@ -68,7 +68,7 @@ class Record:
         for name, look in self.last.items():
             if not rows:
                 rows.append(("test images", look.images))
-            for image in range(min(2, len(look.maps))):
+            for image in range(len(look.maps)):
                 rows.append((f"{name}: feature maps of image {image + 1}", look.maps[image]))
         return image_rows(rows, "First convolution's output through a sigmoid, black 0, white 1.", scale=2)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from noiseutils.classifier import Classifier, build_classifier
 from noiseutils.config import Run
 from noiseutils.data import Dataset, to_float
+from noiseutils.errors import UserError
 from noiseutils.jobs import cores
 from noiseutils.live.watching import Look, Watch, layers_of, tests_of
 from noiseutils.subsets import fixed_order
@@ -28,7 +29,7 @@ from noiseutils.tuning import tuned
 
 SHARE = 0.08  # of the time that looking and drawing may take
 SOONEST = 0.15  # seconds from one look to the next
-SHOWN = 4  # test images whose feature maps are shown
+SHOWN = 2  # test images whose feature maps are shown, unless others are chosen
 NAME = "noiseutils-live"  # of the thread
 
 Looks = Mapping[str, Look]
@@ -44,12 +45,17 @@ class Session:
 
     runs: name -> what is trained, all on `data`.   draw: called in the training thread, with a look at each
     that has taken a step since it was last called, and with nothing at the end.   note: whatever the caller
-    wants to know of the values that are in force, see `tune`.
+    wants to know of the values that are in force, see `tune`.   shown: see `show`.
     A training that ends, by itself or as its loss is no longer finite, leaves the others to go on.
     """
 
     def __init__(
-        self, runs: Mapping[str, Run], data: Dataset, draw: Callable[[Looks], None], note: Any = None
+        self,
+        runs: Mapping[str, Run],
+        data: Dataset,
+        draw: Callable[[Looks], None],
+        note: Any = None,
+        shown: Sequence[int] = (),
     ) -> None:
         self.data, self.draw, self.note = data, draw, note
         self.state = "ready"
@@ -59,8 +65,6 @@ class Session:
         self.seconds = 0.0  # of steps, looks and drawings, pauses left out
         self.drawing = 0.0  # of looks and drawings alone
         self.reactions: list[float] = []  # seconds from a change to the drawing of the first step that had it
-        chosen = fixed_order(len(data.test), "shown")[:SHOWN]
-        self.images = to_float(data.test.subset(torch.from_numpy(chosen)).pixels)
         self._runs, self._wish, self._wish_note = dict(runs), dict(runs), note
         self._lock = threading.Condition()
         self._paused = self._stopping = self._copying = self._over = False
@@ -72,6 +76,21 @@ class Session:
         self._looks: dict[str, Look] = {}
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._drawn = self._soonest = 0.0
+        self.show(shown)
+
+    def show(self, shown: Sequence[int]) -> None:
+        """The test images whose feature maps are shown from the next look on; of none, `SHOWN` of them.
+
+        Raises UserError for a number that the data does not have.
+        """
+        count = len(self.data.test)
+        if wrong := [index for index in shown if not 0 <= index < count]:
+            raise UserError(f"test image {wrong[0]} is not there; allowed: 0 to {count - 1}")
+        chosen = list(shown) or fixed_order(count, "shown")[:SHOWN].tolist()
+        indices = torch.tensor(chosen, device=self.data.test.labels.device)
+        self.images = to_float(self.data.test.subset(indices).pixels)
+        for name, watch in self._watches.items():
+            watch.images = self.images.to(next(self._moments[name].model.parameters()).device)
 
     @property
     def running(self) -> bool:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import nn
 
 from noiseutils.config import (
@@ -35,6 +35,7 @@ from noiseutils.studies.common import OneSetParams, data_of, gather, known_model
 
 NOTEBOOK = "06_live_lab"
 EPOCHS = 6  # of the attack lab's networks
+Indices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, max_length=4)]
 DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the first paper's grid
 
 
@@ -203,6 +204,7 @@ class Params(OneSetParams):
     batch_size: PositiveInt = 64
     epochs: PositiveInt = 200
     seed: Seed = 0
+    shown: Indices = ()
     steps: PositiveInt = 60
     attack: str = "fgsm"
     attack_size: NonNegative = 16.0
@@ -299,3 +301,17 @@ def _attacked(params: Params) -> dict[str, Run]:
 def choices(model: str) -> Sequence[str]:
     """What can be said of where noise goes in a network: types, then names."""
     return (*dict.fromkeys(("ReLU", *usual_places(model), "Conv2d", "Linear", INPUT)), *places(model))
+
+
+def facts(params: Params, label: str) -> dict[str, Any]:
+    """What a training is, in words.   label: of its data."""
+    kind = params.kind
+    return {
+        "noise": kind.title,
+        **({"strength": f"{kind.symbol} = {params.strength:g} ({kind.unit})"} if kind.symbol else {}),
+        **({"after": ", ".join(noisy_run(params).after)} if kind.sites else {}),
+        "network": params.model if params.width == 1 else f"{params.model}, width {params.width:g}",
+        "data": label,
+        "learning rate": params.learning_rate,
+        "seed": params.seed,
+    }

@@ -19,8 +19,19 @@ from noiseutils.live.session import Looks, Session
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.common import data_of
-from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, pair
-from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table, telling
+from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, facts, pair
+from noiseutils.widgets.view import (
+    View,
+    button,
+    chosen,
+    dropdown,
+    hiding,
+    numbers,
+    problem,
+    slider,
+    table,
+    telling,
+)
 
 PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
@@ -67,6 +78,8 @@ class TrainingLab(View):
         self.after.layout, self.after.style = wide, label
         self.seed = widgets.BoundedIntText(description="seed", value=p.seed, min=0, max=2**31 - 1)
         self.seed.layout, self.seed.style = {"width": "14em"}, label
+        self.images = widgets.Text(description="test images", placeholder="such as 3, 14, 15; empty: two")
+        self.images.layout, self.images.style, self.images.continuous_update = wide, label, False
         self.compare = widgets.Checkbox(description="beside it the same without noise", value=p.compare)
         self.compare.indent = False
         rates = sorted({*RATES, p.learning_rate})
@@ -86,10 +99,11 @@ class TrainingLab(View):
         for control in (self.data, self.model, self.noise, self.after, self.seed, self.compare):
             control.observe(self._chosen, "value")
         self.rate.observe(self._moved, "value")
+        self.images.observe(self._shown_others, "value")
         buttons = widgets.HBox([self.start, self.pause, self.stop, self.reset, self.copy])
         buttons.layout.flex_flow = "row wrap"
         left = widgets.VBox([self.noise, self.after, self.compare])
-        right = widgets.VBox([self.data, self.model, self.seed])
+        right = widgets.VBox([self.data, self.model, self.seed, self.images])
         choice = widgets.HBox([left, right], layout={"flex_flow": "row wrap"})
         self.strength = widgets.FloatSlider()
         self.sliders = widgets.HBox([self.strength, self.rate], layout={"flex_flow": "row wrap"})
@@ -115,6 +129,7 @@ class TrainingLab(View):
                 self._make_strength(params)
             self.data.value, self.model.value, self.noise.value = params.data, params.model, params.noise
             self.seed.value, self.compare.value = params.seed, params.compare
+            self.images.value = ", ".join(map(str, params.shown))
             self.after.value, self.after.disabled = params.after, not params.kind.sites
             self.strength.value, self.rate.value = params.strength, params.learning_rate
             self._filled = params
@@ -165,6 +180,7 @@ class TrainingLab(View):
             "after": tuple(self.after.value),
             "compare": self.compare.value,
             "seed": self.seed.value,
+            "shown": numbers(self.images.value),
             "strength": float(self.strength.value),
             "learning_rate": float(self.rate.value),
         }
@@ -187,6 +203,17 @@ class TrainingLab(View):
         self.session.tune(pair(wanted), wanted)
         self._trained = wanted
 
+    @telling
+    def _shown_others(self, change: Any) -> None:
+        """Other test images: their maps are in the next picture."""
+        if self._filling:
+            return
+        shown = numbers(self.images.value)
+        if self.session is not None:
+            self.session.show(shown)
+        self.params = self.params.replace(shown=shown)
+        self._say(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
+
     @property
     def running(self) -> bool:
         """Whether a training is there, be it paused."""
@@ -208,7 +235,7 @@ class TrainingLab(View):
     def _begin(self, params: Params) -> None:
         """A new training of these parameters, and a record of its own: an old one may still be drawing."""
         runs, data, record = pair(params), load(data_of(params)), Record()
-        session = Session(runs, data, lambda looks: self._draw(session, record, looks), note=params)
+        session = Session(runs, data, lambda looks: self._draw(session, record, looks), params, params.shown)
         self.session, self.record, self._trained = session, record, params
         self._label = f"{data.label}, embedded" if data.label in EMBEDDED else data.label
 
@@ -292,7 +319,7 @@ class TrainingLab(View):
         strength = f"{kind.symbol} = {p.strength:.4g}, " if kind.symbol else ""
         told = f"{strength}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
         self.status.value = (
-            f'<p style="margin:2px 0">{record.status()}<br>{html.escape(told)}</p>{self._ended(session)}'
+            f'<p style="margin:2px 0">{record.status()}<br>{html.escape(told)}</p>{broken(session.diverged)}'
         )
         if looks:
             return
@@ -302,32 +329,24 @@ class TrainingLab(View):
             self._say(f"Finished: {p.epochs} epochs.")
         self.keep()
 
-    def _ended(self, session: Session) -> str:
-        """What is to be said of trainings whose loss broke."""
-        if not session.diverged:
-            return ""
-        names = ", ".join(session.diverged)
-        return problem(UserError(f"{names}: the loss is no longer finite, so this training has ended"))
-
     def static(self) -> str:
         """The last frame: what was trained, its numbers and its pictures."""
         assert self.session is not None
-        p, kind = self.session.note, self.session.note.kind
-        told = {
-            "noise": kind.title,
-            **({"strength": f"{kind.symbol} = {p.strength:g} ({kind.unit})"} if kind.symbol else {}),
-            **({"after": ", ".join(next(iter(pair(p).values())).after)} if kind.sites else {}),
-            "network": p.model if p.width == 1 else f"{p.model}, width {p.width:g}",
-            "data": self._label,
-            "learning rate": p.learning_rate,
-            "seed": p.seed,
-        }
+        told = facts(self.session.note, self._label)
         pictures = self.record.pictures()
         return (
-            f"{table(told.items())}<p>{self.record.status()}</p>{self._ended(self.session)}{pictures['curves']}"
+            f"{table(told.items())}<p>{self.record.status()}</p>{broken(self.session.diverged)}{pictures['curves']}"
             f"<div style='display:flex;flex-wrap:wrap;gap:12px'>"
             f"{''.join(f'<div>{pictures[name]}</div>' for name in ('stds', 'noise', 'maps'))}</div>"
         )
+
+
+def broken(names: list[str]) -> str:
+    """What is to be said of trainings whose loss broke."""
+    if not names:
+        return ""
+    said = f"{', '.join(names)}: the loss is no longer finite, so this training has ended"
+    return problem(UserError(said))
 
 
 @atexit.register

@@ -122,6 +122,16 @@ def slider(label: str, value: float, low: float, most: float, hint: str = "") ->
     return made
 
 
+def numbers(text: str, most: int = 4) -> tuple[int, ...]:
+    """Whole numbers between commas. Raises UserError for anything else, and for more than `most`."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if wrong := [part for part in parts if not part.isdecimal()]:
+        raise UserError(f"test images {wrong[0]!r}: write whole numbers with commas, such as 3, 14, 15")
+    if len(parts) > most:
+        raise UserError(f"test images: {len(parts)} of them; allowed: up to {most}")
+    return tuple(map(int, parts))
+
+
 def table(rows: Iterable[Iterable[object]], heads: Sequence[str] = ()) -> str:
     """Cells as an HTML table; without heads the first of each row is its heading. `Markup` stays as it is."""
     style = 'style="text-align:left;padding:2px 10px 2px 0"'

@@ -64,7 +64,7 @@ def test_a_look_sees_the_noise_where_it_goes_and_how_loud_it_is():
     assert 0 < abs(noisy.noise.noise).max() < 0.5 * 1.5 * noisy.stds["relu1"]
     assert noisy.noise.before.min() >= 0, "activations behind a ReLU, before the noise"
     assert plain.noise is None
-    assert noisy.maps.shape == (4, 6, 28, 28)
+    assert noisy.maps.shape == (2, 6, 28, 28)
     assert 0 <= noisy.maps.min() < noisy.maps.max() <= 1
 
 
@@ -190,6 +190,24 @@ def test_a_look_changes_nothing_in_a_network_with_batchnorm_whose_noise_goes_in_
         found = session.networks()[name].state_dict()
         alone = train(run, data=DATA, engine="eager").model.state_dict()
         assert all(torch.equal(found[key], value) for key, value in alone.items())
+
+
+def test_the_images_whose_maps_are_shown_can_be_chosen_meanwhile():
+    seen = []
+
+    def draw(looks):
+        if looks and session.steps == 2:
+            session.show((5, 3, 8))
+        seen.extend(look.images for look in looks.values())
+
+    session = Session(pair(PARAMS.replace(compare=False)), DATA, draw, shown=(7,))
+    session.run(steps=4, every=1)
+    pixels = DATA.test.pixels[:, 0].numpy() / 255
+    assert [len(images) for images in seen[:4]] == [1, 1, 3, 3]
+    assert seen[0] == pytest.approx(pixels[[7]])
+    assert seen[3] == pytest.approx(pixels[[5, 3, 8]])
+    with pytest.raises(UserError, match="test image 40 is not there; allowed: 0 to 39"):
+        session.show((1, 40))
 
 
 def test_what_cannot_change_is_refused_and_the_training_goes_on():

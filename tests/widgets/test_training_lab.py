@@ -95,6 +95,18 @@ def test_places_that_a_file_names_stay():
     assert lab._told().after == ("input", "relu1")
 
 
+def test_test_images_are_chosen_by_number_while_it_trains(live):
+    live.start.click()
+    wait(lambda: live.session.steps > 3)
+    live.images.value = "3, 14, 15"
+    wait(lambda: live.record.last["no noise"].maps.shape[0] == 3)
+    assert live._told().shown == (3, 14, 15)
+    for typed, words in (("3, x", "whole numbers"), ("1,2,3,4,5", "up to 4"), ("4000", "not there")):
+        live.images.value = typed
+        assert words in live.said.value
+    assert live.record.last["no noise"].maps.shape[0] == 3
+
+
 def test_a_strength_below_zero_is_the_adversarial_kinds_own(live):
     live.strength.value = -0.5
     assert live._told().strength == -0.5
