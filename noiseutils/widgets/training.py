@@ -13,7 +13,6 @@ import yaml
 
 from noiseutils.config import EMBEDDED
 from noiseutils.data import load
-from noiseutils.errors import UserError
 from noiseutils.live.record import Record
 from noiseutils.live.session import Looks, Session
 from noiseutils.models import MODELS
@@ -22,6 +21,7 @@ from noiseutils.studies.common import data_of
 from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, facts, pair
 from noiseutils.widgets.view import (
     View,
+    broken,
     button,
     chosen,
     dropdown,
@@ -339,14 +339,6 @@ class TrainingLab(View):
             f"<div style='display:flex;flex-wrap:wrap;gap:12px'>"
             f"{''.join(f'<div>{pictures[name]}</div>' for name in ('stds', 'noise', 'maps'))}</div>"
         )
-
-
-def broken(names: list[str]) -> str:
-    """What is to be said of trainings whose loss broke."""
-    if not names:
-        return ""
-    said = f"{', '.join(names)}: the loss is no longer finite, so this training has ended"
-    return problem(UserError(said))
 
 
 @atexit.register

@@ -161,3 +161,11 @@ def problem(error: Exception) -> str:
     """What went wrong, for the page."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return f'<p role="alert" style="color:#a00000"><b>{html.escape(text)}</b></p>'
+
+
+def broken(names: list[str]) -> str:
+    """What is to be said of trainings whose loss broke."""
+    if not names:
+        return ""
+    said = f"{', '.join(names)}: the loss is no longer finite, so this training has ended"
+    return problem(UserError(said))
