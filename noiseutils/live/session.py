@@ -89,7 +89,7 @@ class Session:
         chosen = list(shown) or fixed_order(count, "shown")[:SHOWN].tolist()
         indices = torch.tensor(chosen, device=self.data.test.labels.device)
         self.images = to_float(self.data.test.subset(indices).pixels)
-        for name, watch in self._watches.items():
+        for name, watch in list(self._watches.items()):  # the thread may be adding one
             watch.images = self.images.to(next(self._moments[name].model.parameters()).device)
 
     @property

@@ -200,10 +200,10 @@ def weight_noise(moment: Moment, run: Run) -> NoisePicture | None:
     shaken = moment.parameter_noise
     if run.parameter_noise is None or shaken is None:
         return None
-    filters = first_convolution(moment.model).weight.detach()[:CHANNELS].float().cpu()
     level = max(shaken.action.gradient, shaken.action.weight)
     if level == 0:
         return None
+    filters = first_convolution(moment.model).weight.detach()[:CHANNELS].float().cpu()
     draw = level * draw_like(filters, shaken, moment.step)
     rows = [x.mean(1).numpy() for x in (filters, draw)]
     return NoisePicture("filters of the first convolution", rows[0], rows[1])
