@@ -8,8 +8,7 @@ from noiseutils import _torchvision_shim  # noqa: F401  before anything that may
 
 __version__ = "0.1.0"
 
-# `noiseutils.train` is the function from here on; the rest of its module: from noiseutils.train import …
 from noiseutils.config import Run
-from noiseutils.train import Result, train
+from noiseutils.training.loop import Result, train
 
 __all__ = ["Result", "Run", "train"]

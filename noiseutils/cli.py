@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noiseutils.distributed import decided, launched, leave, speaks
 from noiseutils.errors import UserError
+from noiseutils.training.distributed import decided, launched, leave, speaks
 
 if TYPE_CHECKING:
-    from noiseutils.sweep import Sweep
+    from noiseutils.sweeps.sweep import Sweep
 
 HEARD = 5.0  # seconds that the process which speaks has for it
 
@@ -48,7 +48,7 @@ def run(
     workers: Workers = None,
 ) -> None:
     """Train what is missing, then render the study's notebook: figures, tables, HTML."""
-    from noiseutils import pipeline
+    from noiseutils.book import pipeline
 
     if launched():
         raise UserError("torchrun is for `noiseutils sweep`; then `noiseutils run`, without it, renders")
@@ -89,7 +89,8 @@ def sweep(
 
     Under torchrun all its processes train each run together, each on a GPU of its own.
     """
-    from noiseutils import pipeline, profiles
+    from noiseutils.book import pipeline
+    from noiseutils.studies import profiles
 
     limit = profiles.seconds(budget) if budget else None
     params = pipeline.study_params(study, profile, changes or ())
@@ -108,7 +109,7 @@ def sweep(
 @app.command()
 def status(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
     """Which runs are finished, missing, failed or interrupted."""
-    from noiseutils import pipeline
+    from noiseutils.book import pipeline
 
     counts, failures = pipeline.status_of(pipeline.study_params(study, profile, changes or ()))
     typer.echo(f"{study}, {profile}: {sum(counts.values())} runs")
@@ -121,7 +122,7 @@ def status(study: Study, profile: Profile = "quick", changes: Changes = None) ->
 @app.command()
 def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
     """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed."""
-    from noiseutils import pipeline
+    from noiseutils.book import pipeline
 
     typer.echo(_near(pipeline.publish(pipeline.study_params(study, profile, changes or ()))))
 
@@ -129,8 +130,8 @@ def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -
 @app.command()
 def report() -> None:
     """Everything rendered and the committed results as a site in outputs/report/, readable from disk."""
-    from noiseutils import pipeline
-    from noiseutils import report as site
+    from noiseutils.book import pipeline
+    from noiseutils.book import report as site
 
     pipeline.require_notebooks()
     started = time.monotonic()
@@ -173,7 +174,7 @@ def bench(
 @data_app.command("list")
 def data_list() -> None:
     """The data sets by name, where they are looked for, and whether they are there."""
-    from noiseutils import availability
+    from noiseutils.data import availability
 
     typer.echo(availability.overview())
 
@@ -181,8 +182,8 @@ def data_list() -> None:
 @data_app.command("check")
 def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")]) -> None:
     """Whether a data set is there and whole; exit code 2 and what is missing when not."""
-    from noiseutils import availability
     from noiseutils.config import Data
+    from noiseutils.data import availability
 
     typer.echo(availability.check(Data.parse(name)))
 
@@ -195,8 +196,8 @@ def data_make(
     ] = None,
 ) -> None:
     """Fetch a data set, or decode a folder once."""
-    from noiseutils import availability
     from noiseutils.config import Data
+    from noiseutils.data import availability
 
     typer.echo(availability.fetch(Data.parse(name, image_size=image_size)))
 

@@ -55,7 +55,7 @@ def rendered_outputs(tmp_path_factory):
     Its data parameter is a path, which one cell prints. Read it, or copy it; it is made once.
     """
     nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
-    from noiseutils.render import render
+    from noiseutils.book.render import render
 
     root = tmp_path_factory.mktemp("rendered")
     v4 = nbformat.v4

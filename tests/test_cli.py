@@ -172,7 +172,7 @@ def test_sweep_then_status_then_nothing_left_to_do(tmp_path, monkeypatch, capsys
 
 
 def test_numbers_are_read_as_people_write_them(tmp_path):
-    from noiseutils.profiles import read_yaml
+    from noiseutils.studies.profiles import read_yaml
 
     path = tmp_path / "numbers.yaml"
     path.write_text("a: 1e-3\nb: 1E5\nc: 2.5e-2\nd: 3\ne: -1e-3\nf: e3\n")
@@ -180,8 +180,8 @@ def test_numbers_are_read_as_people_write_them(tmp_path):
 
 
 def test_two_files_that_mean_the_same_give_the_same_keys(tmp_path):
-    from noiseutils.profiles import read_profile
     from noiseutils.studies import noisy_dropout
+    from noiseutils.studies.profiles import read_profile
 
     lines = SMALL.strip().splitlines()
     a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from noiseutils.page import to_html
-from noiseutils.render import render
+from noiseutils.book.page import to_html
+from noiseutils.book.render import render
 from noiseutils.studies import STUDIES
 
 nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")

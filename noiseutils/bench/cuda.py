@@ -12,10 +12,10 @@ from noiseutils.bench.epochs import BATCH, epoch, in_turn_with_training, last_ep
 from noiseutils.bench.machine import best, peaks, rates
 from noiseutils.bench.plain import WORKERS
 from noiseutils.bench.ratios import Ratio, Side, interleaved, seconds
+from noiseutils.bench.roofline import work_of_named
 from noiseutils.bench.side_by_side import side_by_side
 from noiseutils.bench.steps import ANL_NOISE, SPOKEN
 from noiseutils.data import batches
-from noiseutils.floor import work_of_named
 
 CUDA = "cuda"
 EPOCH = 50_000  # images, as many as CIFAR-10 has to train on

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from noiseutils.allocator import ordinary_allocator
 from noiseutils.bench.machine import best, peaks, rates
 from noiseutils.bench.plain import WORKERS, PlainLoop
 from noiseutils.bench.ratios import Ratio, Side, Turns, Way
+from noiseutils.bench.roofline import work_of_named
 from noiseutils.config import Data, Evaluation, Model, Optimizer, Run, Schedule
 from noiseutils.data import Dataset, Images, load
-from noiseutils.floor import work_of_named
-from noiseutils.train import train
+from noiseutils.training.allocator import ordinary_allocator
+from noiseutils.training.loop import train
 
 IMAGES = 10_000  # an epoch of the benchmarks on CPU, of larger networks
 CIFAR10 = 50_000  # an epoch as users know it, where it takes seconds

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import noiseutils
 from noiseutils.bench.ratios import Side, seconds
-from noiseutils.measured import processor
 from noiseutils.provenance import commit
+from noiseutils.sweeps.measured import processor
 
 OPERATIONS = 3e10  # of one sample of a rate on CPU: a tenth of a second, long against the clock and a pause
 PRODUCTS = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # sides of square matrices

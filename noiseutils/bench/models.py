@@ -9,10 +9,10 @@ from typing import Any
 from noiseutils.bench.epochs import BATCH, IMAGES, embedded, run_of
 from noiseutils.bench.machine import bandwidth, cache_bytes, peaks, rates
 from noiseutils.bench.ratios import Turns
+from noiseutils.bench.roofline import FLOAT, Work, floor_seconds, step_bytes, work_of_named
 from noiseutils.data import Dataset
-from noiseutils.floor import FLOAT, Work, floor_seconds, step_bytes, work_of_named
 from noiseutils.models import MODELS
-from noiseutils.train import train
+from noiseutils.training.loop import train
 
 SAVED = 2 << 30  # bytes of activations that a measured step may hold; above, its batch is halved
 HEAVY = 5e10  # operations of a step from which two steps are timed; below, sixteen

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from noiseutils.bench.epochs import embedded, run_of
 from noiseutils.bench.plain import PlainLoop
-from noiseutils.train import train
+from noiseutils.training.loop import train
 
 
 def ours(model: str, width: float, batch_size: int, steps: int, test: int) -> None:

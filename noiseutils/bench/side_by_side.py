@@ -10,8 +10,8 @@ import torch
 from noiseutils.bench.epochs import embedded, run_of
 from noiseutils.bench.ratios import Ratio, Side
 from noiseutils.config import Data, Run
-from noiseutils.store import Store
-from noiseutils.sweep import sweep
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import sweep
 
 
 def side_by_side(

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from noiseutils import _torchvision_shim  # noqa: F401
-from noiseutils.allocator import keep_freed_memory
 from noiseutils.bench.ratios import Ratio, Way, interleaved, seconds
+from noiseutils.bench.roofline import outputs_of_named
 from noiseutils.config import Data, ScriptedNoise
 from noiseutils.corruptions import gaussian_blur
 from noiseutils.data import crop_and_flip, draw_augmentation, load, to_float
-from noiseutils.floor import outputs_of_named
 from noiseutils.models import build_model
 from noiseutils.noise import (
     AdversarialNoise,
@@ -26,6 +25,7 @@ from noiseutils.noise import (
 from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.noise.sites import Noise
 from noiseutils.rng import generator
+from noiseutils.training.allocator import keep_freed_memory
 
 BATCH = 128
 ANL_NOISE: dict[str, Noise] = {  # the sizes of You et al., section 4

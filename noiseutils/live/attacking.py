@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from noiseutils.attacks import fgsm_of, input_gradient
 from noiseutils.corruptions import gaussian_blur
 from noiseutils.data import Images, to_float
 from noiseutils.errors import UserError, one_of
-from noiseutils.minimal_change import minimal_change
-from noiseutils.modes import eval_mode
+from noiseutils.evaluation.attacks import fgsm_of, input_gradient
+from noiseutils.evaluation.minimal_change import minimal_change
+from noiseutils.models.modes import eval_mode
 from noiseutils.rng import generator
 
 SIZES = 48  # at which it is looked whether a network errs

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noiseutils.classifier import Classifier, build_classifier
 from noiseutils.config import Run
 from noiseutils.data import Dataset, to_float
+from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
-from noiseutils.jobs import cores
 from noiseutils.live.watching import Look, Watch, layers_of, tests_of
-from noiseutils.subsets import fixed_order
-from noiseutils.train import Moment, training
-from noiseutils.tuning import tuned
+from noiseutils.sweeps.jobs import cores
+from noiseutils.training.classifier import Classifier, build_classifier
+from noiseutils.training.loop import Moment, training
+from noiseutils.training.tuning import tuned
 
 SHARE = 0.08  # of the time that looking and drawing may take
 SOONEST = 0.15  # seconds from one look to the next

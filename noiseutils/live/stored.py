@@ -10,15 +10,15 @@ from typing import Any
 
 import pandas as pd
 
+from noiseutils.book.pipeline import runs_of, study_params
 from noiseutils.config import Evaluation, Run
-from noiseutils.pipeline import runs_of, study_params
-from noiseutils.profiles import profile_path
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.spec import identity
 from noiseutils.stats import Interval, mean_interval
-from noiseutils.store import Store
 from noiseutils.studies.common import store
-from noiseutils.train import Result
+from noiseutils.studies.profiles import profile_path
+from noiseutils.sweeps.store import Store
+from noiseutils.training.loop import Result
 
 REFERENCE = CHECKOUT / "outputs" / "reference"
 SHORT = 28  # characters of a value in a cell's name

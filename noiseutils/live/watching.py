@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noiseutils.attacks import fgsm
-from noiseutils.classifier import Classifier
 from noiseutils.config import NoisyDropout, Run
 from noiseutils.corruptions import corrupt
-from noiseutils.modes import eval_mode
+from noiseutils.evaluation.attacks import fgsm
+from noiseutils.models.modes import eval_mode
 from noiseutils.noise.dropout import NoisyDropoutSite
 from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.rng import generator
-from noiseutils.train import Moment
+from noiseutils.training.classifier import Classifier
+from noiseutils.training.loop import Moment
 
 LAYERS = 6  # whose stds are shown
 SAMPLES = 8  # of a batch, of which the one with the loudest noise is shown

@@ -3,7 +3,7 @@
 A network here knows nothing of noise: it holds no dropout and draws nothing after it is built. Every place
 where noise may go is a module with a name of its own that runs once in a forward pass, so that
 `attach(model, noise, after="relu3")` is unambiguous. No ReLU works in place, but each could: nothing else
-reads what it is given (see `noiseutils.modes.overwriting`).
+reads what it is given (see `noiseutils.models.modes.overwriting`).
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from noiseutils.config import (
     NoisyDropout,
 )
 from noiseutils.errors import UserError
-from noiseutils.modes import frozen, still_statistics
+from noiseutils.models.modes import frozen, still_statistics
 from noiseutils.noise.activation import GaussianNoiseSite
 from noiseutils.noise.adversarial import AdversarialSite, ClassSite, LayerwiseSite, Pass, check_labels
 from noiseutils.noise.dropout import NoisyDropoutSite

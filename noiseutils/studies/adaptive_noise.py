@@ -29,7 +29,7 @@ from noiseutils.rng import derived_seed
 from noiseutils.spec import NonNegative, Positive, PositiveInt
 from noiseutils.stats import mean_interval
 from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, results_by_cell
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 NOTEBOOK = "02_adaptive_noise"
 OPTIMIZERS = {

@@ -16,7 +16,7 @@ from noiseutils.schedules import cosine_decaying_restarts
 from noiseutils.studies.adaptive_noise import Cell, Outcome, Params
 from noiseutils.studies.common import results_at, results_in, select
 from noiseutils.studies.shelf import Drawn
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 KIND_NAMES = {"none": "no noise", "gaussian": "Gaussian", "uniform": "uniform"}
 KIND_COLOURS = {"none": plots.GREY, "gaussian": plots.BLUE, "uniform": plots.ORANGE}

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from noiseutils.attacks import autoattack_library
 from noiseutils.config import (
     TREES,
     AdversarialNoise,
@@ -36,10 +35,11 @@ from noiseutils.config import (
     Schedule,
 )
 from noiseutils.errors import UserError
+from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
 from noiseutils.spec import Finite, NonNegative, Positive, PositiveInt
-from noiseutils.store import Store
 from noiseutils.studies.common import StudyParams, known_data, known_model
+from noiseutils.sweeps.store import Store
 
 NOTEBOOK = "03_adversarial_noise_layer"
 DATA_PARAMETERS = ("data", "similarity_data", "lenet_data", "imagenet_data")

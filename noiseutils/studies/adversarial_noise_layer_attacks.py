@@ -10,14 +10,14 @@ from typing import Any
 import pandas as pd
 import torch
 
-from noiseutils.attack_report import Effort, attack_report
-from noiseutils.attacks import autoattack_library
 from noiseutils.data import load
 from noiseutils.errors import UserError
+from noiseutils.evaluation.attack_report import Effort, attack_report
+from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.stats import holm, mcnemar
-from noiseutils.store import Store
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params, cells, data_of, run_of
-from noiseutils.studies.analysis import work_off
+from noiseutils.sweeps.analysis import work_off
+from noiseutils.sweeps.store import Store
 
 SURROGATES = (("baseline", 0.0), ("at", 0.05))  # whose adversarial images are tried on all the others
 ATTACKS = {
@@ -145,7 +145,7 @@ def masking_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame
 
     order: whether FGSM >= PGD-20 >= PGD-100 >= AutoAttack holds at every size.   zero_gradients: share of
     images whose input gradient is exactly zero.   zero_at: the attack size in 255ths at which PGD-20 leaves
-    nothing right.   signs: what raises suspicion, see `noiseutils.attack_report`.
+    nothing right.   signs: what raises suspicion, see `noiseutils.evaluation.attack_report`.
     """
     rows = []
     for (cell, seed), report in found.items():

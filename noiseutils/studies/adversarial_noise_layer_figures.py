@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noiseutils import plots
 from noiseutils.config import EMBEDDED
-from noiseutils.inspection import unpacked
+from noiseutils.evaluation.inspection import unpacked
 from noiseutils.studies.adversarial_noise_layer import METHODS, Cell
 from noiseutils.studies.adversarial_noise_layer_attacks import ATTACKS, accuracy_table
 from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of, results_with

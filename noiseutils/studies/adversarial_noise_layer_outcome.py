@@ -13,7 +13,7 @@ from noiseutils.errors import UserError
 from noiseutils.studies.adversarial_noise_layer import Cell, Params, cells, data_of, run_of, runs
 from noiseutils.studies.common import gather, results_by_cell, select
 from noiseutils.studies.shelf import Shelf
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 FRAME_COLUMNS = [
     "part", "data", "model", "method", "epsilon", "seed", "condition", "size", "statistics", "top1_error",

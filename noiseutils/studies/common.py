@@ -14,15 +14,15 @@ from pydantic import Field, ValidationError, field_validator
 
 from noiseutils.config import Data, Run
 from noiseutils.errors import one_of
-from noiseutils.jobs import cores
-from noiseutils.local_sweep import default_workers
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.spec import PositiveInt, Spec, explain
 from noiseutils.stats import Paired, claim_verdict, holm
-from noiseutils.store import Store
-from noiseutils.sweep import sweep
-from noiseutils.train import Result
+from noiseutils.sweeps.jobs import cores
+from noiseutils.sweeps.local import default_workers
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import sweep
+from noiseutils.training.loop import Result
 
 C = TypeVar("C")  # a cell of a study's grid
 

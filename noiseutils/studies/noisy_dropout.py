@@ -24,7 +24,7 @@ from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Optimizer, 
 from noiseutils.errors import UserError
 from noiseutils.spec import Levels, Names, NonNegative, Positive, PositiveInt
 from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, results_by_cell, select
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 NOTEBOOK = "01_noisy_dropout"
 READINGS = ("dropped", "all", "unscaled", "printed")

@@ -17,7 +17,7 @@ from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.common import StudyParams
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 DPI = 150  # of the PNGs
 

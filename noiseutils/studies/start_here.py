@@ -8,7 +8,7 @@ from noiseutils import plots
 from noiseutils.data import Dataset
 from noiseutils.studies.common import StudyParams
 from noiseutils.studies.shelf import Drawn, Shelf
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 NOTEBOOK = "00_start_here"
 PLACE = StudyParams(study="start_here", profile="quick")  # its folder under outputs/

@@ -29,11 +29,11 @@ from pydantic import Field, model_validator
 from noiseutils.config import Corruption, Evaluation, Model, Optimizer, Run, Schedule
 from noiseutils.corruptions import blurs
 from noiseutils.errors import UserError
-from noiseutils.minimal_change import ATTACKS
+from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.spec import Positive, PositiveInt
-from noiseutils.store import Store
 from noiseutils.studies.common import OneSetParams, data_of, gather, results_by_cell, select, store
-from noiseutils.train import Result
+from noiseutils.sweeps.store import Store
+from noiseutils.training.loop import Result
 
 NOTEBOOK = "04_training_data_variation"
 KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it

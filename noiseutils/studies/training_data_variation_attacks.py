@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noiseutils.attacks import autoattack, autoattack_library
 from noiseutils.config import Run
 from noiseutils.data import Images, load, to_float
+from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
-from noiseutils.minimal_change import ATTACKS, foolbox_library, minimal_change
-from noiseutils.modes import eval_mode, full_float32
-from noiseutils.parts import FORWARD, Parts
+from noiseutils.evaluation.attacks import autoattack, autoattack_library
+from noiseutils.evaluation.minimal_change import ATTACKS, foolbox_library, minimal_change
+from noiseutils.evaluation.parts import FORWARD, Parts
+from noiseutils.models.modes import eval_mode, full_float32
 from noiseutils.rng import derived_seed
-from noiseutils.store import Store
-from noiseutils.studies.analysis import work_off
 from noiseutils.studies.training_data_variation import Cell, Params, cells, data_of, run_of
-from noiseutils.subsets import fixed_order
+from noiseutils.sweeps.analysis import work_off
+from noiseutils.sweeps.store import Store
 
 AUTOATTACK = "autoattack"
 log = logging.getLogger("noiseutils")

@@ -24,7 +24,7 @@ from noiseutils.studies.common import results_at, results_in, select
 from noiseutils.studies.shelf import Drawn
 from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of, size_of
 from noiseutils.studies.training_data_variation_tables import ONE_PERCENT, change_sizes
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives
 NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}

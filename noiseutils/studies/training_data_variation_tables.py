@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from torch import nn
 
-from noiseutils.minimal_change import ATTACKS
+from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.stats import Interval, bootstrap_interval, mean_interval
 from noiseutils.studies.training_data_variation import (

@@ -8,7 +8,7 @@ A view is alive where a page can answer (JupyterLab, Voila); elsewhere, as under
 at once and shows the last frame. Nothing else in the package imports this one.
 """
 
-from noiseutils.page import notebooks_extra
+from noiseutils.book.page import notebooks_extra
 
 with notebooks_extra():
     from noiseutils.widgets.attack import AttackLab

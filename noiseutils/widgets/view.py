@@ -13,8 +13,8 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display, update_display
 
+from noiseutils.book.page import WIDGET
 from noiseutils.errors import UserError
-from noiseutils.page import WIDGET
 
 # variables that servers set for the kernels of pages that answer: Jupyter's and Voila's
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from noiseutils import allocator
 from noiseutils.bench import cuda, epochs, machine, models, noise_steps, noisy_dropout_step, steps
 from noiseutils.bench.epochs import embedded, synthetic
 from noiseutils.bench.plain import PilImages, PlainLoop
+from noiseutils.bench.roofline import Work, work_of_named
 from noiseutils.config import Data
 from noiseutils.data import load
-from noiseutils.floor import Work, work_of_named
+from noiseutils.training import allocator
 
 
 @pytest.fixture

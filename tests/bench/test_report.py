@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from noiseutils.bench import figure, report, table
 from noiseutils.bench.models import Measured, Models
 from noiseutils.bench.ratios import Ratio, Side
+from noiseutils.bench.roofline import work_of_named
 from noiseutils.bench.steps import ANL_NOISE
 from noiseutils.cli import app
 from noiseutils.errors import UserError
-from noiseutils.floor import work_of_named
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "outputs" / "reference" / "bench" / "two-cpu-cores.json"

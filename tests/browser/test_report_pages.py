@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from noiseutils.book.report import build
 from noiseutils.provenance import CHECKOUT
-from noiseutils.report import build
 
 pytest.importorskip("playwright", reason="needs the dev extra")
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from noiseutils.attacks import fgsm, pgd
 from noiseutils.corruptions import gaussian_blur
 from noiseutils.data import Images
 from noiseutils.errors import UserError
+from noiseutils.evaluation.attacks import fgsm, pgd
 from noiseutils.live.attacking import ATTACKS, PGD_STEPS, Bench
 
 

@@ -14,7 +14,7 @@ from noiseutils.live.record import KEPT, Record
 from noiseutils.live.session import NAME, SHARE, SOONEST, Session, next_look
 from noiseutils.studies import live_lab
 from noiseutils.studies.live_lab import KINDS, Params, pair
-from noiseutils.train import training
+from noiseutils.training.loop import training
 
 PARAMS = Params(train_size=160, test_size=40, batch_size=64, epochs=2)  # three steps an epoch
 DATA = load(live_lab.plain_run(PARAMS).data)

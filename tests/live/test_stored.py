@@ -6,8 +6,8 @@ from noiseutils import Run, train
 from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Schedule
 from noiseutils.errors import UserError
 from noiseutils.live.stored import cells_of, profiles, stored
-from noiseutils.store import Store
 from noiseutils.studies import STUDIES
+from noiseutils.sweeps.store import Store
 
 RUN = Run(
     data=Data(name="digits", train_size=64, test_size=32),

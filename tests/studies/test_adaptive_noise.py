@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from noiseutils import pipeline
+from noiseutils.book import pipeline
 from noiseutils.config import AdaptiveNoise, ScriptedNoise
 from noiseutils.errors import UserError
-from noiseutils.profiles import read_profile
 from noiseutils.studies import adaptive_noise as an
 from noiseutils.studies import adaptive_noise_claims as claims
 from noiseutils.studies import adaptive_noise_figures as figures
 from noiseutils.studies import adaptive_noise_tables as tables
-from noiseutils.train import Result
+from noiseutils.studies.profiles import read_profile
+from noiseutils.training.loop import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "02_adaptive_noise.ipynb"

@@ -28,7 +28,7 @@ from noiseutils.studies import shelf, start_here
 from noiseutils.studies import training_data_variation_beyond as beyond
 from noiseutils.studies import training_data_variation_figures as data_figures
 from noiseutils.studies.shelf import Drawn, Shelf
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 WORSE = of_adaptive.an.Cell("tinycnn", "momentum", 0.1, "none")  # 0.01 is the rate chosen without noise
 

@@ -9,13 +9,13 @@ import pytest
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.profiles import read_profile
 from noiseutils.studies import noisy_dropout as nd
 from noiseutils.studies import noisy_dropout_claims as claims
 from noiseutils.studies import noisy_dropout_figures as figures
 from noiseutils.studies import noisy_dropout_tables as tables
+from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.shelf import Shelf
-from noiseutils.train import Result
+from noiseutils.training.loop import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_noisy_dropout.ipynb"

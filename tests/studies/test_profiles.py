@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from papermill.iorw import read_yaml_file
 
-from noiseutils.profiles import read_profile
 from noiseutils.studies import RENDERED, STUDIES
+from noiseutils.studies.profiles import read_profile
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = [

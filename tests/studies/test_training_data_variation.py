@@ -10,21 +10,21 @@ import pytest
 from matplotlib import pyplot
 from torch import nn
 
-from noiseutils import pipeline
+from noiseutils.book import pipeline
 from noiseutils.config import Corruption, Data
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.minimal_change import ATTACKS
+from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
-from noiseutils.profiles import read_profile
-from noiseutils.store import Store
 from noiseutils.studies import training_data_variation as tdv
 from noiseutils.studies import training_data_variation_attacks as attacks
 from noiseutils.studies import training_data_variation_beyond as beyond
 from noiseutils.studies import training_data_variation_claims as claims
 from noiseutils.studies import training_data_variation_figures as figures
 from noiseutils.studies import training_data_variation_tables as tables
-from noiseutils.train import Result
+from noiseutils.studies.profiles import read_profile
+from noiseutils.sweeps.store import Store
+from noiseutils.training.loop import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "04_training_data_variation.ipynb"

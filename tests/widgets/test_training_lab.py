@@ -9,9 +9,9 @@ from views import PARAMS, alone, wait
 
 from noiseutils.errors import UserError
 from noiseutils.live.session import NAME
-from noiseutils.profiles import read_profile
 from noiseutils.studies import live_lab
 from noiseutils.studies.live_lab import KINDS, Params, pair
+from noiseutils.studies.profiles import read_profile
 from noiseutils.widgets import TrainingLab, training
 
 

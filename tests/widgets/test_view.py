@@ -3,7 +3,7 @@
 import nbformat
 from views import PARAMS, alone, pictures, wait
 
-from noiseutils.page import WIDGET, to_html
+from noiseutils.book.page import WIDGET, to_html
 from noiseutils.widgets import TrainingLab, view
 from noiseutils.widgets.view import STATIC
 

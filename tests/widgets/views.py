@@ -5,10 +5,10 @@ import time
 
 from torch import nn
 
-from noiseutils.classifier import build_classifier
 from noiseutils.data import load
 from noiseutils.studies import live_lab
 from noiseutils.studies.live_lab import Params, pair
+from noiseutils.training.classifier import build_classifier
 
 PARAMS = Params(train_size=160, test_size=40, epochs=300, steps=4)
 DATA = load(live_lab.plain_run(PARAMS).data)

@@ -1,0 +1,1 @@
+"""Render notebooks and the pages around them."""

@@ -1,0 +1,161 @@
+"""From a study's name to its results, and to its rendered notebook."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from noiseutils.book.page import notebooks_extra
+from noiseutils.book.render import Rendered, current, render, stamp, write_index
+from noiseutils.config import Data, Run
+from noiseutils.errors import UserError, one_of
+from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.studies import RENDERED, STUDIES, start_here
+from noiseutils.studies.common import StudyParams, store
+from noiseutils.studies.profiles import read_profile
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import Sweep, sweep
+from noiseutils.training.distributed import decided
+
+
+def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
+    """What `all` means: the studies, and the live lab where it has the profile and nothing is changed."""
+    lab = not changes and (CHECKOUT / "params" / "live_lab" / f"{profile}.yaml").is_file()
+    return [*STUDIES, *(["live_lab"] if lab else [])]
+
+
+def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> StudyParams:
+    """The checked parameters of a study's profile."""
+    if study not in RENDERED:
+        raise one_of("study", study, RENDERED)
+    return read_profile(RENDERED[study].Params, study, profile, changes)
+
+
+def runs_of(params: StudyParams, place: Store) -> list[Run]:
+    """Every training of a study that can be named now: its runs, and those that follow from their results."""
+    study = RENDERED[params.study]
+    found = study.runs(params)
+    if hasattr(study, "follow_ups"):
+        found += study.follow_ups(params, [place.load(run) for run in found if place.finished(run)])
+    return found
+
+
+def sweep_study(
+    params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
+) -> Sweep:
+    """Train what the study still lacks, then find out what it wants to know of the trained networks."""
+    started, study, place = time.monotonic(), RENDERED[params.study], store()
+
+    def left() -> float | None:
+        return None if budget is None else budget - (time.monotonic() - started)
+
+    done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
+    if not done.out_of_time and hasattr(study, "follow_ups"):
+        wanted = decided(lambda: runs_of(params, place))
+        done = sweep(wanted, place, executor, workers=workers, budget=left())
+    if not done.out_of_time and hasattr(study, "analyse"):
+        decided(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone
+    return done
+
+
+def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
+    """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
+    place = store()
+    runs = runs_of(params, place)
+    states = {run: place.state(run) for run in runs}
+    failures = {
+        str(run): (place.failure(run) or "").strip().splitlines()[-1]
+        for run, state in states.items()
+        if state == "failed"
+    }
+    return Counter(states.values()), failures
+
+
+def require_notebooks() -> None:
+    """Raises UserError without the notebooks extra: better before hours of training than after."""
+    with notebooks_extra():
+        import nbconvert  # noqa: F401
+        import papermill  # noqa: F401
+
+
+def render_study(params: StudyParams) -> tuple[Rendered, bool]:
+    """The study's notebook, executed, and whether that was done already."""
+    notebook = notebook_path(RENDERED[params.study].NOTEBOOK)
+    folder = outputs_root() / params.study / params.profile
+    values = params.model_dump(mode="json")
+    place = store()
+    results = [(run.key, place.digest(run)) for run in runs_of(params, place)]
+    mark = stamp(notebook, values, results)
+    return _rendered(notebook, folder, values, mark)
+
+
+def render_start_here() -> tuple[Rendered, bool]:
+    """The start page with its defaults, executed, and whether that was done already."""
+    notebook = notebook_path(start_here.NOTEBOOK)
+    folder = outputs_root() / start_here.PLACE.study / start_here.PLACE.profile
+    return _rendered(notebook, folder, {}, stamp(notebook))
+
+
+def _rendered(notebook: Path, folder: Path, values: dict[str, Any], mark: str) -> tuple[Rendered, bool]:
+    if current(notebook, folder, mark):
+        return Rendered(folder / notebook.name, (folder / notebook.name).with_suffix(".html")), True
+    return render(notebook, folder, values, mark), False
+
+
+def publish(params: StudyParams) -> Path:
+    """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed.
+
+    Without weights and the executed notebook, which are large, and with the data's label for its path.
+    """
+    if params.study not in STUDIES:
+        raise one_of("study to publish", params.study, STUDIES)
+    rendered = outputs_root() / params.study / params.profile
+    folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
+    place = store()
+    for run in runs_of(params, place):
+        if place.finished(run):
+            place.publish(run, folder / "runs")
+    for name in ("figures", "tables"):
+        if not (rendered / name).is_dir():
+            raise UserError(
+                f"{rendered / name} is not there: run `noiseutils run {params.study}` with this profile first"
+            )
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
+        shutil.copytree(rendered / name, folder / name)
+    values = params.model_dump(mode="json")
+    for name in getattr(RENDERED[params.study], "DATA_PARAMETERS", ("data",)):
+        given = values[name]
+        values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
+    text = yaml.safe_dump(values, sort_keys=False)
+    (folder / "params.yaml").write_text(f"# What these results were made with.\n{text}")
+    return folder
+
+
+def placeless(text: str | None) -> str | None:
+    """Data as typed, without the folder: a name is its identity, where it lay is nobody's business."""
+    if text is None or (data := Data.parse(text)).root is None:
+        return text
+    if data.name == "folder":
+        return f"./{data.label}"
+    return f"{data.name}:./{data.label}" + (f":{data.label}" if data.label != data.name else "")
+
+
+def index() -> Path:
+    """outputs/index.html over everything rendered so far."""
+    return write_index(outputs_root())
+
+
+def notebook_path(name: str) -> Path:
+    """A committed notebook; they are in a checkout, not in an installed package."""
+    path = CHECKOUT / "notebooks" / f"{name}.ipynb"
+    if not path.exists():
+        raise UserError(
+            f"no notebook {path}: `noiseutils run` needs a checkout of the project, not only the package"
+        )
+    return path

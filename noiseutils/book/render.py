@@ -1,0 +1,251 @@
+"""Notebooks executed with their parameters, a page of each, and an index of all.
+
+A rendering is whole or not there: page and notebook are written under partial names and renamed, and the
+notebook carries the stamp of what it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from noiseutils.book.page import notebooks_extra, read_notebook, title_of, to_html
+from noiseutils.errors import UserError, one_of
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Where a rendering lies."""
+
+    notebook: Path  # executed, .ipynb
+    html: Path
+
+
+def stamp(notebook: Path, *parts: object) -> str:
+    """SHA-256 (hex) of what a rendering is made from: the notebook's cells, the package's files, the parts.
+
+    parts: anything JSON holds, such as parameters and run keys. The notebook's outputs do not count.
+    """
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in read_notebook(notebook)["cells"]]
+    digest = hashlib.sha256(json.dumps([cells, parts], sort_keys=True).encode())
+    for path in sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".csv")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def current(notebook: Path, folder: Path, stamp: str) -> bool:
+    """Whether `folder` holds a whole rendering of the notebook with this stamp."""
+    made = _places(notebook, folder)
+    if not (made.notebook.is_file() and made.html.is_file()):
+        return False
+    try:
+        metadata = read_notebook(made.notebook)["metadata"]
+    except UserError:
+        return False
+    whole = "end_time" in metadata.get("papermill", {})
+    return whole and metadata.get("noiseutils", {}).get("stamp") == stamp
+
+
+def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str) -> Rendered:
+    """Execute a notebook with papermill, in its own folder and by this interpreter; write it and its page.
+
+    parameters: values for names assigned in the cell tagged `parameters`.   stamp: see `stamp`.
+    Raises UserError, and leaves an earlier rendering as it was, for an unknown parameter, a broken equation
+    and a failing cell; of the last, `<stem>.failed.ipynb` is kept.
+    """
+    with notebooks_extra():
+        import nbformat
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+
+    notebook, folder = notebook.absolute(), folder.absolute()
+    made = _places(notebook, folder)
+    if made.notebook.resolve() == notebook.resolve():
+        raise UserError(f"{notebook}: would be overwritten by its own rendering; name another folder")
+    _check_parameters(notebook, parameters)
+    to_html(notebook)  # a broken equation is found now, not after the cells have run
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = folder / f"{notebook.stem}.failed.ipynb"
+    partial = folder / f"{notebook.stem}.partial{os.getpid()}.ipynb"
+    page = folder / f"{notebook.stem}.html.partial{os.getpid()}"
+    try:
+        papermill.execute_notebook(
+            _plain(notebook),
+            _plain(partial),
+            parameters,
+            engine_name=_engine(),
+            kernel_name="python3",
+            language="python",
+            cwd=str(notebook.parent),
+            progress_bar=False,
+            kernel_manager_class=_own_kernel(),
+        )
+        done = nbformat.read(partial, as_version=4)
+        done.metadata["noiseutils"] = {"stamp": stamp}
+        done.metadata["papermill"].update(input_path=notebook.name, output_path=made.notebook.name)
+        nbformat.write(done, partial)
+        page.write_text(to_html(partial, notebook), encoding="utf-8")
+        page.replace(made.html)
+        partial.replace(made.notebook)  # last: it carries the stamp that says the rendering is whole
+    except (PapermillExecutionError, DeadKernelError) as error:
+        partial.replace(failed)
+        why = _why(error) if isinstance(error, PapermillExecutionError) else "the kernel died; out of memory?"
+        raise UserError(f"{notebook.name}: {why}\nIts state is kept in {failed}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+        page.unlink(missing_ok=True)
+    failed.unlink(missing_ok=True)
+    return made
+
+
+def write_index(outputs: Path) -> Path:
+    """outputs/index.html: every rendering below outputs/<study>/<profile>/, with one figure and links."""
+    paths = sorted(outputs.glob("*/*/*.ipynb"), key=lambda path: (path.stem, path.parts))
+    cards = [card for path in paths if path.with_suffix(".html").is_file() and (card := _card(path, outputs))]
+    nothing = "<p>Nothing is rendered yet: run <code>noiseutils run STUDY</code>.</p>"
+    outputs.mkdir(parents=True, exist_ok=True)
+    partial = outputs / f"index.html.partial{os.getpid()}"
+    partial.write_text(INDEX.replace("CARDS", "\n".join(cards) or nothing), encoding="utf-8")
+    return partial.replace(outputs / "index.html")
+
+
+def paper_first(figure: Path) -> tuple[bool, str]:
+    """A key to sort figures by: the paper's own before what lies beyond it."""
+    return not figure.name.startswith("figure_"), figure.name
+
+
+def _card(path: Path, outputs: Path) -> str | None:
+    try:
+        nb = read_notebook(path)
+    except UserError:
+        return None
+    papermill = nb["metadata"].get("papermill", {})
+    if "end_time" not in papermill:
+        return None
+
+    def link(target: Path, inside: str) -> str:
+        return f'<a href="{quote(target.relative_to(outputs).as_posix())}">{inside}</a>'
+
+    page, folder = path.with_suffix(".html"), path.parent
+    picture = ""
+    if figure := min((folder / "figures").glob("*.png"), key=paper_first, default=None):
+        source = quote(figure.relative_to(outputs).as_posix())
+        picture = link(page, f'<img src="{source}" alt="" loading="lazy">')
+    links = [link(page, "page"), link(path, "notebook")]
+    links += [link(folder / name, name) for name in ("figures", "tables") if (folder / name).is_dir()]
+    data = papermill.get("parameters", {}).get("data")
+    data = ", ".join(data) if isinstance(data, list) else data
+    when = datetime.fromisoformat(papermill["end_time"]).strftime("%Y-%m-%d %H:%M %Z")
+    facts = [folder.parent.name, f"profile {folder.name}", *([f"data {data}"] if data else []), when]
+    title = html.escape(title_of(nb) or path.stem)
+    return (
+        f"<article>{picture}<h2>{link(page, title)}</h2>"
+        f"<p>{html.escape(' · '.join(facts))}</p><p>{' · '.join(links)}</p></article>"
+    )
+
+
+def _places(notebook: Path, folder: Path) -> Rendered:
+    return Rendered(folder / f"{notebook.stem}.ipynb", folder / f"{notebook.stem}.html")
+
+
+def _why(error: Any) -> str:
+    """Which cell failed and its error's last line; a UserError whole, all of it is meant for the reader."""
+    cell = next(filter(None, map(str.strip, error.source.splitlines())), "")
+    lines = error.evalue.strip().splitlines()
+    said = ("\n".join(lines) if error.ename == "UserError" else lines[-1]) if lines else ""
+    return f"cell [{error.exec_count}] {cell!r} failed: {': '.join(filter(None, [error.ename, said]))}"
+
+
+def _plain(path: Path) -> str:
+    """A path for papermill, which reads braces as fields to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """papermill itself prints a warning about an unknown parameter and goes on."""
+    with notebooks_extra():
+        import papermill
+        from papermill.iorw import load_notebook_node
+    read_notebook(notebook)
+    nb = load_notebook_node(str(notebook))
+    nb.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    known = papermill.inspect_notebook(nb)
+    for name in parameters:
+        if name not in known:
+            raise one_of(f"{notebook.name}: parameter", name, known or ["none"])
+
+
+def _engine() -> str:
+    """The name of papermill's engine in a form that does not write the notebook before and after every cell.
+
+    A study's notebook has megabytes of figures: writing it some eighty times takes as long as drawing them.
+    """
+    with notebooks_extra():
+        from papermill.engines import NBClientEngine, papermill_engines
+        from papermill.iorw import write_ipynb
+
+    class WrittenAtTheEnd(NBClientEngine):
+        @classmethod
+        def execute_notebook(cls, nb: Any, kernel_name: str, output_path: Any = None, **options: Any) -> Any:
+            try:
+                return super().execute_notebook(nb, kernel_name, None, **options)
+            except Exception:  # a dead kernel; papermill itself writes what ends well or in a failing cell
+                write_ipynb(nb, output_path)
+                raise
+
+    papermill_engines.register("noiseutils", WrittenAtTheEnd)
+    return "noiseutils"
+
+
+def _own_kernel() -> type:
+    """A kernel manager that starts this interpreter, whatever kernels are registered under which names."""
+    with notebooks_extra():
+        from ipykernel.kernelspec import get_kernel_dict
+        from jupyter_client.kernelspec import KernelSpec
+        from jupyter_client.manager import AsyncKernelManager
+
+    spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]))  # newer ones warn of any local TCP
+
+    class OwnKernel(AsyncKernelManager):
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return spec
+
+    return OwnKernel
+
+
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>noiseutils: rendered notebooks</title>
+<style>
+:root { color-scheme: light dark; }
+body { max-width: 70rem; margin: 0 auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }
+main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
+article { border: 1px solid #8886; border-radius: 0.5rem; padding: 1rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 0.5rem 0; }
+p { margin: 0.4rem 0; }
+img { width: 100%; height: 12rem; object-fit: contain; background: white; }
+</style>
+</head>
+<body>
+<h1>noiseutils: rendered notebooks</h1>
+<main>
+CARDS
+</main>
+</body>
+</html>
+"""

@@ -1,0 +1,52 @@
+"""Which data sets are there, where they are looked for, and what fetches what is missing."""
+
+from __future__ import annotations
+
+from noiseutils.config import EMBEDDED, TREES, Data
+from noiseutils.data.image_trees import LAYOUT, find_tree, load_tree
+from noiseutils.data.torchvision_sets import TORCHVISION, check_official, official_files, torchvision_class
+from noiseutils.errors import UserError
+from noiseutils.provenance import data_root, root_of
+
+
+def check(data: Data) -> str:
+    """Where the set was looked for and what is there, without loading it; UserError says what is missing."""
+    if data.name in EMBEDDED:
+        return f"{data.name}: made in memory, nothing to fetch"
+    if data.name in TORCHVISION:
+        return "\n".join(check_official(data))
+    classes, train, test = find_tree(data)
+    return (
+        f"{data.label}, in {train.folder.parent}\n"
+        f"  {len(train.files):,} training and {len(test.files):,} test images, "
+        f"{len(classes)} classes: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}"
+    )
+
+
+def fetch(data: Data) -> str:
+    """Download one of torchvision's four if it is not there, or decode and cache a tree; says what is."""
+    if data.name in TORCHVISION:
+        try:
+            torchvision_class(data.name)(root_of(data), download=True)
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"{data.name} could not be fetched to {root_of(data)}: {error}") from error
+    elif data.name in TREES and not data.streamed:
+        load_tree(data)
+    return check(data)
+
+
+def overview() -> str:
+    """One line a data set: its name, where it is looked for, and whether its files exist."""
+    lines = [f"{name:<14} made in memory" for name in EMBEDDED]
+    for name in TORCHVISION:
+        files = official_files(Data(name=name))  # pyright: ignore[reportArgumentType]
+        there = sum(path.is_file() for path in files)
+        state = (
+            "there" if there == len(files) else f"{there} of {len(files)} files; noiseutils data make {name}"
+        )
+        lines.append(f"{name:<14} {next(iter(files)).parent}: {state}")
+    lines.append(
+        f"{'imagenet':<14} {data_root() / 'imagenet'}: train/<wnid>/*, val/<wnid>/*; needs image_size"
+    )
+    lines.append(f"{'a path':<14} any folder with {LAYOUT}")
+    return "\n".join(lines)

@@ -1,0 +1,255 @@
+"""Image trees: train/<class>/* and test/<class>/*, decoded once and cached as uint8 arrays beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from noiseutils.config import Data
+from noiseutils.data.embedded import Arrays
+from noiseutils.data.subsets import fixed_choice, fixed_order
+from noiseutils.errors import UserError
+from noiseutils.provenance import data_root
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+log = logging.getLogger("noiseutils")
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+GREY = ("1", "L", "LA")  # Pillow's modes: what counts as grey, and what as colour (transparency is dropped)
+COLOUR = ("RGB", "RGBA", "P", "CMYK")
+CACHE = ".noiseutils-cache"
+CACHE_FORMAT = 1  # raise it when the same files come to be decoded otherwise
+LAYOUT = "train/<class>/* and test/<class>/*"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a split that are used."""
+
+    folder: Path
+    files: list[tuple[str, int, int]]  # path below the folder, bytes, time of change in ns
+    labels: np.ndarray
+
+
+def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
+    """Classes and the files of both splits that are used, in a fixed random order (so that take(n) is mixed).
+
+    Hidden files and those without an image's suffix are passed over; everything else that is not an image in
+    a class folder is an error.
+    """
+    if data.root is None and data.name == "folder":
+        raise UserError(f"data 'folder' needs `root`: the folder that holds {LAYOUT}")
+    root = Path(os.path.expanduser(data.root)) if data.root else data_root() / data.name
+    found = []
+    for split in ("train", "test"):
+        names = ("test", "val") if (split, data.name) == ("test", "imagenet") else (split,)
+        folder = next((root / name for name in names if (root / name).is_dir()), None)
+        if folder is None:
+            raise UserError(
+                f"{data.label}: no folder {' or '.join(str(root / name) for name in names)}; "
+                f"expected: {LAYOUT} in {root}, images with a suffix of {', '.join(SUFFIXES)}; "
+                f"once it is there, noiseutils data make {root} decodes it"
+            )
+        found.append((folder, _class_files(folder)))
+    (train_folder, train), (test_folder, test) = found
+    for one, other in ((train, test), (test, train)):
+        if lone := sorted(set(one) - set(other)):
+            has, lacks = (train_folder, test_folder) if one is train else (test_folder, train_folder)
+            raise UserError(
+                f"{data.label}: class {', '.join(lone)} is in {has} but not in {lacks}; "
+                "expected: the same class folders in both"
+            )
+    splits = []
+    for split, (folder, classes), size in zip(
+        ("train", "test"), found, (data.train_size, data.test_size), strict=True
+    ):
+        files = [file for members in classes.values() for file in members]
+        labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()])
+        fixed_choice(len(files), size, split, data)
+        order = fixed_order(len(files), split)[:size]
+        splits.append(Split(folder, [files[i] for i in order], labels[order]))
+    return tuple(train), *splits
+
+
+def _class_files(folder: Path) -> dict[str, list[tuple[str, int, int]]]:
+    """Class -> its image files, both sorted by name."""
+    classes = {}
+    for name in sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")):
+        files = []
+        with os.scandir(folder / name) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    raise UserError(
+                        f"{entry.path} is a folder within a class; expected: images only ({LAYOUT})"
+                    )
+                if entry.name.lower().endswith(SUFFIXES):
+                    stat = entry.stat()
+                    files.append((f"{name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+        if not files:
+            raise UserError(f"{folder / name} holds no image; expected: files with {', '.join(SUFFIXES)}")
+        classes[name] = sorted(files)
+    if not classes:
+        raise UserError(f"{folder} holds no class folders; expected: {LAYOUT}")
+    return classes
+
+
+def _cache_folder(data: Data, root: Path) -> Path:
+    """Beside the images, or under `data_root` if nothing can be written there."""
+    sizes = [data.image_size or "stored", data.train_size or "all", data.test_size or "all"]
+    name = "-".join(map(str, sizes))
+    try:
+        (root / CACHE / name).mkdir(parents=True, exist_ok=True)
+        if os.access(root / CACHE / name, os.W_OK):
+            return root / CACHE / name
+    except OSError:
+        pass
+    elsewhere = data_root() / CACHE / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16] / name
+    elsewhere.mkdir(parents=True, exist_ok=True)
+    return elsewhere
+
+
+def load_tree(data: Data) -> Arrays:
+    """A folder or ImageNet, from its cache where that is of these files and whole."""
+    classes, train, test = find_tree(data)
+    listing = [CACHE_FORMAT, data.name, data.image_size, *([s.folder.name, s.files] for s in (train, test))]
+    key = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    folder = _cache_folder(data, train.folder.parent)
+    pixels = _read_cache(folder, key)
+    if pixels is None:
+        pixels = _decode(data, (train, test))
+        try:
+            _write_cache(folder, key, pixels)
+        except OSError as error:  # decoding again next time is no harm
+            log.warning("%s: the decoded images are not cached: %s", folder, error.strerror)
+    return Arrays(pixels[0], train.labels, pixels[1], test.labels, classes)
+
+
+def _read_cache(folder: Path, key: str) -> list[np.ndarray] | None:
+    """Both splits' pixels; None if they are not there, of other files, or torn."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        if index["key"] != key:
+            return None
+        for name in ("train", "test"):
+            with (folder / f"{name}.npy").open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != index[name]:
+                    return None
+        return [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("train", "test")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_cache(folder: Path, key: str, pixels: list[np.ndarray]) -> None:
+    # each file is whole under its name or not there, and the index, written last, knows which belong together
+    index = {"key": key}
+    token = secrets.token_hex(4)
+    part = folder / f".{token}.part"
+    try:
+        for name, array in zip(("train", "test"), pixels, strict=True):
+            with part.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            with part.open("rb") as file:
+                index[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            part.replace(folder / f"{name}.npy")
+        part.write_text(json.dumps(index))
+        part.replace(folder / "index.json")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
+    """(N, S, S, C) uint8 of both splits; C is 1 if every image is grey, else 3.
+
+    With an image size, the shorter side is resized to it (bilinear, antialiased) and the middle cut out.
+    """
+    size = data.image_size or _stored_size(splits[0].folder / splits[0].files[0][0])
+    arrays = [np.empty((len(split.files), size, size, 3), dtype=np.uint8) for split in splits]
+    grey: list[Path] = []
+
+    def decode(job: tuple[int, int]) -> int:
+        which, start = job
+        split = splits[which]
+        paths = [split.folder / name for name, _, _ in split.files[start : start + 64]]
+        for i, path in enumerate(paths):
+            arrays[which][start + i], is_grey = _decode_one(path, size, resize=data.image_size is not None)
+            if is_grey:
+                grey.append(path)
+        return len(paths)
+
+    jobs = [(which, start) for which, array in enumerate(arrays) for start in range(0, len(array), 64)]
+    total = sum(map(len, arrays))
+    # threads: Pillow decodes without the interpreter's lock, and 60,000 small JPEGs take 10 s on two cores
+    with (
+        tqdm(total=total, desc=f"decode {data.label}", unit="image", disable=None) as bar,
+        ThreadPoolExecutor(min(os.cpu_count() or 1, 32)) as workers,
+    ):
+        for done in workers.map(decode, jobs):
+            bar.update(done)
+    if len(grey) == total and data.name != "imagenet":
+        return [array[..., :1].copy() for array in arrays]
+    if grey and data.name != "imagenet":  # ImageNet has some, and everybody takes them as RGB
+        raise UserError(
+            f"{min(grey)} is a grey image ({len(grey):,} of {total:,} are) in a set with colour ones; "
+            "allowed: all images grey, or all in colour"
+        )
+    return arrays
+
+
+def _stored_size(path: Path) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    if width != height:
+        raise UserError(f"{path} is {width}×{height} pixels; set image_size: pixels a side, after cutting")
+    return width
+
+
+def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
+    """An image in RGB, and the mode that it is stored in."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            mode, rgb = image.mode, image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    if mode not in (*GREY, *COLOUR):
+        raise UserError(f"{path} has pixels of mode {mode}; allowed: {', '.join((*GREY, *COLOUR))}")
+    return rgb, mode
+
+
+def _decode_one(path: Path, size: int, resize: bool) -> tuple[np.ndarray, bool]:
+    """(S, S, 3) uint8, and whether the image is grey."""
+    from PIL import Image
+
+    rgb, mode = read_rgb(path)
+    if not resize and rgb.size != (size, size):
+        width, height = rgb.size
+        raise UserError(
+            f"{path} is {width}×{height} pixels and others are {size}×{size}; set image_size: pixels a side"
+        )
+    if resize and rgb.size != (size, size):
+        shorter = min(rgb.size)
+        width, height = (max(size, round(side * size / shorter)) for side in rgb.size)
+        left, top = (width - size) // 2, (height - size) // 2
+        rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        rgb = rgb.crop((left, top, left + size, top + size))
+    return np.asarray(rgb), mode in GREY

@@ -1,0 +1,1 @@
+"""Measure trained networks: accuracy, calibration, robustness, activations and gradients."""

@@ -1,0 +1,219 @@
+"""Attacks of bounded size, and a margin loss that scaled logits cannot blind.
+
+They serve training, the papers' own tables and `attack_report`; AutoAttack is a library's. Sources:
+Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), Croce & Hein 2020 (AutoAttack and its DLR loss).
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noiseutils.errors import UserError
+from noiseutils.evaluation.parts import GRADIENT, Parts
+from noiseutils.models.modes import frozen
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def fgsm(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    delta: float,
+    criterion: Criterion = F.cross_entropy,
+) -> Tensor:
+    """Fast gradient sign method: clip(x + delta * sign(grad_x loss), 0, 1)   (Goodfellow et al. 2015).
+
+    One step of `pgd`, as long as the bound allows.
+
+    x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: at least 0, in units of the pixel range.
+    Returns (N, C, H, W) in [0, 1]. The model's mode is left as it is and its parameters get no gradient.
+    Raises UserError for pixels outside [0, 1] and a negative delta.
+    """
+    return pgd(model, x, y, delta=delta, steps=1, step_size=delta, criterion=criterion)
+
+
+def pgd(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    delta: float,
+    steps: int,
+    step_size: float | None = None,
+    random_start: torch.Generator | None = None,
+    criterion: Criterion = F.cross_entropy,
+) -> Tensor:
+    """Projected gradient descent: x <- project(x + step_size * sign(grad_x loss))   (Madry et al. 2018).
+
+    The projection cuts to at most delta from the given images and to [0, 1].
+
+    x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: at least 0, in units of the pixel range.
+    step_size: None: 2.5 * delta / steps, so that any point within delta can be reached from any start and
+    still be left again.   random_start: draws the first point evenly from within delta, on the images'
+    device; None: starts at x.   criterion: reduced to a sum or a mean over samples, whose signs are equal.
+    Returns (N, C, H, W) in [0, 1], x itself for delta = 0. The model's mode is left as it is and its
+    parameters get no gradient. Raises UserError for pixels outside [0, 1], a negative delta and fewer than
+    one step.
+    """
+    if not delta >= 0:
+        raise UserError(f"delta must be at least 0, got {delta}")
+    if not steps >= 1:
+        raise UserError(f"steps must be at least 1, got {steps}")
+    if delta == 0:
+        return x
+    if step_size is None:
+        step_size = 2.5 * delta / steps
+    if not step_size > 0:
+        raise UserError(f"step_size must be above 0, got {step_size}")
+    check_pixels(x)
+    clean = x.detach()
+    lower, upper = _bounds(clean, delta)
+    x = clean if random_start is None else uniform_noise(clean, delta, random_start)
+    for _ in range(steps):
+        x = (x + step_size * input_gradient(model, x, y, criterion).sign()).clamp(lower, upper)
+    return x
+
+
+def fgsm_of(x: Tensor, direction: Tensor, delta: float) -> Tensor:
+    """What `fgsm` returns, bit for bit, given sign(grad_x loss): one gradient serves every delta.
+
+    x: (N, C, H, W) in [0, 1].   direction: -1, 0 or 1, shaped as x.   delta: at least 0, in units of the
+    pixel range.   Returns (N, C, H, W) in [0, 1], x itself for delta = 0. Nothing is checked, so that nothing
+    waits for the device.
+    """
+    return x if delta == 0 else (x + delta * direction).clamp(*_bounds(x, delta))
+
+
+def check_pixels(x: Tensor) -> None:
+    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return  # a look would wait for the device; the training steps before a recording were looked at
+    low, high = torch.stack(torch.aminmax(x)).tolist()
+    if not (low >= 0 and high <= 1):
+        raise UserError(f"an attack takes pixels in [0, 1], got values from {low:.3g} to {high:.3g}")
+
+
+def _bounds(x: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+    # of the result, not of the change: the change's rounding would cost FGSM its exact value
+    return (x - delta).clamp_(min=0), (x + delta).clamp_(max=1)
+
+
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> Tensor:
+    """The gradient of the loss with respect to the images, shaped as x; no parameter gets one."""
+    with frozen(model), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(criterion(model(x), y), x)
+    return gradient
+
+
+def uniform_noise(x: Tensor, delta: float, generator: torch.Generator) -> Tensor:
+    """clip(x + U(-delta, delta), 0, 1), one draw a pixel and channel.
+
+    x: (N, C, H, W) in [0, 1].   generator: on the images' device.   Returns (N, C, H, W).
+    """
+    change = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return (x + change.uniform_(-delta, delta, generator=generator)).clamp(0, 1)
+
+
+def dlr_loss(logits: Tensor, y: Tensor) -> Tensor:
+    """Difference of logits ratio: the mean of -(z_y - max_{i≠y} z_i) / (z_π1 - z_π3)   (Croce & Hein 2020).
+
+    z_π1 ≥ z_π2 ≥ z_π3 ≥ … are a sample's sorted logits. Positive for a misclassified sample, and unchanged
+    when all logits are shifted or scaled: unlike cross-entropy's, its gradient outlives any confidence.
+
+    logits: (N, K), K at least 3: two classes have no third logit, and the ratio to the second is always -1
+    or 1, without a gradient.   y: (N,).   Returns (). Raises UserError for fewer than 3 classes.
+    """
+    if logits.shape[1] < 3:
+        raise UserError(f"dlr_loss needs at least 3 classes, got {logits.shape[1]}")
+    own = logits.gather(1, y[:, None]).squeeze(1)
+    other = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    top = logits.topk(3, dim=1).values
+    spread = (top[:, 0] - top[:, 2]).clamp_min(1e-12)  # three equal logits must not make a nan
+    return -((own - other) / spread).mean()
+
+
+def autoattack(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    delta: float,
+    seed: int,
+    queries: int = 5000,
+    batch_size: int | None = None,
+) -> tuple[Tensor, list[str]]:
+    """The classes that AutoAttack's standard version drives a network to, and the library's warnings.
+
+    Croce & Hein 2020: APGD on cross-entropy, targeted APGD on the DLR loss, targeted FAB, Square, each on the
+    images that withstood the ones before it.
+
+    x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   delta: above 0.   queries: of
+    Square; fewer are no longer the standard version.   batch_size: images at once; None: see `GRADIENT`. The
+    random starts of an image depend on its batch. On CUDA it is halved where memory runs out, and the attack
+    begins again.
+    Returns (N,) int64: y where every attack failed. That is the library's own verdict: FAB ends where
+    the last bit decides, and classifying its images again in other batches could turn a label back. The
+    model's mode is left as it is and its parameters get no gradient; nothing is printed, written or reseeded.
+    Raises UserError for fewer than 4 classes and if the library is not installed.
+    """
+    library = autoattack_library()
+    x = x.contiguous()  # the library takes views that channels-last memory does not allow
+    size = batch_size or Parts.of(GRADIENT, x.device).size
+    with torch.no_grad(), frozen(model), _contained() as warned:
+        classes = model(x[:1]).shape[1]
+        if classes < 4:
+            raise UserError(f"AutoAttack's targeted parts need at least 4 classes, got {classes}")
+        attack = library(model, eps=delta, norm="Linf", version="standard", seed=seed, device=x.device)
+        # nine targets are the standard, but it indexes past the end where there are fewer other classes
+        targets = min(attack.fab.n_target_classes, classes - 1)
+        attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = targets
+        attack.square.n_queries = queries
+        while True:
+            try:
+                _, predicted = attack.run_standard_evaluation(x, y, batch_size=size)
+                break
+            except torch.cuda.OutOfMemoryError:
+                if size == 1:
+                    raise
+            torch.cuda.empty_cache()
+            size //= 2
+    return predicted, sorted(set(warned))
+
+
+def autoattack_library() -> Any:
+    """AutoAttack's class; UserError if its package is not installed."""
+    try:
+        from pyautoattack import AutoAttack
+    except ImportError as error:
+        said = "AutoAttack's library is not installed; pip install 'noiseutils[attacks]'"
+        raise UserError(said) from error
+    return AutoAttack
+
+
+@contextmanager
+def _contained() -> Iterator[list[str]]:
+    """Undoes what AutoAttack does to the process: it seeds globally, drops the tracer, logs to stderr."""
+    warned: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warned.append(record.getMessage())
+    logger, tracer = logging.getLogger("auto-attack"), sys.gettrace()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield warned
+    finally:
+        sys.settrace(tracer)
+        logger.removeHandler(handler)
+        logger.propagate = propagate

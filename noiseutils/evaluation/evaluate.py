@@ -1,0 +1,247 @@
+"""What a trained network is worth: errors, per class, calibration; clean, under noise, blur and attack."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noiseutils.config import Evaluation
+from noiseutils.corruptions import gaussian_blur, gaussian_noise
+from noiseutils.data import AnyImages, Dataset, batches
+from noiseutils.evaluation.attacks import fgsm_of, input_gradient
+from noiseutils.evaluation.inspection import class_similarity, feature_maps
+from noiseutils.evaluation.parts import FORWARD, GRADIENT, Parts
+from noiseutils.models.modes import eval_mode, full_float32, has_batchnorm
+from noiseutils.rng import generator
+
+# Noise is drawn, and BatchNorm's statistics are taken, for so many images at once whatever the device likes:
+# other parts would give other numbers, and results would not be those of runs made before.
+BLOCK = 500
+LARGEST_SIDE = 64  # pixels; blocks of larger images are not put together, they fill the device as they are
+RECALIBRATION_IMAGES = 10_000  # enough for stable means and variances; more costs a second epoch
+
+PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cross_entropy": lambda logits: logits.softmax(1),
+    "sigmoid_bce": torch.sigmoid,
+}
+
+
+def evaluate(
+    model: nn.Module,
+    data: Dataset,
+    evaluation: Evaluation = Evaluation(),  # noqa: B008 - a frozen value
+    *,
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    loss: str = "cross_entropy",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The test metrics of a network: clean ones at the top, all of them under "conditions".
+
+    model: takes pixels in [0, 1].   seed: of the input noise, the same images get the same noise whatever
+    the network.   loss: how logits become probabilities, a key of `PROBABILITIES`.
+    "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm), size (in units
+    of the pixel range; of a blur in pixels across), statistics ("trained", or "recalibrated" for BatchNorm
+    statistics re-estimated; absent for a network without BatchNorm), and what `measure` returns.
+    "gradient_similarity" and "feature_maps", where asked for, are what
+    `noiseutils.evaluation.inspection` returns.
+    """
+    networks = {"trained": model}
+    if evaluation.recalibrate and has_batchnorm(model):
+        networks["recalibrated"] = recalibrated(model, data.train)
+    outcomes = _outcomes(networks, data.test, evaluation, criterion, PROBABILITIES[loss], seed)
+    conditions = [
+        ("clean", 0.0),
+        *(("gaussian_noise", sigma) for sigma in evaluation.noise),
+        *(("gaussian_blur", sigma) for sigma in evaluation.blur),
+        *(("fgsm", delta) for delta in evaluation.fgsm),
+    ]
+    records = []
+    for statistics in networks:
+        for condition, size in conditions:
+            # without any noise or attack the images are the clean ones
+            outcome = outcomes[statistics, *((condition, size) if size else conditions[0])]
+            numbers = _summary(outcome, data.test.labels, data.classes)
+            records.append({"condition": condition, "size": size, "statistics": statistics, **numbers})
+    found = {k: v for k, v in records[0].items() if k not in ("condition", "size", "statistics")}
+    found["conditions"] = records
+    if evaluation.similarity:
+        found["gradient_similarity"] = class_similarity(
+            model, data.test, data.num_classes, evaluation.similarity
+        )
+    if evaluation.feature_maps:
+        found["feature_maps"] = feature_maps(model, data.test, evaluation.feature_maps)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What metrics need to know of logits, image by image: a few bytes, whatever the number of classes.
+
+    predicted: (N,) int64.   among_five: (N,) bool, whether the true class is among the five likeliest.
+    confidence: (N,) probability of the predicted class.
+    """
+
+    predicted: Tensor
+    among_five: Tensor
+    confidence: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Outcome:
+        """logits: (N, K).   labels: (N,).   probabilities: logits -> (N, K)."""
+        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        return cls(logits.argmax(1), (top5 == labels[:, None]).any(1), probabilities(logits).amax(1))
+
+    @classmethod
+    def cat(cls, parts: list[Outcome]) -> Outcome:
+        """The outcomes of several parts as one."""
+        columns = zip(*((p.predicted, p.among_five, p.confidence) for p in parts), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
+
+
+def _outcomes(
+    networks: dict[str, nn.Module],
+    images: AnyImages,
+    evaluation: Evaluation,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    probabilities: Callable[[Tensor], Tensor],
+    seed: int,
+) -> dict[tuple[str, str, float], Outcome]:
+    """By network, condition and size.
+
+    One pass over the images: each is decoded once, a noise level is drawn once for all networks, one gradient
+    serves all sizes of FGSM, and no more than a block is ever held as floats.
+    """
+    device = images.labels.device
+    forward, gradient = Parts.of(FORWARD, device), Parts.of(GRADIENT, device)
+    sources = {
+        sigma: generator(seed, f"evaluation/gaussian_noise/{sigma}", device)
+        for sigma in evaluation.noise
+        if sigma
+    }
+    deltas = [delta for delta in dict.fromkeys(evaluation.fgsm) if delta]
+    found: dict[tuple[str, str, float], list[Outcome]] = {}
+
+    def corrupted(x: Tensor) -> Iterator[tuple[str, float, Tensor]]:
+        yield "clean", 0.0, x
+        for sigma, source in sources.items():
+            yield (
+                "gaussian_noise",
+                sigma,
+                torch.cat([gaussian_noise(b, sigma, source) for b in x.split(BLOCK)]),
+            )
+        for sigma in filter(None, dict.fromkeys(evaluation.blur)):
+            yield "gaussian_blur", sigma, gaussian_blur(x, sigma)
+
+    with ExitStack() as stack:
+        for network in networks.values():
+            stack.enter_context(eval_mode(network))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(full_float32())
+        for x, y in batches(images, _together(images)):
+
+            def add(name: str, condition: str, size: float, shown: Tensor, y: Tensor = y) -> None:
+                logits = forward(networks[name], shown).float()
+                outcome = Outcome.of(logits, y, probabilities)
+                found.setdefault((name, condition, size), []).append(outcome)
+
+            for condition, size, shown in corrupted(x):
+                for name in networks:
+                    add(name, condition, size, shown)
+            for name, network in networks.items() if deltas else ():
+                direction = gradient(partial(_direction, network, criterion), x, y)
+                for delta in deltas:
+                    add(name, "fgsm", delta, fgsm_of(x, direction, delta))
+    return {key: Outcome.cat(parts) for key, parts in found.items()}
+
+
+def _direction(
+    model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
+) -> Tensor:
+    return input_gradient(model, x, y, criterion).sign()
+
+
+def _together(images: AnyImages) -> int:
+    """How many images are made floats at once: whole blocks."""
+    several = images.labels.device.type == "cuda" and images.image_size <= LARGEST_SIDE
+    return FORWARD["cuda"] if several else BLOCK
+
+
+def predict(model: nn.Module, images: AnyImages) -> tuple[Tensor, Tensor]:
+    """Logits (N, K) in float32 and labels (N,) of a split, in eval mode, on the images' device."""
+    forward = Parts.of(FORWARD, images.labels.device)
+    with eval_mode(model), torch.no_grad(), full_float32():
+        found = [forward(model, x).float() for x, _ in batches(images, _together(images))]
+    return torch.cat(found), images.labels
+
+
+def measure(
+    logits: Tensor, labels: Tensor, classes: tuple[str, ...], probabilities: Callable[[Tensor], Tensor]
+) -> dict[str, Any]:
+    """Errors and calibration of predictions.
+
+    logits: (N, K).   labels: (N,).   Errors and accuracies are shares in [0, 1]. weighted_accuracy is the
+    mean of the per-class accuracies weighted by class size, which equals 1 - top1_error;
+    weighted_precision weighs the per-class precisions likewise (0 for a class never predicted).
+    """
+    labels = labels.to(logits.device)
+    return _summary(Outcome.of(logits, labels, probabilities), labels, classes)
+
+
+def _summary(outcome: Outcome, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    count, predicted = len(classes), outcome.predicted
+    table = torch.bincount(labels * count + predicted, minlength=count * count).view(count, count).double()
+    support, right = table.sum(1), table.diagonal()
+    per_class = right / support
+    precision = torch.nan_to_num(right / table.sum(0))
+    return {
+        "top1_error": 1 - (right.sum() / support.sum()).item(),
+        "top5_error": 1 - outcome.among_five.double().mean().item(),
+        "weighted_accuracy": (per_class * support).nansum().item() / len(labels),
+        "weighted_precision": (precision * support).sum().item() / len(labels),
+        "calibration_error": calibration_error(outcome.confidence, predicted == labels),
+        "images": len(labels),
+        "per_class": dict(zip(classes, per_class.tolist(), strict=True)),
+    }
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: sum over bins of share * |accuracy - confidence| (Guo et al. 2017, Eq. 3).
+
+    confidence: (N,) in [0, 1], of the predicted class.   correct: (N,) bool.   Bins of equal width.
+    """
+    index = (confidence.double() * bins).long().clamp(0, bins - 1)
+    gap = torch.zeros(bins, dtype=torch.double, device=confidence.device)
+    gap.index_add_(0, index, correct.double() - confidence.double())
+    return (gap.abs().sum() / len(confidence)).item()
+
+
+def recalibrated(model: nn.Module, images: AnyImages) -> nn.Module:
+    """A copy of the network whose BatchNorm statistics are averages over clean training batches.
+
+    Noise before a BatchNorm in training shifts the statistics that inference uses; this undoes it. Attached
+    noise must have been removed.
+    """
+    model = copy.deepcopy(model).eval()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+    # stored order may be sorted by class, and the statistics of one class are not the set's
+    order = generator(0, "recalibration", images.labels.device)
+    with torch.no_grad():
+        for seen, (x, _) in enumerate(batches(images, BLOCK, order=order)):
+            if seen * BLOCK >= RECALIBRATION_IMAGES:
+                break
+            for norm in norms:
+                # a plain average over the batches seen; torch's own, momentum None, waits for the device
+                norm.momentum = 1 / (seen + 1)
+            model(x)
+    return model.eval()

@@ -1,0 +1,152 @@
+"""Looks into a network: loss gradients at its activations, how alike by class, feature maps, stds."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noiseutils.data import AnyImages, batches, to_float
+from noiseutils.models.modes import eval_mode, frozen, full_float32
+from noiseutils.noise.places import INPUT, find_sites
+from noiseutils.training.classifier import Classifier
+
+PROBE_IMAGES = 256  # test images on which activation stds are read
+SIMILARITY_IMAGES = 2000  # of the test split: enough for means to two digits
+BATCH = 125  # as in `noiseutils.evaluation.attacks.GRADIENT`, for each site's gradients are held besides
+
+
+def activation_gradients(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    after: Iterable[type[nn.Module] | str],
+    criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> dict[str, Tensor]:
+    """The loss gradient at the outputs of some modules, each of which runs once   (You et al., Eq. 3).
+
+    x: (N, ...) inputs.   y: (N,) classes.   after: as in `noiseutils.noise.attach`; "input" is x itself.
+    Returns site -> (N, ...). In eval mode no image sees another, so with a mean loss a row is that image's
+    own gradient over N.
+    """
+    sites = find_sites(model, after)
+    found: dict[str, Tensor] = {}
+
+    def tap(name: str, value: Tensor) -> Tensor:
+        # a leaf of zeros, as what is behind may work in place on the activations themselves
+        found[name] = torch.zeros((), device=value.device).expand_as(value).requires_grad_()
+        return value + found[name]
+
+    def after_hook(name: str) -> Callable[..., Tensor]:
+        return lambda module, inputs, output: tap(name, output)
+
+    hooks = [
+        module.register_forward_pre_hook(lambda m, inputs: (tap(INPUT, inputs[0]), *inputs[1:]))
+        if name == INPUT and module is model
+        else module.register_forward_hook(after_hook(name))
+        for name, module in sites.items()
+    ]
+    try:
+        with eval_mode(model), frozen(model), torch.enable_grad(), full_float32():
+            loss = criterion(model(x), y)
+            gradients = torch.autograd.grad(loss, [found[name] for name in sites])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return dict(zip(sites, gradients, strict=True))
+
+
+def class_similarity(
+    model: nn.Module,
+    images: AnyImages,
+    num_classes: int,
+    after: Iterable[str],
+    limit: int = SIMILARITY_IMAGES,
+) -> dict[str, list[list[float]]]:
+    """How alike loss gradients are by class: mean cosine of pairs of images   (You et al., Eq. 5, Table 1).
+
+    after: names of modules, of the bare network where it has its normalisation around it.   limit: images
+    taken, from the first.   Returns site -> (K, K): entry (a, b) over all pairs of an image of
+    class a and another one of class b. An image whose gradient is zero has no direction and is left out; a
+    class without pairs gives nan.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+    inner = {name for name, _ in model.named_modules()}
+    sites = {name if name in inner or name == INPUT else f"net.{name}": name for name in after}
+    for x, y in batches(images.take(limit), BATCH):
+        for place, gradient in activation_gradients(model, x, y, tuple(sites)).items():
+            site = sites[place]
+            flat = gradient.flatten(1).double()
+            length = flat.norm(dim=1)
+            usable = length > 0
+            # zeros, not rows left out: how many those are, a GPU would have to be waited for
+            directions = torch.where(usable[:, None], flat / length[:, None], 0)
+            if site not in sums:
+                sums[site] = directions.new_zeros(num_classes, directions.shape[1])
+                counts[site] = directions.new_zeros(num_classes)
+            sums[site].index_add_(0, y, directions)
+            counts[site].index_add_(0, y, usable.double())
+    found = {}
+    for site, total in sums.items():
+        n = counts[site]
+        # the sum over all pairs is a product of sums; an image with itself, cosine 1, is no pair
+        products, pairs = total @ total.T - n.diag(), torch.outer(n, n) - n.diag()
+        found[site] = torch.where(pairs > 0, products / pairs, torch.nan).tolist()
+    return found
+
+
+def feature_maps(model: nn.Module, images: AnyImages, count: int) -> dict[str, Any]:
+    """The first convolution's output through a sigmoid, for a test image of each of `count` classes.
+
+    You et al., Figure 3. Returns "images" and "maps" in `packed` form: (count, C, H, W) and
+    (count, channels, H', W'), bytes that stand for 0 to 1.
+    """
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    labels = images.labels.cpu().numpy()
+    _, at = np.unique(labels, return_index=True)
+    chosen = images.take(int(max(at)) + 1).subset(torch.from_numpy(at[:count]).to(images.labels.device))
+    kept: list[Tensor] = []
+    hook = first.register_forward_hook(lambda module, inputs, output: kept.append(output.sigmoid()))
+    try:
+        with eval_mode(model), torch.no_grad(), full_float32():
+            model(to_float(chosen.pixels))
+    finally:
+        hook.remove()
+    return {"images": packed(chosen.pixels), "maps": packed((kept[0] * 255).round().to(torch.uint8))}
+
+
+def packed(array: Tensor) -> dict[str, Any]:
+    """A uint8 array as JSON: its shape, and its bytes in base64."""
+    data = array.contiguous().cpu().numpy()
+    return {"shape": list(data.shape), "bytes": base64.b64encode(data.tobytes()).decode()}
+
+
+def unpacked(stored: dict[str, Any]) -> np.ndarray:
+    """The uint8 array that `packed` stored."""
+    return np.frombuffer(base64.b64decode(stored["bytes"]), np.uint8).reshape(stored["shape"])
+
+
+def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:
+    """`activation_std.<module>`: std of the outputs of convolutions, BatchNorms, dense layers; noise off."""
+    found: dict[str, Tensor] = {}
+    hooks = [
+        module.register_forward_hook(
+            lambda m, i, output, *, name=name: found.update({name: output.float().std()})
+        )
+        for name, module in model.net.named_modules()
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
+    ]
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(to_float(images.take(PROBE_IMAGES).pixels))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    values = torch.stack(list(found.values())).tolist()
+    return {f"activation_std.{name}": value for name, value in zip(found, values, strict=True)}

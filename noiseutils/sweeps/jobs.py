@@ -1,0 +1,65 @@
+"""What a sweep is asked to do and what it leaves: the values that all executors share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from noiseutils.config import Data, Run
+from noiseutils.data import Dataset
+from noiseutils.sweeps.store import Store
+from noiseutils.training.loop import Result
+
+POLL_SECONDS = 0.2  # between two looks at runs that other processes hold
+
+Tell = Callable[[str, Run, Any], None]  # (event, run, detail): claimed, epoch, done, failed
+
+
+@dataclass
+class Sweep:
+    """What a sweep leaves: `failed` holds tracebacks by run key, `out_of_time` says the budget ended it."""
+
+    runs: Sequence[Run]
+    store: Store
+    failed: dict[str, str] = field(default_factory=dict)
+    out_of_time: bool = False
+
+    @property
+    def results(self) -> list[Result]:
+        """The stored results, in the order of the runs; those that are not there are left out."""
+        return [result for run in self.runs if (result := self.store.load(run)) is not None]
+
+    @property
+    def missing(self) -> list[Run]:
+        """The runs without a result."""
+        return [run for run in self.runs if not self.store.finished(run)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs to compute, and how.
+
+    sets: the images, by their configuration.   done: where results and failures go.   tell: takes events.
+    deadline: on the monotonic clock.   device: None for CUDA where there is one.   workers: how many runs
+    side by side, None for the executor's choice.   engines: by run key, see
+    `noiseutils.training.engines`; "auto" for those that are not there.   owner: what the claims of one sweep's workers have in common.
+    """
+
+    todo: Sequence[Run]
+    sets: Mapping[Data, Dataset]
+    done: Sweep
+    tell: Tell
+    deadline: float | None = None
+    device: str | None = None
+    workers: int | None = None
+    engines: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

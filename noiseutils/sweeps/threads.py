@@ -1,0 +1,54 @@
+"""The sweep of several threads that share a GPU: each trains runs of its own, on a CUDA stream of its own.
+
+A small network leaves most of a GPU idle, even replayed as a graph; several at once fill it. On CPU, where
+threads would take turns, processes do better: see `noiseutils.sweeps.local`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import replace
+from typing import Any
+
+from noiseutils.config import Run
+from noiseutils.sweeps.inline import inline
+from noiseutils.sweeps.jobs import Job
+
+WORKERS = 8  # threads, unless told otherwise
+
+
+def streams(job: Job) -> None:
+    """`job.workers` threads in the loop of `inline`. What ends one of them ends all, and is raised here."""
+    lock, stop = threading.Lock(), threading.Event()
+    troubles: list[BaseException] = []
+
+    def tell(event: str, run: Run, detail: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        with lock:
+            job.tell(event, run, detail)
+
+    mine = replace(job, tell=tell, owner=secrets.token_hex(8))
+
+    def work() -> None:
+        try:
+            inline(mine)
+        except BaseException as error:
+            if not stop.is_set():
+                troubles.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=work) for _ in range(min(job.workers or WORKERS, len(job.todo)))]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop.set()  # each ends at its next epoch; what it has done since the last checkpoint is lost
+        for thread in threads:
+            thread.join()
+        raise
+    if troubles:
+        raise troubles[0]

@@ -1,0 +1,1 @@
+"""Train one network: set-up, the loop, one step, checkpoints, several processes."""

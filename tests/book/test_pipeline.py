@@ -1,0 +1,96 @@
+"""The main job from end to end, in its smallest form: one command, every file, nothing done twice."""
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from noiseutils import cli
+from noiseutils.book import pipeline
+from noiseutils.errors import UserError
+from noiseutils.training.loop import Result
+
+pytest.importorskip("papermill", reason="needs the notebooks extra")
+
+
+def run(monkeypatch, capsys) -> str:
+    monkeypatch.setattr(sys, "argv", ["noiseutils", "run", "noisy_dropout", "--profile", "smoke"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert not exit_.value.code
+    return capsys.readouterr().out
+
+
+def state(outputs: Path) -> dict[Path, int]:
+    return {
+        path: path.stat().st_mtime_ns
+        for path in outputs.rglob("*")
+        if path.is_file() and ".locks" not in path.parts
+    }
+
+
+def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, monkeypatch, capsys):
+    outputs = tmp_path / "outputs"
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(outputs))
+    said = run(monkeypatch, capsys)
+    folder = outputs / "noisy_dropout" / "smoke"
+    assert "30 of 30 runs" in said
+    assert str(outputs / "index.html") in said
+    figures = {path.stem for path in folder.glob("figures/*.png")}
+    assert {int(m[1]) for name in figures if (m := re.match(r"figure_(\d+)_", name))} == set(range(2, 12))
+    assert figures == {path.stem for path in folder.glob("figures/*.svg")}
+    tables = {path.stem: pd.read_csv(path) for path in folder.glob("tables/*.csv")}
+    assert {
+        "grid",
+        "per_class",
+        "reported_dropped",
+        "claims_dropped",
+        "significance",
+        "robustness",
+        "cost",
+    } <= tables.keys()
+    for name in ("grid", "reported_dropped", "claims_dropped", "significance", "robustness"):
+        assert {"n", "data", "commit", "device"} <= set(tables[name].columns)
+        assert set(tables[name].data) == {"shapes"}
+    page = (folder / "01_noisy_dropout.html").read_text()
+    assert page.count("<img") >= 13
+    assert "Traceback" not in page
+    assert 'href="noisy_dropout/smoke/01_noisy_dropout.html"' in (outputs / "index.html").read_text()
+    before = state(outputs)
+    assert "up to date" in run(monkeypatch, capsys)
+    after = state(outputs)
+    assert {path for path in after if after[path] != before.get(path)} <= {outputs / "index.html"}
+
+
+def test_a_page_is_drawn_again_when_its_results_have_changed(tmp_path, monkeypatch):
+    """The stamp holds which results are there, not only which are wanted."""
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    params = pipeline.study_params("noisy_dropout", "smoke")
+    stamps = []
+
+    def note(notebook, *parts):
+        stamps.append(str(parts))
+        return "stamp"
+
+    monkeypatch.setattr(pipeline, "stamp", note)
+    monkeypatch.setattr(pipeline, "current", lambda *_: True)
+    pipeline.render_study(params)
+    run = pipeline.RENDERED["noisy_dropout"].runs(params)[0]
+    pipeline.store().save(Result(run, "diverged", {}, pd.DataFrame({"epoch": [1]}), None, {}))
+    pipeline.render_study(params)
+    assert stamps[0] != stamps[1]
+
+
+def test_all_is_the_studies_and_the_live_lab_where_it_has_the_profile():
+    studies = ["noisy_dropout", "adaptive_noise", "adversarial_noise_layer", "training_data_variation"]
+    assert pipeline.everything("quick") == [*studies, "live_lab"]
+    assert pipeline.everything("paper") == studies
+    assert pipeline.everything("quick", ["seeds=3"]) == studies
+
+
+def test_the_live_lab_has_nothing_to_publish():
+    params = pipeline.study_params("live_lab", "smoke")
+    with pytest.raises(UserError, match="study to publish 'live_lab' is not known; allowed: noisy_dropout"):
+        pipeline.publish(params)

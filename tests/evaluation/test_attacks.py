@@ -1,0 +1,469 @@
+import copy
+import json
+import logging
+import math
+import os
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from noiseutils.errors import UserError
+from noiseutils.evaluation import attack_report as reports
+from noiseutils.evaluation.attack_report import Effort, attack_report, comparison, signs_of_masking
+from noiseutils.evaluation.attacks import (
+    autoattack,
+    dlr_loss,
+    fgsm,
+    fgsm_of,
+    input_gradient,
+    pgd,
+    uniform_noise,
+)
+from noiseutils.evaluation.parts import Parts
+from noiseutils.rng import generator
+
+CLASSES = 5
+DELTA = 0.03
+QUICK = Effort(steps=(3, 6), noise_draws=2, square_queries=20, curve=(DELTA, 0.5))
+
+
+def data(n: int, seed: int = 2, classes: int = CLASSES) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of one template a class, under noise that leaves the classes easy to tell apart."""
+    templates = torch.rand(classes, 3, 8, 8, generator=torch.Generator().manual_seed(99))
+    y = torch.arange(n) % classes
+    noise = torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return (0.5 + 0.25 * (templates[y] - 0.5) + 0.15 * noise).clamp(0, 1), y
+
+
+def net(classes: int = CLASSES, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32, classes),
+    )
+
+
+def trained(seed: int = 0) -> nn.Sequential:
+    model = net(seed=seed)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    x, y = data(400, seed=1)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Sequential:
+    return trained()
+
+
+class Scarce(nn.Module):
+    """A network on a device whose memory holds `room` images."""
+
+    def __init__(self, inner: nn.Module, room: int) -> None:
+        super().__init__()
+        self.inner, self.room, self.sizes = inner, room, []
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        if len(x) > self.room:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return self.inner(x)
+
+
+class Scaled(nn.Module):
+    """The same decisions as another network's, with logits so large that the softmax saturates."""
+
+    def __init__(self, inner: nn.Module, factor: float = 1000) -> None:
+        super().__init__()
+        self.inner, self.factor = inner, factor
+
+    def forward(self, x):
+        return self.factor * self.inner(x)
+
+
+def accuracies(record: dict) -> dict[str, float]:
+    return {name: found["accuracy"] for name, found in record["attacks"].items()}
+
+
+@pytest.mark.parametrize("delta", [1 / 255, 8 / 255, 0.3])
+def test_fgsm_equals_its_equation_bitwise(delta):
+    x, y = data(40)
+    for network in (net(), net().eval()):
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), y), leaf)
+        expected = (x + delta * gradient.sign()).clamp(0, 1)
+        assert torch.equal(fgsm(network, x, y, delta=delta), expected)
+        assert torch.equal(pgd(network, x, y, delta=delta, steps=1, step_size=delta), expected)
+
+
+def test_one_gradient_gives_fgsm_of_every_size_bitwise(model):
+    x, y = data(40)
+    direction = input_gradient(model, x, y, F.cross_entropy).sign()
+    for delta in (1 / 255, 8 / 255, 0.3):
+        assert torch.equal(fgsm_of(x, direction, delta), fgsm(model, x, y, delta=delta))
+    assert fgsm_of(x, direction, 0) is x
+
+
+def test_parts_are_halved_for_good_where_memory_runs_out(model):
+    x, _ = data(20)
+    scarce, parts = Scarce(model, room=3), Parts(8)
+    with torch.no_grad():
+        assert torch.allclose(parts(scarce, x), model(x), atol=1e-6)
+        assert scarce.sizes == [8, 4, *[2] * 10]
+        parts(scarce, x)
+        assert scarce.sizes[12:] == [2] * 10
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            Parts(8)(Scarce(model, room=0), x)
+
+
+def test_parts_suit_the_device():
+    sizes = {"cpu": 3, "cuda": 7}
+    for device, size in (("cpu", 3), ("cuda", 7), ("meta", 3)):
+        assert Parts.of(sizes, torch.device(device)).size == size
+
+
+def test_pgd_default_step_of_a_single_step_is_cut_to_fgsm():
+    x, y = data(20)
+    assert torch.equal(pgd(net().eval(), x, y, delta=0.1, steps=1), fgsm(net().eval(), x, y, delta=0.1))
+
+
+def test_fgsm_is_bit_identical_with_foolbox(model):
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which looks for git
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of foolbox's own imports and of its bounds check, not ours
+        foolbox = pytest.importorskip("foolbox")
+        x, y = data(64)
+        attack = foolbox.attacks.LinfFastGradientAttack()
+        own = copy.deepcopy(model)  # the library leaves gradients in the parameters
+        wrapped = foolbox.PyTorchModel(own, bounds=(0, 1), device="cpu")
+        raw, _, _ = attack(wrapped, x, y, epsilons=8 / 255)
+    ours = fgsm(model, x, y, delta=8 / 255)
+    assert torch.equal(ours, raw)
+    assert not torch.equal(ours, x)
+
+
+@pytest.mark.parametrize("start", [None, 0])
+def test_pgd_follows_its_equation_step_by_step(model, start):
+    x, y = data(20)
+    source = None if start is None else generator(start, "test")
+    found = pgd(model, x, y, delta=0.05, steps=4, step_size=0.02, random_start=source)
+    expected = x if start is None else uniform_noise(x, 0.05, generator(start, "test"))
+    for _ in range(4):
+        gradient = input_gradient(model, expected, y, F.cross_entropy)
+        moved = expected + 0.02 * gradient.sign()
+        expected = (x + (moved - x).clamp(-0.05, 0.05)).clamp(0, 1)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", [F.cross_entropy, dlr_loss])
+def test_pgd_stays_within_its_bounds_and_leaves_the_network_alone(criterion):
+    x, y = data(30)
+    network = net().train()
+    network[1].eval()
+    before = {name: value.clone() for name, value in network.state_dict().items() if "num_" not in name}
+    modes = [module.training for module in network.modules()]
+    network[0].weight.requires_grad_(False)
+    source = generator(0, "test")
+    found = pgd(network, x, y, delta=0.2, steps=5, random_start=source, criterion=criterion)
+    assert (found - x).abs().max() <= 0.2 + 1e-6
+    assert 0 <= found.min() <= found.max() <= 1
+    assert not found.requires_grad
+    assert all(p.grad is None for p in network.parameters())
+    assert [p.requires_grad for p in network.parameters()] == [False] + [True] * 7
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in before.items())
+
+
+def test_pgd_repeats_with_its_generator_and_differs_without(model):
+    x, y = data(20)
+    first, again, other = (
+        pgd(model, x, y, delta=0.05, steps=2, random_start=generator(seed, "test")) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert pgd(model, x, y, delta=0, steps=2) is x
+
+
+def test_pgd_is_stronger_than_fgsm(model):
+    x, y = data(200)
+    strong, weak = pgd(model, x, y, delta=DELTA, steps=20), fgsm(model, x, y, delta=DELTA)
+    assert F.cross_entropy(model(strong), y) > F.cross_entropy(model(weak), y)
+    clean, fast, slow = ((model(z).argmax(1) == y).double().mean() for z in (x, weak, strong))
+    assert clean > 0.95
+    assert clean > fast > slow
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"delta": -0.1}, "got -0.1"),
+        ({"delta": math.nan}, "got nan"),
+        ({"steps": 0}, "at least 1, got 0"),
+        ({"step_size": 0}, "above 0, got 0"),
+        ({"x": torch.full((2, 3, 8, 8), 1.5)}, r"pixels in \[0, 1\], got values from 1.5"),
+    ],
+)
+def test_pgd_refuses_bad_arguments(arguments, said):
+    given = {"x": torch.rand(2, 3, 8, 8), "delta": 0.1, "steps": 2} | arguments
+    with pytest.raises(UserError, match=said):
+        pgd(net(), y=torch.zeros(2, dtype=torch.long), **given)
+
+
+def test_dlr_loss_equals_its_equation():
+    z, y = np.random.default_rng(0).normal(size=(50, 6)), np.arange(50) % 6
+    losses = []
+    for row, label in zip(z, y, strict=True):
+        ranked = np.sort(row)[::-1]
+        losses.append(-(row[label] - np.delete(row, label).max()) / (ranked[0] - ranked[2]))
+    found = dlr_loss(torch.tensor(z), torch.tensor(y))
+    assert found.item() == pytest.approx(np.mean(losses), rel=1e-12)
+    assert dlr_loss(1000 * torch.tensor(z) + 7, torch.tensor(y)).item() == pytest.approx(found.item())
+
+
+def test_dlr_loss_does_not_mix_samples_and_survives_ties():
+    z, y = torch.randn(4, 5, requires_grad=True), torch.arange(4)
+    (whole,) = torch.autograd.grad(dlr_loss(z, y), z)
+    (single,) = torch.autograd.grad(dlr_loss(z[:1], y[:1]), z)
+    assert torch.allclose(4 * whole[0], single[0])
+    tied = torch.zeros(2, 5, requires_grad=True)
+    (gradient,) = torch.autograd.grad(dlr_loss(tied, y[:2]), tied)
+    assert gradient.isfinite().all()
+    with pytest.raises(UserError, match="at least 3 classes, got 2"):
+        dlr_loss(torch.zeros(1, 2), y[:1])
+
+
+def test_uniform_noise_stays_within_delta_and_fills_it():
+    x = torch.rand(50, 3, 8, 8).to(memory_format=torch.channels_last)
+    noisy = uniform_noise(x, 0.1, generator(0, "test"))
+    assert (noisy - x).abs().max() <= 0.1 + 1e-6
+    assert 0 <= noisy.min() <= noisy.max() <= 1
+    inner = (x > 0.1) & (x < 0.9)
+    assert (noisy - x)[inner].std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.03)
+
+
+def test_autoattack_leaves_no_trace(model, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x, y = data(10)
+    x = x.to(memory_format=torch.channels_last)
+    position, tracer = torch.get_rng_state(), sys.gettrace()
+
+    def watch(*_):
+        return None
+
+    sys.settrace(watch)
+    try:
+        first, warned = autoattack(model, x, y, delta=DELTA, seed=0, queries=10)
+        kept = sys.gettrace()
+    finally:
+        sys.settrace(tracer)
+    assert kept is watch
+    again, _ = autoattack(model, x, y, delta=DELTA, seed=0, queries=10)
+    assert torch.equal(first, again)
+    assert warned == []
+    assert torch.equal(torch.get_rng_state(), position)
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    _, warned = autoattack(nn.Sequential(model, nn.Softmax(1)), x, y, delta=DELTA, seed=0, queries=10)
+    assert "probability distribution" in "".join(warned)
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+    assert not logging.getLogger("auto-attack").handlers
+
+
+def test_autoattack_says_what_it_cannot_do(monkeypatch):
+    x, y = data(4, classes=3)
+    with pytest.raises(UserError, match="at least 4 classes, got 3"):
+        autoattack(net(3).eval(), x, y, delta=DELTA, seed=0)
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
+    with pytest.raises(UserError, match=r"pip install 'noiseutils\[attacks\]'"):
+        attack_report(net(), x, y, deltas=[DELTA], effort=QUICK)
+    assert (
+        "autoattack" in attack_report(net(), x, y, deltas=[DELTA], effort=QUICK, autoattack=False)["skipped"]
+    )
+
+
+def test_autoattack_begins_again_with_smaller_batches_where_memory_runs_out(model):
+    x, y = data(10)
+    scarce = Scarce(model, room=4)
+    expected, _ = autoattack(model, x, y, delta=DELTA, seed=0, queries=10, batch_size=4)
+    found, _ = autoattack(scarce, x, y, delta=DELTA, seed=0, queries=10, batch_size=8)
+    assert torch.equal(found, expected)
+    assert scarce.sizes.count(8) == 1
+
+
+def test_the_report_of_a_sound_network_raises_no_alarm(model):
+    x, y = data(40)
+    report = attack_report(
+        model, x, y, deltas=[DELTA], surrogates=[("other", trained(1))], effort=Effort(square_queries=50)
+    )
+    (record,) = report["deltas"]
+    found = accuracies(record)
+    assert list(found) == ["fgsm", "pgd20", "pgd100", "pgd100_dlr", "autoattack"]
+    assert report["clean"]["accuracy"] > 0.95
+    assert record["order"] == {
+        "holds": True,
+        "chain": ["fgsm", "pgd20", "pgd100", "autoattack"],
+        "broken": [],
+    }
+    assert found["autoattack"] <= found["pgd100"] <= found["fgsm"] < record["noise"]["accuracy"]
+    assert record["best"]["accuracy"] <= min(found.values())
+    assert not record["transfer"]["other"]["below_white_box"]
+    assert report["curve"]["reaches_zero_at"] is not None
+    assert report["gradient"]["zero_images"] == 0
+    assert report["signs"] == []
+    assert report["skipped"] == {}
+
+
+def test_scaled_logits_are_unmasked(model):
+    x, y = data(40)
+    effort = Effort(square_queries=50)
+    plain, scaled = (
+        attack_report(network, x, y, deltas=[DELTA], effort=effort, surrogates=[("unscaled", model)])
+        for network in (model, Scaled(model))
+    )
+    honest, found = accuracies(plain["deltas"][0]), accuracies(scaled["deltas"][0])
+    assert found["fgsm"] == found["pgd20"] == found["pgd100"] == scaled["clean"]["accuracy"] > 0.95
+    assert found["pgd100_dlr"] < 0.7
+    assert found["autoattack"] == pytest.approx(honest["autoattack"], abs=0.05)
+    assert scaled["gradient"]["zero_images"] > 0.9
+    assert scaled["curve"]["reaches_zero_at"] is None
+    assert scaled["deltas"][0]["transfer"]["unscaled"]["below_white_box"]
+    assert {sign["sign"] for sign in scaled["signs"]} == {
+        "zero_gradients",
+        "curve_above_zero",
+        "transfer_beats_white_box",
+        "cross_entropy_misleads",
+    }
+
+
+def test_the_report_repeats_and_survives_json(model):
+    x, y = data(12)
+    position = torch.get_rng_state()
+    first, again, other = (
+        attack_report(model, x, y, deltas=[DELTA, 0.06], seed=seed, effort=QUICK) for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert [record["delta"] for record in first["deltas"]] == [DELTA, 0.06]
+    assert first["settings"]["seed"] != other["settings"]["seed"]
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert torch.equal(torch.get_rng_state(), position)
+    for record in first["deltas"]:
+        columns = [f["correct"] for f in record["attacks"].values()] + record["noise"]["draws"]
+        columns.append(first["clean"]["correct"])
+        assert {len(column) for column in columns} == {12}
+        assert record["best"]["correct"] == "".join(min(bits) for bits in zip(*columns, strict=True))
+        for entry in record["attacks"].values():
+            assert entry["accuracy"] == pytest.approx(entry["correct"].count("1") / 12)
+
+
+def test_the_report_attacks_in_eval_mode_and_restores_the_network():
+    network = net().train()
+    network[1].eval()
+    network[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    x, y = data(12)
+    found = attack_report(network, x, y, deltas=[DELTA], autoattack=False, effort=QUICK)
+    modes = [True, True, False] + [True] * 5
+    assert [module.training for module in network.modules()] == modes
+    assert [p.requires_grad for p in network.parameters()] == [False] + [True] * 7
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert found == attack_report(network.eval(), x, y, deltas=[DELTA], autoattack=False, effort=QUICK)
+
+
+def test_bytes_count_as_255ths_and_a_limit_spreads_over_all_images(model):
+    x, y = data(60)
+    stored = (x * 255).round().to(torch.uint8)
+    of_bytes, of_floats = (
+        attack_report(model, z, y, deltas=[DELTA], autoattack=False, effort=QUICK)
+        for z in (stored, stored.float() / 255)
+    )
+    assert of_bytes == of_floats
+    order = y.sort(stable=True).indices
+    limited = attack_report(
+        model, x[order], y[order], deltas=[DELTA], autoattack=False, effort=QUICK, images_limit=10
+    )
+    assert limited["settings"]["images"] == len(limited["clean"]["correct"]) == 10
+    chosen = reports._chosen(x[order], y[order], 10)[1]
+    assert set(chosen.tolist()) == set(range(CLASSES))
+
+
+@pytest.mark.parametrize(("classes", "missing"), [(2, {"pgd6_dlr", "autoattack"}), (3, {"autoattack"})])
+def test_too_few_classes_are_skipped_and_said(classes, missing):
+    x, y = data(8, classes=classes)
+    report = attack_report(net(classes), x, y, deltas=[DELTA], effort=QUICK)
+    assert set(report["skipped"]) == missing
+    assert all(f"the network has {classes}" in said for said in report["skipped"].values())
+    assert not missing & set(report["deltas"][0]["attacks"])
+
+
+def test_four_classes_are_enough_for_autoattack():
+    x, y = data(8, classes=4)
+    report = attack_report(net(4), x, y, deltas=[DELTA], effort=QUICK)
+    assert "autoattack" in report["deltas"][0]["attacks"]
+    assert report["deltas"][0]["warnings"] == []
+
+
+def test_comparison_is_the_exact_mcnemar_test():
+    weaker, stronger = torch.tensor([1, 0, 0, 0, 0, 1]).bool(), torch.tensor([1, 1, 1, 1, 1, 0]).bool()
+    assert comparison(weaker, stronger) == {"more_right": 3, "p": pytest.approx(6 / 32)}
+    assert comparison(weaker, weaker) == {"more_right": 0, "p": 1.0}
+
+
+def test_a_broken_order_is_a_sign_only_beyond_chance(model):
+    x, y = data(12)
+    report = attack_report(model, x, y, deltas=[DELTA], autoattack=False, effort=QUICK)
+    pair = {"weaker": "fgsm", "stronger": "pgd3", "more_right": 1, "p": 0.5}
+    report["deltas"][0]["order"]["broken"] = [pair]
+    report["curve"]["reaches_zero_at"] = 0.5
+    assert signs_of_masking(report) == []
+    report["deltas"][0]["order"]["broken"] = [pair | {"more_right": 8, "p": 0.004}]
+    (sign,) = signs_of_masking(report)
+    assert sign["sign"] == "order_broken"
+    assert sign["said"] == "8 more images are right under pgd3 than under fgsm"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"deltas": []}, "deltas must be sizes"),
+        ({"deltas": [8]}, r"in \(0, 1\]"),
+        ({"deltas": [0]}, r"got \[0\]"),
+        ({"labels": torch.zeros(3, dtype=torch.long)}, "4 images, 3 labels"),
+        ({"labels": torch.full((4,), 9)}, "labels must lie in 0 … 4"),
+        ({"images": torch.full((4, 3, 8, 8), 200.0)}, "must be uint8, or float"),
+        ({"images_limit": 0}, "images_limit 0"),
+        ({"surrogates": [("a", net()), ("a", net())]}, "name of its own"),
+    ],
+)
+def test_the_report_refuses_bad_arguments(arguments, said):
+    x, y = data(4)
+    given = {"images": x, "labels": y, "deltas": [DELTA], "effort": QUICK} | arguments
+    with pytest.raises(UserError, match=said):
+        attack_report(net(), **given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"steps": (20, 20)}, r"got \(20, 20\)"),
+        ({"steps": (0, 5)}, r"got \(0, 5\)"),
+        ({"noise_draws": 0}, "noise_draws=0"),
+        ({"curve": (2.0,)}, "curve must be sizes"),
+    ],
+)
+def test_effort_refuses_bad_arguments(arguments, said):
+    with pytest.raises(UserError, match=said):
+        Effort(**arguments)
