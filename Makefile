@@ -6,7 +6,7 @@ BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: figures test lab classroom clean help
+.PHONY: figures test quicktest lab classroom clean help
 
 figures: .venv/.complete ## every study on the embedded data: figures, tables and their index in outputs/
 	$(BIN)/noiseutils run all --profile quick
@@ -18,6 +18,11 @@ test: .venv/.complete ## lint, types, unit tests, every notebook
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+
+quicktest: .venv/.complete ## lint, and the tests that start no processes: a minute or two, for while you write
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow" tests
 
 lab: .venv/.complete ## JupyterLab in notebooks/, for this machine only; the address it prints holds the token
 	$(BIN)/jupyter-lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
@@ -31,7 +36,7 @@ clean: ## remove .venv, caches and rendered outputs; outputs/runs (trained resul
 	test ! -d outputs || find outputs/ -mindepth 1 -maxdepth 1 ! -name runs ! -name reference -exec rm -rf {} +
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 	@echo 'Another interpreter, 3.11 or later: make PYTHON=python3.12 TARGET'
 
 .venv/.complete: pyproject.toml pins.txt

@@ -20,7 +20,7 @@ import noiseutils
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
-TARGETS = ("figures", "test", "lab", "classroom", "clean", "help")
+TARGETS = ("figures", "test", "quicktest", "lab", "classroom", "clean", "help")
 
 # Before the code under test, in a fresh process: what the compiled library does when torch loads it.
 WITH_A_LIBRARY_THAT = """
@@ -203,6 +203,7 @@ def test_make_knows_its_targets(checkout, target):
     expected = {
         "figures": ".venv/bin/noiseutils run all --profile quick",
         "test": ".venv/bin/python -m pytest",
+        "quicktest": '-m "not slow" tests',
         "lab": "--ip=127.0.0.1",
         "classroom": "--Voila.ip=127.0.0.1 --token",
         "clean": "rm -rf .venv",
@@ -225,6 +226,14 @@ def test_make_test_ends_with_one_pytest_over_tests_and_every_notebook(checkout):
     tools = [Path(line.split()[0]).name for line in lines if line.startswith(".venv/bin/")]
     assert tools == ["python", "ruff", "ruff", "pyright", "python"]
     assert {"--nbval-lax", "tests", *names} <= set(lines[-1].split())
+
+
+def test_make_quicktest_checks_the_lines_and_runs_the_tests_that_start_no_processes(checkout):
+    lines = make(checkout, "-n", "quicktest").stdout.splitlines()
+    tools = [Path(line.split()[0]).name for line in lines if line.startswith(".venv/bin/")]
+    assert tools == ["python", "ruff", "ruff", "python"]
+    assert "ipynb" not in lines[-1]
+    assert lines[-1].endswith('-m "not slow" tests')
 
 
 def test_the_environment_is_built_once_and_updated_when_pins_change(checkout):
