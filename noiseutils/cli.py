@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noiseutils.errors import UserError
-from noiseutils.training.distributed import decided, launched, leave, speaks
+from noiseutils.training.distributed import launched, leave, on_rank0, speaks
 
 if TYPE_CHECKING:
     from noiseutils.sweeps.sweep import Sweep
@@ -96,7 +96,7 @@ def sweep(
     params = pipeline.study_params(study, profile, changes or ())
     with _resumable():
         done = pipeline.sweep_study(params, executor, workers, limit)
-    missing = decided(lambda: len(done.missing))
+    missing = on_rank0(lambda: len(done.missing))
     end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
     if speaks():
         _say_failures(done)

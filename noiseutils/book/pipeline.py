@@ -21,7 +21,7 @@ from noiseutils.studies.common import StudyParams, store
 from noiseutils.studies.profiles import read_profile
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import Sweep, sweep
-from noiseutils.training.distributed import decided
+from noiseutils.training.distributed import on_rank0
 
 
 def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
@@ -57,10 +57,10 @@ def sweep_study(
 
     done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
     if not done.out_of_time and hasattr(study, "follow_ups"):
-        wanted = decided(lambda: runs_of(params, place))
+        wanted = on_rank0(lambda: runs_of(params, place))
         done = sweep(wanted, place, executor, workers=workers, budget=left())
     if not done.out_of_time and hasattr(study, "analyse"):
-        decided(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone
+        on_rank0(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone
     return done
 
 

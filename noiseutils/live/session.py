@@ -23,9 +23,9 @@ from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
 from noiseutils.live.watching import Look, Watch, layers_of, tests_of
 from noiseutils.sweeps.jobs import cores
+from noiseutils.training.changes import check_change
 from noiseutils.training.classifier import Classifier, build_classifier
-from noiseutils.training.loop import Moment, training
-from noiseutils.training.tuning import tuned
+from noiseutils.training.loop import TrainState, training
 
 SHARE = 0.08  # of the time that looking and drawing may take
 SOONEST = 0.15  # seconds from one look to the next
@@ -33,7 +33,7 @@ SHOWN = 2  # test images whose feature maps are shown, unless others are chosen
 NAME = "noiseutils-live"  # of the thread
 
 Looks = Mapping[str, Look]
-Steps = Generator[Moment, Run | None, Any]
+Steps = Generator[TrainState, Run | None, Any]
 
 
 class Stopped(Exception):
@@ -71,7 +71,7 @@ class Session:
         self._asked: float | None = None  # when a change was asked for that no step has yet
         self._taken: float | None = None  # when one was asked for that no drawing shows yet
         self._thread: threading.Thread | None = None
-        self._moments: dict[str, Moment] = {}
+        self._moments: dict[str, TrainState] = {}
         self._watches: dict[str, Watch] = {}
         self._looks: dict[str, Look] = {}
         self._weights: dict[str, dict[str, Tensor]] = {}
@@ -147,7 +147,7 @@ class Session:
         """
         with self._lock:
             for name, run in runs.items():
-                tuned(self._wish[name], run, None, None)
+                check_change(self._wish[name], run)
             self._wish.update(runs)
             self._wish_note = note
             self._asked = self._asked or time.perf_counter()

@@ -22,7 +22,8 @@ from noiseutils.noise.dropout import NoisyDropoutSite
 from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.rng import generator
 from noiseutils.training.classifier import Classifier
-from noiseutils.training.loop import Moment
+from noiseutils.training.parameter_noise import NoParameterNoise
+from noiseutils.training.state import TrainState
 
 LAYERS = 6  # whose stds are shown
 SAMPLES = 8  # of a batch, of which the one with the loudest noise is shown
@@ -85,7 +86,7 @@ class Watch:
     _site: dict[str, Tensor] = field(default_factory=dict)
     _where: str = ""
 
-    def prepare(self, moment: Moment) -> None:
+    def prepare(self, moment: TrainState) -> None:
         """Hang hooks for the next step, noise behind and before the first site among them."""
         self.forget()
         stack = self._hooks = ExitStack()
@@ -105,7 +106,7 @@ class Watch:
                     maker.listener = self._hear(maker.spec)
                     stack.callback(setattr, maker, "listener", None)
 
-    def look(self, moment: Moment, shown: Run) -> Look:
+    def look(self, moment: TrainState, shown: Run) -> Look:
         """What the last step was like, and the network as it is now.   shown: the run, with its noise."""
         self.forget()
         loss, correct, norm, images, steps = self._since(moment)
@@ -150,10 +151,10 @@ class Watch:
 
         return listener
 
-    def _since(self, moment: Moment) -> tuple[float, float, float, int, int]:
+    def _since(self, moment: TrainState) -> tuple[float, float, float, int, int]:
         """Sums of loss, right answers and gradient norms since the last look, over images and steps."""
         epoch, step, before = self._sums
-        now = moment.tally.totals().cpu().clone()
+        now = moment.metrics.totals().cpu().clone()
         size, length = moment.run.batch_size, steps_of(moment)
         in_epoch = moment.step - (moment.epoch - 1) * length
         if epoch != moment.epoch:
@@ -164,7 +165,7 @@ class Watch:
         self._sums = (moment.epoch, moment.step, now)
         return (*(now - before).tolist(), images, steps)
 
-    def _noise(self, moment: Moment, run: Run) -> NoisePicture | None:
+    def _noise(self, moment: TrainState, run: Run) -> NoisePicture | None:
         if {"h", "h + η"} <= self._site.keys():
             h, noisy = self._site["h"], self._site["h + η"]
             noise = self._site.get("η", noisy - h)
@@ -180,7 +181,7 @@ def copying(hook: Callable[..., None]) -> Callable[..., None]:
     return hook
 
 
-def image_noise(moment: Moment, run: Run, images: Tensor) -> NoisePicture | None:
+def image_noise(moment: TrainState, run: Run, images: Tensor) -> NoisePicture | None:
     """What a run does to training images, done to `images`."""
     if run.corruption is not None:
         source = generator(moment.step, "picture", images.device)
@@ -195,16 +196,16 @@ def image_noise(moment: Moment, run: Run, images: Tensor) -> NoisePicture | None
     return NoisePicture("images", rows[0], rows[1], pixels=True)
 
 
-def weight_noise(moment: Moment, run: Run) -> NoisePicture | None:
+def weight_noise(moment: TrainState, run: Run) -> NoisePicture | None:
     """The first convolution's filters, and a draw of the noise on them or their gradients; None if quiet."""
-    shaken = moment.parameter_noise
-    if run.parameter_noise is None or shaken is None:
+    noise = moment.parameter_noise
+    if isinstance(noise, NoParameterNoise) or run.parameter_noise is None:
         return None
-    level = max(shaken.action.gradient, shaken.action.weight)
+    level = max(noise.action.gradient, noise.action.weight)
     if level == 0:
         return None
     filters = first_convolution(moment.model).weight.detach()[:CHANNELS].float().cpu()
-    draw = level * draw_like(filters, shaken, moment.step)
+    draw = level * draw_like(filters, noise, moment.step)
     rows = [x.mean(1).numpy() for x in (filters, draw)]
     return NoisePicture("filters of the first convolution", rows[0], rows[1])
 
@@ -217,13 +218,13 @@ def draw_like(x: Tensor, shaken: ParameterNoise, seed: int) -> Tensor:
     return draw.uniform_(-shaken.width, shaken.width, generator=source)
 
 
-def tests_of(moment: Moment) -> list[tuple[float, float]]:
+def tests_of(moment: TrainState) -> list[tuple[float, float]]:
     """(step, accuracy on the test images) after each epoch that was tested."""
     rows = [row for row in moment.rows if "test_accuracy" in row]
     return [(row["epoch"] * steps_of(moment), row["test_accuracy"]) for row in rows]
 
 
-def steps_of(moment: Moment) -> int:
+def steps_of(moment: TrainState) -> int:
     """Steps an epoch."""
     return -(-len(moment.data.train) // moment.run.batch_size)
 

@@ -16,8 +16,8 @@ from noiseutils.sweeps import budget
 from noiseutils.sweeps.budget import Clock, OutOfTime
 from noiseutils.sweeps.jobs import POLL_SECONDS, Job
 from noiseutils.sweeps.store import Store, StoreError
-from noiseutils.training.checkpoint import CannotResume, Snapshot
-from noiseutils.training.distributed import alike, decided, launched, local_device, rank, start
+from noiseutils.training.checkpoint import CannotResume, Checkpoint
+from noiseutils.training.distributed import alike, launched, local_device, on_rank0, rank, start
 from noiseutils.training.loop import train
 
 
@@ -54,7 +54,7 @@ def train_together(job: Job) -> None:
         waiting = len(pending)
         for run in list(pending):
             with ExitStack() as claim:
-                state, trace = decided(lambda run=run, claim=claim: _state(run, store, claim))
+                state, trace = on_rank0(lambda run=run, claim=claim: _state(run, store, claim))
                 if state == "held":
                     continue
                 pending.remove(run)
@@ -74,13 +74,13 @@ def train_together(job: Job) -> None:
                             if store.failure(run) is None:  # else this one lost the rank that died of its own
                                 store.record_failure(run, trace)
                             raise
-                        decided(lambda run=run, trace=trace: store.record_failure(run, trace))
+                        on_rank0(lambda run=run, trace=trace: store.record_failure(run, trace))
                 if state == "failed":
                     done.failed[run.key] = trace
                 if rank() == 0:
                     tell(state, run, trace)
         if len(pending) == waiting:  # all that is left is being computed by other sweeps
-            if decided(clock.over):
+            if on_rank0(clock.over):
                 done.out_of_time = True
                 return
             time.sleep(POLL_SECONDS)
@@ -100,10 +100,10 @@ def _state(run: Run, store: Store, claim: ExitStack) -> tuple[str, str]:
 
 def _compute(run: Run, job: Job, clock: Clock) -> None:
     store, data, tell = job.done.store, job.sets[run.data], job.tell
-    decided(clock.start)
+    on_rank0(clock.start)
     saved = time.monotonic()
 
-    def on_epoch(row: dict[str, float], snapshot: Callable[[], Snapshot]) -> None:
+    def on_epoch(row: dict[str, float], snapshot: Callable[[], Checkpoint]) -> None:
         nonlocal saved
 
         def look() -> tuple[bool, bool]:
@@ -111,21 +111,21 @@ def _compute(run: Run, job: Job, clock: Clock) -> None:
             over = clock.lap()
             return over or time.monotonic() - saved > budget.CHECKPOINT_SECONDS, over
 
-        due, over = decided(look)
+        due, over = on_rank0(look)
         if due:
             taken = snapshot()
-            decided(lambda: store.save_checkpoint(run, taken))
+            on_rank0(lambda: store.save_checkpoint(run, taken))
             saved = time.monotonic()
         if over:
             raise OutOfTime
 
     place = job.device or str(local_device())
-    resume = decided(lambda: store.load_checkpoint(run))
+    resume = on_rank0(lambda: store.load_checkpoint(run))
     try:
         result = train(run, data=data, device=place, resume=resume, on_epoch=on_epoch)
     except CannotResume as reason:
         why = str(reason)
-        decided(lambda: store.drop_checkpoint(run, why))
+        on_rank0(lambda: store.drop_checkpoint(run, why))
         result = train(run, data=data, device=place, on_epoch=on_epoch)
-    decided(lambda: store.save(result))
-    decided(clock.lap)
+    on_rank0(lambda: store.save(result))
+    on_rank0(clock.lap)

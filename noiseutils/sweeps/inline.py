@@ -11,7 +11,7 @@ from noiseutils.errors import UserError
 from noiseutils.sweeps.budget import CHECKPOINT_SECONDS, Clock, OutOfTime
 from noiseutils.sweeps.jobs import POLL_SECONDS, Job
 from noiseutils.sweeps.store import StoreError
-from noiseutils.training.checkpoint import CannotResume, Snapshot
+from noiseutils.training.checkpoint import CannotResume, Checkpoint
 from noiseutils.training.loop import train
 
 
@@ -61,7 +61,7 @@ def _compute(run: Run, job: Job, clock: Clock) -> None:
     clock.start()
     saved = time.monotonic()
 
-    def on_epoch(row: dict[str, float], snapshot: Callable[[], Snapshot]) -> None:
+    def on_epoch(row: dict[str, float], snapshot: Callable[[], Checkpoint]) -> None:
         nonlocal saved
         tell("epoch", run, row)
         over = clock.lap()

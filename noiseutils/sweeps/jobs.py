@@ -44,7 +44,8 @@ class Job:
     sets: the images, by their configuration.   done: where results and failures go.   tell: takes events.
     deadline: on the monotonic clock.   device: None for CUDA where there is one.   workers: how many runs
     side by side, None for the executor's choice.   engines: by run key, see
-    `noiseutils.training.engines`; "auto" for those that are not there.   owner: what the claims of one sweep's workers have in common.
+    `noiseutils.training.engines`; "auto" for those that are not there.
+    owner: what the claims of one sweep's workers have in common.
     """
 
     todo: Sequence[Run]

@@ -37,7 +37,7 @@ from filelock import FileLock, Timeout
 from noiseutils.config import SCHEMA, Run
 from noiseutils.errors import UserError
 from noiseutils.provenance import versions
-from noiseutils.training.checkpoint import Snapshot
+from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.classifier import Classifier, build_classifier
 from noiseutils.training.loop import Result
 
@@ -150,7 +150,7 @@ class Store:
             _write(folder / path.name, path.read_bytes())
         _write_record(folder, run, record["status"], record["info"], files)
 
-    def save_checkpoint(self, run: Run, snapshot: Snapshot) -> None:
+    def save_checkpoint(self, run: Run, snapshot: Checkpoint) -> None:
         """Where an unfinished run stands; replaces the one before."""
         told = json.dumps(
             {
@@ -164,7 +164,7 @@ class Store:
         content = safetensors.torch.save(tensors)
         _write(self._folder(run) / "checkpoint", content + hashlib.sha256(content).digest())
 
-    def load_checkpoint(self, run: Run) -> Snapshot | None:
+    def load_checkpoint(self, run: Run) -> Checkpoint | None:
         """Where an unfinished run stands, None when it has not come that far."""
         path = self.root / run.key / "checkpoint"
         if not path.exists():
@@ -177,7 +177,7 @@ class Store:
         tensors = safetensors.torch.load(content)
         told = json.loads(bytes(tensors.pop("told").tolist()))
         device, engine = told.get("device", "cpu"), told.get("engine", "eager")
-        return Snapshot(told["rows"], tensors, told["threads"], device, engine)
+        return Checkpoint(told["rows"], tensors, told["threads"], device, engine)
 
     def drop_checkpoint(self, run: Run, why: str) -> None:
         """Set a checkpoint aside that cannot be gone on from; the run starts anew."""

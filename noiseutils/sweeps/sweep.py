@@ -24,7 +24,7 @@ from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.threads import WORKERS, streams
-from noiseutils.training.distributed import decided, in_turn, rank
+from noiseutils.training.distributed import in_turn, on_rank0, rank
 
 EXECUTORS: dict[str, Callable[[Job], None]] = {
     "inline": inline,
@@ -61,14 +61,14 @@ def sweep(
     if executor not in ("auto", *EXECUTORS):
         raise one_of("executor", executor, ("auto", *EXECUTORS))
     executor = under_torchrun(executor)
-    todo = decided(lambda: [run for run in runs if not store.finished(run)])
+    todo = on_rank0(lambda: [run for run in runs if not store.finished(run)])
     sets = in_turn(lambda: load_sets(runs, todo))
-    decided(lambda: check_images(runs, sets, store))
+    on_rank0(lambda: check_images(runs, sets, store))
     if not todo:
         return done
     check_networks(todo, sets)
     for run in todo:
-        decided(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
+        on_rank0(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
     with Bar(todo, progress and rank() == 0) as bar:
         job = Job(todo, sets, done, bar.tell, deadline, device, workers)
         for work, part in [(EXECUTORS[executor], job)] if executor != "auto" else _divided(job):

@@ -1,83 +1,86 @@
-"""A training's state after a whole number of epochs: taken, and gone on from.
+"""Checkpoints: the state of a training after a whole number of epochs, taken and restored.
 
-On CPU the training that goes on from one ends, bit for bit, as if it had not stopped. Of several processes
-that train together, all take one and all go on from one; the weights are rank 0's, the noise is each rank's.
+On CPU a resumed training ends, bit for bit, as an uninterrupted one. Of several processes that train
+together, all take a checkpoint and all resume from one; the weights are rank 0's, the noise is each rank's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from noiseutils.noise import Handle
-from noiseutils.noise.parameters import ParameterNoise
-from noiseutils.rng import Streams
 from noiseutils.training.distributed import gathered, rank, world
+
+if TYPE_CHECKING:
+    from noiseutils.training.state import TrainState
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Checkpoint:
     """All that an unfinished run needs to go on, after a whole number of epochs."""
 
-    rows: list[dict[str, float]]  # the history so far
+    rows: list[dict[str, float]]  # history so far
     tensors: dict[str, Tensor]  # weights, optimiser state, positions of the generators
-    threads: int  # sums over threads round differently for another number of them
+    threads: int  # sums over threads round differently for another number of threads
     device: str  # type of device: a generator's position means nothing on another
-    engine: str = "eager"  # another one rounds differently
+    engine: str = "eager"  # another engine rounds differently
 
 
 class CannotResume(Exception):
-    """A snapshot is not of this run on this kind of device."""
+    """Raised for a checkpoint of another run, kind of device or number of processes."""
 
 
-def take(
-    rows: list[dict[str, float]],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    random: Streams,
-    handle: Handle | None,
-    shaken: ParameterNoise | None,
-    engine: str,
-) -> Snapshot:
-    """Called on all ranks; rank 0's has the noise of all of them, another's its own alone."""
-    slots = optimizer.state_dict()["state"]
-    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+def take_checkpoint(state: TrainState) -> Checkpoint:
+    """Return a checkpoint of a training; called on all ranks.
+
+    Rank 0's checkpoint has the noise of all ranks, another rank's its own noise alone.
+    """
+    slots = state.optimizer.state_dict()["state"]
+    tensors = {f"model/{name}": value for name, value in state.model.state_dict().items()}
     tensors |= {
         f"optimizer/{i}/{k}": v for i, slot in slots.items() for k, v in slot.items() if v is not None
     }
-    tensors |= {f"streams/{name}": value for name, value in random.state().items()}
-    if handle is not None:
-        states = gathered({name: value.detach().cpu() for name, value in handle.state().items()})
-        tensors |= {f"{_noise(r)}/{name}": v for r, state in states.items() for name, v in state.items()}
-    if shaken is not None:
-        tensors |= {f"shaken/{name}": value for name, value in shaken.state().items()}
+    tensors |= {f"streams/{name}": value for name, value in state.streams.state().items()}
+    if state.handle is not None:
+        states = gathered({name: value.detach().cpu() for name, value in state.handle.state().items()})
+        tensors |= {f"{_noise(r)}/{name}": v for r, part in states.items() for name, v in part.items()}
+    tensors |= {f"parameter_noise/{name}": value for name, value in state.parameter_noise.state().items()}
     if world() > 1:
         tensors["world/size"] = torch.tensor(world())
     copies = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-    device = next(model.parameters()).device.type
-    return Snapshot(list(rows), copies, torch.get_num_threads(), device, engine)
+    threads = torch.get_num_threads()
+    return Checkpoint(list(state.rows), copies, threads, state.device.type, state.engine.name)
 
 
-def restore(
-    resume: Snapshot,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    random: Streams,
-    handle: Handle | None,
-    shaken: ParameterNoise | None,
-) -> None:
-    """Raises ValueError, KeyError or RuntimeError when the tensors are not those of such a training."""
-    tensors = resume.tensors
+def restore_checkpoint(checkpoint: Checkpoint, state: TrainState) -> None:
+    """Put a training into the state of a checkpoint.
+
+    Raises CannotResume for a checkpoint from another kind of device or number of processes, and for tensors
+    that are not those of such a training.
+    """
+    if checkpoint.device != state.device.type:
+        raise CannotResume(f"it was made on {checkpoint.device}, this is {state.device.type}")
+    try:
+        _restore(checkpoint, state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CannotResume(f"it does not fit: {error}") from error
+
+
+def _restore(checkpoint: Checkpoint, state: TrainState) -> None:
+    tensors = checkpoint.tensors
     if (size := int(tensors.get("world/size", 1))) != world():
         raise ValueError(f"{size} processes made it, here it is {world()}")
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "optimizer": {}, "streams": {}, _noise(rank()): {}}
+    parts: dict[str, dict[str, Tensor]] = {
+        name: {} for name in ("model", "optimizer", "streams", "parameter_noise", _noise(rank()))
+    }
     for key, value in tensors.items():
         part, name = key.split("/", 1)
         parts.setdefault(part, {})[name] = value
-    model.load_state_dict(parts["model"])
-    parameters = list(model.parameters())
+    state.model.load_state_dict(parts["model"])
+    parameters = state.parameters
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["optimizer"].items():
         index, name = key.split("/")
@@ -85,14 +88,16 @@ def restore(
         # fused kernels walk memory: a slot needs its parameter's layout, which a stored file does not keep
         slot = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         slots.setdefault(int(index), {})[name] = slot
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    random.restore(parts["streams"])
-    if handle is not None:
-        handle.restore(parts[_noise(rank())])
-    if shaken is not None:
-        shaken.restore(parts["shaken"], resume.rows)
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+    state.streams.restore(parts["streams"])
+    if state.handle is not None:
+        state.handle.restore(parts[_noise(rank())])
+    state.parameter_noise.restore(parts["parameter_noise"], checkpoint.rows)
+    state.rows = list(checkpoint.rows)
+    state.epoch = len(state.rows) + 1
+    state.step = len(state.rows) * state.steps_per_epoch
 
 
 def _noise(rank: int) -> str:
-    """Under which name a rank's noise is stored."""
+    """Return the name under which a rank's noise is stored."""
     return f"noise.{rank}" if rank else "noise"

@@ -12,8 +12,7 @@ from noiseutils.data import Dataset
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.noise import Handle, attach
-from noiseutils.noise.parameters import ParameterNoise
-from noiseutils.rng import generator, streams
+from noiseutils.rng import streams
 
 
 class Classifier(nn.Module):
@@ -74,13 +73,3 @@ def attach_noise(model: Classifier, run: Run, num_classes: int, seed: int) -> Ha
         noise = noise.replace(num_classes=num_classes)
     names = {name for name, _ in model.net.named_modules()}
     return attach(model, noise, tuple(f"net.{n}" if n in names else n for n in run.after), seed)
-
-
-def parameter_noise_of(
-    run: Run, parameters: list[nn.Parameter], source: torch.Generator
-) -> ParameterNoise | None:
-    """The run's noise on gradients and weights, None for a run without; the same on every rank."""
-    if run.parameter_noise is None:
-        return None
-    own = generator(source.initial_seed(), "parameters", source.device)
-    return ParameterNoise(run.parameter_noise, run.epochs, parameters, own)

@@ -105,7 +105,7 @@ def rank_seed(seed: int) -> int:
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def raise_on_all() -> Iterator[None]:
     """An exception inside the block on one rank is raised on all: the lowest rank's, see `alike`.
 
     The block must not wait for other processes, except in a `together` of its own.
@@ -140,12 +140,12 @@ def each(items: Iterable[T]) -> Iterable[T]:
     return items if world() == 1 else _each(iter(items))
 
 
-def decided(make: Callable[[], T]) -> T:
+def on_rank0(make: Callable[[], T]) -> T:
     """What `make` gives on rank 0, where alone it is called, told to all."""
     if world() == 1:
         return make()
     made = None
-    with together():
+    with raise_on_all():
         if rank() == 0:
             made = make()
     return broadcast_object(made)  # pyright: ignore[reportReturnType]  rank 0's is a T
@@ -155,13 +155,13 @@ def in_turn(make: Callable[[], T]) -> T:
     """What `make` gives on each rank: on the others when rank 0 is done, and has left them its cache."""
     made = []
     for turn in (rank() == 0, rank() > 0):
-        with together():
+        with raise_on_all():
             if turn:
                 made.append(make())
     return made[0]
 
 
-def sum_(tensor: Tensor) -> Tensor:
+def all_reduce_sum(tensor: Tensor) -> Tensor:
     """A tensor replaced, in place, by its sum over all ranks."""
     if world() > 1:
         dist.all_reduce(tensor)
@@ -210,7 +210,7 @@ def average_statistics(model: nn.Module) -> None:
         if isinstance(norm, _BatchNorm) and norm.running_mean is not None:
             assert norm.running_var is not None
             assert norm.num_batches_tracked is not None
-            both = sum_(torch.stack((norm.running_mean, norm.running_var))) / world()
+            both = all_reduce_sum(torch.stack((norm.running_mean, norm.running_var))) / world()
             norm.running_mean.copy_(both[0])
             norm.running_var.copy_(both[1])
             dist.broadcast(norm.num_batches_tracked, 0)
@@ -250,7 +250,7 @@ def _joined() -> bool:
 
 def _each(items: Iterator[T]) -> Iterator[T]:
     while True:
-        with together():
+        with raise_on_all():
             found = next(items, None)
         if found is None:
             return

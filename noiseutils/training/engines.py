@@ -1,4 +1,4 @@
-"""How a training step is run: call by call, compiled, or recorded once as a CUDA graph and replayed.
+"""Engines: a training step run call by call, compiled, or recorded once as a CUDA graph and replayed.
 
 An engine changes what a step costs and how it rounds, never what it computes. The step is a function of a few
 tensors that leaves all its results in tensors which outlive it (weights, optimiser state, tallies).
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noiseutils.data import AnyImages, Images, assemble, batches, draws
 from noiseutils.errors import one_of
 from noiseutils.models.modes import overwriting
 from noiseutils.models.plain import PlainCnn
@@ -37,7 +38,7 @@ _one_recording = threading.Lock()  # a recording stops the device: side by side 
 
 
 class Engine:
-    """How the steps of one training are run, by a name from `ENGINES` or what it stands for here."""
+    """Engine of one training, by a name from `ENGINES`; "auto" is replaced by the engine chosen."""
 
     def __init__(
         self,
@@ -64,19 +65,50 @@ class Engine:
         self._compiled: Any = None
 
     @property
-    def told(self) -> str:
-        """What a result says of it."""
+    def description(self) -> str:
+        """Engine name recorded in the result, with the reason where a recording failed."""
         trouble = self._graph.trouble if self._graph else ""
         return f"{self.name}, not recorded: {trouble}" if trouble else self.name
 
-    def steps(self, work: Work) -> Work:
-        """The step as this engine runs it."""
-        if self.records:
-            self._graph = Graphed(work, cuda_record(self.handle, self.sources))
-        return self._graph or work
+    def batches(
+        self,
+        images: AnyImages,
+        batch_size: int,
+        *,
+        order: torch.Generator | None,
+        augmentation: torch.Generator | None,
+        shard: tuple[int, int] = (0, 1),
+        normalise: Callable[[Tensor], Tensor] | None = None,
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Return an epoch's batches, in the form in which the step of `steps` takes them.
+
+        Recorded steps take image numbers, crops and flips and assemble the images on the device; other steps
+        take images and labels.   normalise: applied to several batches at once, in the blocked engine's
+        layout.   The other arguments are those of `noiseutils.data.batches`.
+        """
+        if self.records and isinstance(images, Images):
+            return draws(images, batch_size, order=order, augmentation=augmentation)
+        layout: dict[str, Any] = {}
+        if normalise is not None:
+            layout = {"memory_format": torch.contiguous_format, "prepare": normalise}
+        return batches(images, batch_size, order=order, augmentation=augmentation, shard=shard, **layout)
+
+    def steps(self, work: Work, images: AnyImages | None = None) -> Work:
+        """Return the step `work(x, y)` as this engine runs it, on the batches that `batches` gives."""
+        if not self.records:
+            return work
+        recorded = work
+        if isinstance(images, Images):
+            held = images
+
+            def recorded(*drawn: Tensor) -> None:
+                work(*assemble(held, *drawn))
+
+        self._graph = Graphed(recorded, cuda_record(self.handle, self.sources))
+        return self._graph
 
     def forget(self) -> None:
-        """Noise has come or gone: what was recorded is no longer the step."""
+        """Record anew at the next step, as noise was added, changed or removed."""
         if self._graph:
             self._graph.forget()
 

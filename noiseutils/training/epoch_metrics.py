@@ -1,4 +1,4 @@
-"""What an epoch's history row says of its training steps, summed on the device."""
+"""Loss, hits and gradient norm of an epoch's training steps, summed on the device."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 FLUSH = 32  # steps whose outputs are kept before they are summed
 
 
-class Tally:
-    """Sums over an epoch: loss times images, images classified right, and the gradient's L2 norm a step.
+class EpochMetrics:
+    """Sum over an epoch: loss times images, images classified right, and the gradient's L2 norm a step.
 
     On CPU a dozen small operations a step cost as much as a layer of a small network, so outputs are kept and
     summed for many steps at once. Elsewhere, where a recorded step must leave its results in a tensor that
-    stays, each step adds to `sums`.
+    outlives it, each step adds to `sums`.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,13 +23,13 @@ class Tally:
         self._norms: list[tuple[Tensor, ...]] = []
 
     def add_outputs(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """loss: () mean over the batch.   logits: (B, K).   y: (B,)."""
+        """Add one step.   loss: () mean over the batch.   logits: (B, K).   y: (B,)."""
         self._outputs.append((loss.detach(), logits.detach(), y))
         if not self.deferred or len(self._outputs) == FLUSH:
             self._flush_outputs()
 
     def add_gradient(self, gradients: list[Tensor]) -> None:
-        """The gradients of one step, one a parameter."""
+        """Add the norm of one step's gradients, one tensor a parameter."""
         if not gradients:
             return
         if self._norms and len(self._norms[0]) != len(gradients):
@@ -40,7 +40,7 @@ class Tally:
             self._flush_norms()
 
     def totals(self) -> Tensor:
-        """(3,) float64, the sums so far, on the device."""
+        """Return the sums so far, (3,) float64 on the device."""
         self._flush_outputs()
         self._flush_norms()
         return self.sums

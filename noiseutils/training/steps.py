@@ -1,24 +1,32 @@
-"""One training step's loss, as a value: what differs between methods, and nothing else does."""
+"""One training step, and its loss as a value: methods differ in their loss step alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseutils.config import Run
+from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
 from noiseutils.models.modes import still_statistics
 from noiseutils.noise import Handle
+from noiseutils.training.distributed import average_gradients, raise_on_all
+
+if TYPE_CHECKING:
+    from noiseutils.training.state import TrainState
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, y) -> (loss, logits)
+LossStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, y) -> (loss, logits)
 
 
 def sigmoid_bce(logits: Tensor, y: Tensor) -> Tensor:
-    """One-vs-rest loss of sigmoid outputs: mean over images of the sum over classes of binary cross-entropy.
+    """Return the one-vs-rest loss of sigmoid outputs: cross-entropy, sum over classes, mean over images.
 
     logits: (N, K).   y: (N,) classes.   Returns ().
     """
@@ -31,7 +39,7 @@ LOSSES: dict[str, Criterion] = {"cross_entropy": F.cross_entropy, "sigmoid_bce":
 
 @dataclass(frozen=True)
 class CleanStep:
-    """The plain loss of a batch."""
+    """Compute the plain loss of a batch."""
 
     model: nn.Module
     criterion: Criterion
@@ -43,7 +51,7 @@ class CleanStep:
 
 @dataclass(frozen=True)
 class AdversarialTrainingStep:
-    """The loss of a batch and of its FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J)).
+    """Compute the loss of a batch and its FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J)).
 
     Goodfellow, Shlens & Szegedy 2015, section 6. The attack is made in training mode and moves no BatchNorm
     statistics; both losses do. Returns the clean images' logits.
@@ -58,13 +66,13 @@ class AdversarialTrainingStep:
         with still_statistics(self.model):
             attacked = fgsm(self.model, x, y, delta=self.delta, criterion=self.criterion)
         logits = self.model(x)
-        hard = self.criterion(self.model(attacked), y)
-        return (1 - self.weight) * self.criterion(logits, y) + self.weight * hard, logits
+        attacked_loss = self.criterion(self.model(attacked), y)
+        return (1 - self.weight) * self.criterion(logits, y) + self.weight * attacked_loss, logits
 
 
 @dataclass(frozen=True)
 class NoisyStep:
-    """The loss of a batch with attached noise in it."""
+    """Compute the loss of a batch with attached noise in the network."""
 
     handle: Handle
     criterion: Criterion
@@ -73,10 +81,35 @@ class NoisyStep:
         return self.handle.forward(self.criterion, x, y)
 
 
-def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> Step:
-    """How the run takes the loss of a batch."""
+def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> LossStep:
+    """Return the loss step of a run."""
     if handle is not None:
         return NoisyStep(handle, criterion)
-    if (hard := run.adversarial_training) is not None:
-        return AdversarialTrainingStep(model, criterion, hard.delta, hard.weight)
+    if (attack := run.adversarial_training) is not None:
+        return AdversarialTrainingStep(model, criterion, attack.delta, attack.weight)
     return CleanStep(model, criterion)
+
+
+def update(state: TrainState, x: Tensor, y: Tensor) -> None:
+    """Take one training step, whose results are in the weights, the optimiser, the noise and the metrics.
+
+    x: (B, C, H, W) pixels in [0, 1], or normalised where the engine normalises.   y: (B,) classes. This
+    process's part of the batch; a part below `state.least` images takes no part in the loss.
+    """
+    parameters = state.parameters
+    for p in parameters:
+        p.grad = None
+    taken = len(y) if len(y) >= state.least else 0
+    if state.run.corruption is not None:
+        x = corrupt(x, state.run.corruption, state.image_noise)
+    with raise_on_all():
+        if taken:
+            with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():
+                loss, logits = state.loss(x, y)
+            loss.backward()
+            state.metrics.add_outputs(loss, logits, y)
+    average_gradients(parameters, taken)
+    state.metrics.add_gradient([p.grad for p in parameters if p.grad is not None])
+    state.parameter_noise.add_to_gradients()
+    state.optimizer.step()
+    state.parameter_noise.add_to_weights()

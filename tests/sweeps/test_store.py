@@ -13,7 +13,7 @@ import torch
 import noiseutils
 from noiseutils.config import Data, Evaluation, GaussianNoise, Model, Run
 from noiseutils.sweeps.store import Store, StoreError
-from noiseutils.training.checkpoint import Snapshot
+from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.loop import Result, train
 
 RUN = Run(
@@ -53,8 +53,8 @@ def test_what_is_found_later_about_a_network_is_kept_checked_and_published(tmp_p
     assert "extra-attacks.json is torn or edited" in caplog.text
 
 
-def snapshot() -> Snapshot:
-    return Snapshot(
+def snapshot() -> Checkpoint:
+    return Checkpoint(
         [{"epoch": 1, "train_loss": 0.1 + 0.2}], {"model/w": torch.rand(3, 4)}, threads=1, device="cpu"
     )
 

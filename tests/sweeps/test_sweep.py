@@ -16,7 +16,7 @@ from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Run
 from noiseutils.errors import UserError
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
-from noiseutils.training.checkpoint import Snapshot
+from noiseutils.training.checkpoint import Checkpoint
 
 BASE = Run(
     data=Data(train_size=60, test_size=30),
@@ -114,7 +114,7 @@ def test_a_budget_ends_the_sweep_cleanly_and_the_next_call_goes_on(tmp_path):
 
 def test_a_checkpoint_that_cannot_be_used_is_set_aside_and_the_run_starts_anew(tmp_path, caplog):
     store = Store(tmp_path)
-    store.save_checkpoint(BASE, Snapshot([{"epoch": 1}], {"model/w": torch.zeros(2)}, 1, "cpu"))
+    store.save_checkpoint(BASE, Checkpoint([{"epoch": 1}], {"model/w": torch.zeros(2)}, 1, "cpu"))
     assert len(sweep([BASE], store, "inline", progress=False).results) == 1
     assert "starts anew" in caplog.text
 

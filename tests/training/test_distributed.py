@@ -37,8 +37,8 @@ from noiseutils.sweeps.budget import OutOfTime
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import Sweep, sweep
 from noiseutils.training import distributed
-from noiseutils.training.checkpoint import CannotResume, Snapshot
-from noiseutils.training.distributed import rank, together, world
+from noiseutils.training.checkpoint import CannotResume, Checkpoint
+from noiseutils.training.distributed import raise_on_all, rank, world
 
 CLEAN = Run(
     data=Data(train_size=65, test_size=30),  # a last batch of one: nothing is left for rank 1
@@ -118,7 +118,7 @@ def trainings(folder: Path) -> dict:
     said = {"seeds": distributed.rank_seed(7), "processes": result.info["device"]}
     said["clean_equal"] = equal_on_all(state_of(result.model))
     for name, run in NOISY.items():
-        kept: list[Snapshot] = []
+        kept: list[Checkpoint] = []
         result = train(run, on_epoch=lambda row, snapshot, kept=kept: kept.append(snapshot()))
         whole = state_of(result.model)
         again = train(run, resume=distributed.broadcast_object(kept[0]))
@@ -161,7 +161,7 @@ def errors(folder: Path) -> dict:
             raise OutOfTime
 
     def both():
-        with together():
+        with raise_on_all():
             raise UserError("first") if rank() == 0 else ZeroDivisionError("second")
 
     module = sys.modules["noiseutils.training.loop"]
@@ -206,7 +206,7 @@ def sweeps(folder: Path) -> dict:
     done = sweep(RUNS, store, progress=False)
     said = {"failed": {str(run.seed): done.failed.get(run.key, "") for run in RUNS}, "first": dict(calls)}
     module.batches = batches  # pyright: ignore[reportAttributeAccessIssue]
-    distributed.decided(lambda: None)
+    distributed.on_rank0(lambda: None)
     said["results"] = len(sweep(RUNS, store, progress=False).results)
     said["second"] = dict(calls)
 
@@ -221,7 +221,7 @@ def sweeps(folder: Path) -> dict:
     stopped = sweep([long], store, progress=False)
     budget.Clock.lap = lap
     said["out_of_time"] = stopped.out_of_time
-    said["state"] = distributed.decided(lambda: store.state(long))
+    said["state"] = distributed.on_rank0(lambda: store.state(long))
     sweep([long], store, progress=False)
     sweep([long], Store(folder / "whole"), "distributed", progress=False)
     return said

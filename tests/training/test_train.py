@@ -24,8 +24,8 @@ from noiseutils.data import batches, load
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.rng import streams
-from noiseutils.training.checkpoint import CannotResume, Snapshot
-from noiseutils.training.loop import held_out
+from noiseutils.training.checkpoint import CannotResume, Checkpoint
+from noiseutils.training.setup import held_out
 
 RUN = Run(
     data=Data(train_size=90, test_size=40),
@@ -57,7 +57,7 @@ def same(a, b) -> bool:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_resumed_run_equals_uninterrupted(optimizer):
     run = RUN.replace(optimizer=optimizer)
-    kept: list[Snapshot] = []
+    kept: list[Checkpoint] = []
     whole = train(run, on_epoch=lambda row, snapshot: kept.append(snapshot()))
     for snapshot in kept[:2]:
         resumed = train(run, resume=snapshot)
@@ -87,7 +87,7 @@ def test_a_resumed_run_remembers_what_its_noise_did(noise):
         schedule=Schedule(kind="plateau", learning_rate=0.02, factor=0.5, every=1, minimum=0.001, switch=2),
         evaluation=Evaluation(),
     )
-    kept: list[Snapshot] = []
+    kept: list[Checkpoint] = []
     whole = train(run, on_epoch=lambda row, snapshot: kept.append(snapshot()))
     for snapshot in kept[:2]:
         resumed = train(run, resume=snapshot)
@@ -103,7 +103,7 @@ def test_noise_ends_when_its_epochs_are_over():
         model=Model(name="resnet20", width=0.25), noise=ADVERSARIAL[0], after=("BatchNorm2d",)
     )
     plain = noisy.replace(noise=None, after=())
-    kept: list[Snapshot] = []
+    kept: list[Checkpoint] = []
     train(noisy.replace(noise_epochs=1), on_epoch=lambda row, snapshot: kept.append(snapshot()))
     first = {k: v for k, v in kept[0].tensors.items() if not k.startswith("noise/")}
     resumed = train(plain, resume=replace(kept[0], tensors=first))
@@ -130,7 +130,7 @@ def test_a_wrong_number_of_classes_is_named():
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"tensors": {"model/w": torch.zeros(1)}}])
 def test_a_snapshot_that_does_not_fit_is_refused(change):
-    kept: list[Snapshot] = []
+    kept: list[Checkpoint] = []
     train(RUN.replace(epochs=1), on_epoch=lambda row, snapshot: kept.append(snapshot()))
     with pytest.raises(CannotResume):
         train(RUN, resume=replace(kept[0], **change))
@@ -163,7 +163,7 @@ def test_noise_does_not_change_initial_weights_batch_order_or_crops(monkeypatch)
                 calls.append((x.clone(), y.clone()))
                 yield x, y
 
-        monkeypatch.setattr(sys.modules["noiseutils.training.loop"], "batches", spy)
+        monkeypatch.setattr(sys.modules["noiseutils.training.engines"], "batches", spy)
         train(RUN.replace(noise=noise, after=after, epochs=2), engine="eager")
     assert len(seen["none"]) == len(seen["noise"]) == 6
     for (x, y), (u, v) in zip(seen["none"], seen["noise"], strict=True):

@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from noiseutils.training.epoch_metrics import FLUSH, Tally
+from noiseutils.training.epoch_metrics import FLUSH, EpochMetrics
 
 
 @pytest.mark.parametrize("deferred", [True, False])
 def test_sums_are_those_of_the_steps_one_by_one(deferred):
-    tally = Tally(torch.device("cpu"))
+    tally = EpochMetrics(torch.device("cpu"))
     tally.deferred = deferred
     loss = correct = norm = 0.0
     for step in range(2 * FLUSH + 3):
@@ -23,7 +23,7 @@ def test_sums_are_those_of_the_steps_one_by_one(deferred):
 
 
 def test_a_new_epoch_begins_at_zero_in_the_same_tensor():
-    tally = Tally(torch.device("cpu"))
+    tally = EpochMetrics(torch.device("cpu"))
     tally.add_gradient([torch.ones(4)])
     before = tally.totals().data_ptr()
     tally.clear()
@@ -32,7 +32,7 @@ def test_a_new_epoch_begins_at_zero_in_the_same_tensor():
 
 
 def test_a_parameter_that_is_sometimes_without_gradient_is_no_trouble():
-    tally = Tally(torch.device("cpu"))
+    tally = EpochMetrics(torch.device("cpu"))
     for gradients in ([torch.ones(4)], [torch.ones(4), torch.ones(12)], []):
         tally.add_gradient(gradients)
     assert tally.totals().tolist() == pytest.approx([0, 0, 2 + 4])

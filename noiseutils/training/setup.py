@@ -1,0 +1,127 @@
+"""`setup(run) -> TrainState`: build everything that a training needs, before its first step."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from noiseutils.config import Run
+from noiseutils.data import AnyImages, Dataset, Images, load
+from noiseutils.data.subsets import fixed_order
+from noiseutils.errors import UserError
+from noiseutils.models.modes import has_batchnorm
+from noiseutils.models.sizes import output_numel
+from noiseutils.rng import generator, streams
+from noiseutils.training import distributed
+from noiseutils.training.allocator import keep_freed_memory
+from noiseutils.training.checkpoint import Checkpoint, restore_checkpoint
+from noiseutils.training.classifier import attach_noise, build_classifier
+from noiseutils.training.engines import Engine
+from noiseutils.training.epoch_metrics import EpochMetrics
+from noiseutils.training.optimizers import build_optimizer
+from noiseutils.training.parameter_noise import parameter_noise_of
+from noiseutils.training.state import TrainState
+from noiseutils.training.steps import LOSSES, loss_of, update
+
+
+def setup(
+    run: Run,
+    *,
+    data: Dataset | None = None,
+    device: str | torch.device | None = None,
+    engine: str = "auto",
+    resume: Checkpoint | None = None,
+) -> TrainState:
+    """Build the state of a training before its next step; arguments as in `train`."""
+    device = torch.device(device or distributed.local_device())
+    data = load(run.data, device) if data is None else data.to(device)
+    images, validation = held_out(data.train, run.validation_size)
+    random = streams(run.seed, device)
+
+    model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
+    numbers = output_numel(run.model.name, run.model.width, data.channels, data.image_size)
+    keep_freed_memory(4 * numbers * min(run.batch_size, len(data.train)))
+    # torch's annotations of `to` leave memory_format out
+    model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    # BatchNorm's statistics need two images: a smaller part of a last batch is left out
+    least = 2 if distributed.world() > 1 and has_batchnorm(model) else 1
+    _check_batches(min(run.batch_size, len(images)), least)
+
+    noise_seed = distributed.rank_seed(random.noise.initial_seed())
+    handle = attach_noise(model, run, data.num_classes, noise_seed)
+    parameters = list(model.parameters())
+    parameter_noise = parameter_noise_of(run, parameters, random.noise)
+    image_noise = generator(0, "corruption", device)  # seeded anew at each epoch
+    sources = [image_noise] if run.corruption else []
+    sources += [parameter_noise.source] if parameter_noise.source is not None else []
+    name = engine if resume is None else resume.engine
+    machine = Engine(name, device, model.net, handle, sources)
+
+    criterion = LOSSES[run.loss]
+    # an operation on one small batch costs more to begin than to do: several batches are normalised at once
+    plain = run.noise is None and run.adversarial_training is None and run.corruption is None
+    ahead = machine.name == "blocked" and plain and isinstance(images, Images)
+    state = TrainState(
+        run=run,
+        device=device,
+        data=data,
+        images=images,
+        validation=validation,
+        model=model,
+        handle=handle,
+        parameter_noise=parameter_noise,
+        image_noise=image_noise,
+        noise_seed=noise_seed,
+        streams=random,
+        criterion=criterion,
+        optimizer=build_optimizer(run.optimizer, parameters, device if machine.records else None),
+        engine=machine,
+        loss=loss_of(run, model.net if ahead else model, handle, criterion),
+        batches=partial(
+            machine.batches,
+            images,
+            run.batch_size,
+            order=random.data,
+            augmentation=random.augmentation if run.augment else None,
+            shard=(distributed.rank(), distributed.world()),
+            normalise=partial(model.normalised, in_place=True) if ahead else None,
+        ),
+        take=lambda *batch: None,
+        metrics=EpochMetrics(device),
+        least=least,
+    )
+    state.take = machine.steps(partial(update, state), images)
+    if resume is not None:
+        restore_checkpoint(resume, state)
+    return state
+
+
+def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]:
+    """Return images to train on, and `size` images kept for validation: the same ones in every run."""
+    if size == 0:
+        return images, None
+    if size >= len(images):
+        raise UserError(f"validation_size {size:,} leaves nothing to train on: {len(images):,} images")
+    order = torch.from_numpy(fixed_order(len(images), "validation")).to(images.labels.device)
+    return images.subset(order[size:].sort().values), images.subset(order[:size])
+
+
+def describe(data: Dataset) -> dict[str, Any]:
+    """Return the description of a data set that a result carries."""
+    return {
+        "label": data.label,
+        "fingerprint": data.fingerprint,
+        "train": len(data.train),
+        "test": len(data.test),
+        "classes": list(data.classes),
+        "channels": data.channels,
+        "image_size": data.image_size,
+    }
+
+
+def _check_batches(largest: int, least: int) -> None:
+    world = distributed.world()
+    if largest < least * world:
+        raise UserError(f"batches of {largest} leave no {least} images for each of {world} processes")

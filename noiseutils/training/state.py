@@ -1,0 +1,61 @@
+"""Everything that one training consists of while it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from noiseutils.config import Run
+from noiseutils.data import AnyImages, Dataset
+from noiseutils.noise import Handle
+from noiseutils.rng import Streams
+from noiseutils.training.classifier import Classifier
+from noiseutils.training.engines import Engine
+from noiseutils.training.epoch_metrics import EpochMetrics
+from noiseutils.training.parameter_noise import NoParameterNoise, ParameterNoise
+from noiseutils.training.steps import Criterion, LossStep
+
+
+@dataclass
+class TrainState:
+    """Training state, yielded after each step by `noiseutils.training.loop.training`.
+
+    Reading a state changes nothing. ReLUs overwrite their inputs in training mode, so a forward hook copies
+    what it wants to keep.
+    """
+
+    run: Run  # current values, after any change
+    device: torch.device
+    data: Dataset
+    images: AnyImages  # training images, without those held out
+    validation: AnyImages | None  # images held out
+    model: Classifier  # in training mode
+    handle: Handle | None  # noise on activations
+    parameter_noise: ParameterNoise | NoParameterNoise  # noise on gradients and weights
+    image_noise: torch.Generator  # of the corruption; seeded anew at each epoch
+    noise_seed: int  # of this process
+    streams: Streams
+    criterion: Criterion
+    optimizer: torch.optim.Optimizer
+    engine: Engine
+    loss: LossStep
+    batches: Callable[[], Iterable[tuple[Tensor, ...]]]  # one epoch, as `take` expects them
+    take: Callable[..., None]  # one training step
+    metrics: EpochMetrics  # of the current epoch
+    least: int  # images below which a process leaves out its part of a batch
+    epoch: int = 1  # current epoch, from 1
+    step: int = 0  # steps taken
+    rows: list[dict[str, float]] = field(default_factory=list)  # history of the epochs before
+    changed_after: list[int] = field(default_factory=list)  # steps after which the run was changed
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.images) / self.run.batch_size)
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        return list(self.model.parameters())
