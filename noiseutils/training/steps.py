@@ -16,7 +16,7 @@ from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
 from noiseutils.models.modes import still_statistics
 from noiseutils.noise import Handle
-from noiseutils.training.distributed import average_gradients, raise_on_all
+from noiseutils.training import distributed
 
 if TYPE_CHECKING:
     from noiseutils.training.state import TrainState
@@ -102,13 +102,13 @@ def update(state: TrainState, x: Tensor, y: Tensor) -> None:
     taken = len(y) if len(y) >= state.least else 0
     if state.run.corruption is not None:
         x = corrupt(x, state.run.corruption, state.image_noise)
-    with raise_on_all():
+    with distributed.raise_on_all():
         if taken:
             with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():
                 loss, logits = state.loss(x, y)
             loss.backward()
             state.metrics.add_outputs(loss, logits, y)
-    average_gradients(parameters, taken)
+    distributed.average_gradients(parameters, taken)
     state.metrics.add_gradient([p.grad for p in parameters if p.grad is not None])
     state.parameter_noise.add_to_gradients()
     state.optimizer.step()

@@ -425,7 +425,7 @@ def test_notebooks_are_not_rendered_by_several_processes(as_second_of_two):
 
 def test_what_follows_the_training_is_done_by_one_process(tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(pipeline, "decided", lambda make: told.append(make))
+    monkeypatch.setattr(pipeline, "on_rank0", lambda make: told.append(make))
     monkeypatch.setattr(pipeline, "sweep", lambda *_, **__: Sweep([], Store(tmp_path)))
     params = pipeline.study_params("adversarial_noise_layer", "smoke")
     monkeypatch.setattr(adversarial_noise_layer, "analyse", lambda *_: "analysed")
