@@ -1,9 +1,9 @@
-"""Does a network's robustness against FGSM survive stronger attacks, or are its gradients masked?
+"""Report whether robustness against FGSM survives stronger attacks, or gradients are masked.
 
-FGSM follows one gradient once, and a network can pass it by having useless gradients instead of right
-answers: logits scaled by 1000 saturate the softmax, and cross-entropy's gradient is then exactly zero. The
-report sets beside FGSM what does not fail that way, and says what gives masking away: a stronger attack that
-finds less, noise or another network's images that find more, zero gradients, attacks without bound that fail.
+FGSM follows one gradient once, and a network can pass FGSM with useless gradients instead of right answers:
+logits scaled by 1000 saturate the softmax, and the gradient of cross-entropy is then exactly zero. The report
+sets attacks without that weakness beside FGSM, and lists the signs of masking: a stronger attack that breaks
+fewer images, noise or another network's images that break more, zero gradients, unbounded attacks that fail.
 
 All attacks are bounded in the maximum norm; those with a random start share it. Sources: Goodfellow et al.
 2015 (FGSM); Madry et al. 2018 (PGD); Croce & Hein 2020 (AutoAttack and the DLR loss); Athalye, Carlini &
@@ -31,7 +31,7 @@ from noiseutils.evaluation.attacks import Criterion, pgd
 from noiseutils.models.modes import eval_mode, frozen, full_float32
 from noiseutils.rng import derived_seed, generator
 
-ALPHA = 0.05  # of the test whether a broken order is more than a few images' luck
+ALPHA = 0.05  # level of the test that a broken order is more than chance
 GAP = 0.1  # accuracy lost to a better loss; sound networks lose a few points, broken defences far more
 ZERO_SHARE = 0.01  # a network may have a few dead images without being masked
 # A sum: the mean over a batch makes gradients smaller, and zeros out of the smallest.
@@ -46,7 +46,7 @@ def _check_sizes(name: str, sizes: Sequence[float]) -> None:
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard the report tries."""
+    """Set the strength of the attacks."""
 
     steps: tuple[int, int] = (20, 100)  # of the short and the long PGD, and in their names
     noise_draws: int = 3
@@ -64,7 +64,10 @@ class Effort:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What is attacked, on one device. x: (N, C, H, W) float32 in [0, 1], contiguous.   y: (N,)."""
+    """Hold the network and images under attack, on one device.
+
+    x: (N, C, H, W) float32 in [0, 1], contiguous.   y: (N,).
+    """
 
     model: nn.Module
     x: Tensor
@@ -78,22 +81,22 @@ class Target:
         return zip(self.x.split(size), self.y.split(size), strict=True)
 
     def source(self, purpose: str) -> torch.Generator:
-        """A new generator: the same purpose draws the same numbers, whatever the network."""
+        """Return a new generator: the same purpose draws the same numbers for every network."""
         return generator(self.seed, f"attack_report/{purpose}", self.x.device)
 
     def correct(self, perturb: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
-        """(N,) bool on the CPU: which images the network gets right, clean or perturbed."""
+        """Return (N,) bool on the CPU: true where the network is right, on clean or perturbed images."""
         pairs = ((x if perturb is None else perturb(x, y), y) for x, y in self.batches())
         return torch.cat([self.model(x).argmax(1) == y for x, y in pairs]).cpu()
 
     def under_pgd(self, delta: float, steps: int, criterion: Criterion = CROSS_ENTROPY, on=None) -> Tensor:
-        """`correct` under PGD from a random start; on: the network whose gradients it follows, or its own."""
+        """Return `correct` under PGD from a random start; on: the network whose gradients PGD follows."""
         start = self.source(f"start/{delta}")
         attack = partial(pgd, delta=delta, steps=steps, random_start=start, criterion=criterion)
         return self.correct(partial(attack, on or self.model))
 
     def under_autoattack(self, delta: float) -> tuple[Tensor, list[str]]:
-        """`correct` under AutoAttack, and its library's warnings."""
+        """Return `correct` under AutoAttack, and the warnings of the library."""
         seed = derived_seed(self.seed, f"attack_report/autoattack/{delta}")
         sizes = {"queries": self.effort.square_queries, "batch_size": self.effort.batch_size}
         found, warnings = attacks.autoattack(self.model, self.x, self.y, delta=delta, seed=seed, **sizes)
@@ -112,17 +115,17 @@ def attack_report(
     images_limit: int = 1000,
     effort: Effort = Effort(),
 ) -> dict[str, Any]:
-    """Accuracy under attacks of growing strength, image by image, and the signs of gradient masking.
+    """Measure accuracy under attacks of growing strength, image by image, and the signs of gradient masking.
 
     model: takes pixels in [0, 1], normalisation inside.   images: (N, C, H, W), uint8 or float in [0, 1].
     labels: (N,).   deltas: attack sizes in (0, 1], units of the pixel range.   surrogates: (name, network) of
-    networks whose PGD images are tried on this one.   images_limit: of more, as many are taken at even
-    distances, the same ones for every network.
+    networks whose PGD images are tried on `model`.   images_limit: take so many images at even distances,
+    the same for every network.
 
-    Returns what JSON can hold. `correct` is one '0' or '1' an image, so that two networks can be compared on
+    Returns JSON values. `correct` is one '0' or '1' an image, so that two networks can be compared on
     equal images. "clean"; "gradient", see `zero_gradients`; "deltas", a list of records, see `at_delta`;
-    "curve", see `epsilon_curve`; "signs", see `signs_of_masking`, empty if there are none; "skipped", what
-    was not run, and why; "settings". Attacks run in float32 without TF32, in eval mode, parameters frozen,
+    "curve", see `epsilon_curve`; "signs", see `signs_of_masking`, empty if there are none; "skipped",
+    attack -> reason; "settings". Attacks run in float32 without TF32, in eval mode, parameters frozen,
     and leave no trace in the networks or in torch's global generators.
     """
     _check_sizes("deltas", deltas)
@@ -130,7 +133,7 @@ def attack_report(
     if len(dict(surrogates)) < len(surrogates):
         raise UserError(f"each surrogate needs a name of its own, got {[name for name, _ in surrogates]}")
     if autoattack:
-        attacks.autoattack_library()  # whether it is there, before anything is computed
+        attacks.autoattack_library()  # raises if not installed, before anything is computed
     device = next((p.device for p in model.parameters()), images.device)
     with ExitStack() as stack, torch.no_grad():
         for network in (model, *dict(surrogates).values()):
@@ -160,13 +163,13 @@ def attack_report(
 
 
 def at_delta(target: Target, delta: float, surrogates: Networks, autoattack: bool) -> dict[str, Any]:
-    """One record of "deltas".
+    """Return one record of "deltas".
 
     "noise": mean accuracy under uniform noise, and `correct` of each draw.   "attacks": by name.
-    "transfer": by surrogate, the short PGD; below_white_box: it breaks more than the same attack made on
-    the network itself.   "best": an image counts if it is right when clean, under every
-    draw and under all attacks, transferred ones too.   "order": whether each attack of the chain FGSM, short
-    PGD, long PGD, AutoAttack leaves no more images right than the one before it.   "warnings": AutoAttack's.
+    "transfer": by surrogate, the short PGD; below_white_box: the transfer breaks more images than PGD on the
+    network itself.   "best": the share of images right when clean, under every draw and under all attacks,
+    transfer included.   "order": holds if each attack of the chain FGSM, short PGD, long PGD, AutoAttack
+    leaves no more images right than the attack before.   "warnings": of AutoAttack.
     """
     short, long = target.effort.steps
     source = target.source(f"noise/{delta}")
@@ -208,7 +211,7 @@ def at_delta(target: Target, delta: float, surrogates: Networks, autoattack: boo
 
 
 def zero_gradients(target: Target) -> dict[str, float]:
-    """Shares of images whose input gradient of cross-entropy is exactly 0, and of entries that are."""
+    """Return the shares of images with an input gradient of exactly 0, and of entries that are exactly 0."""
     gradients = (attacks.input_gradient(target.model, x, y, CROSS_ENTROPY) for x, y in target.batches())
     zero = torch.cat([(gradient == 0).flatten(1).cpu() for gradient in gradients])
     images, entries = zero.all(1).sum().item() / len(zero), zero.sum().item() / zero.numel()
@@ -216,10 +219,11 @@ def zero_gradients(target: Target) -> dict[str, float]:
 
 
 def epsilon_curve(target: Target, known: Mapping[float, float]) -> dict[str, Any]:
-    """Accuracy under the short PGD over growing delta, up to the first 0; known: accuracies found before.
+    """Return accuracy under the short PGD over growing delta, up to the first 0; known: accuracies by delta.
 
-    "reaches_zero_at" is that delta, or None: with the whole pixel range any image can be had, so an attack
-    that then still fails is a poor attack. A network that names one class for everything never gets to 0.
+    "reaches_zero_at" is the delta of the first 0, or None: within the whole pixel range every image can be
+    changed into any other, so an attack that fails at that size is a poor attack. A network that predicts
+    one class for every image never gets to 0.
     """
     steps, found = target.effort.steps[0], {}
     for delta in sorted(target.effort.curve):
@@ -233,7 +237,7 @@ def epsilon_curve(target: Target, known: Mapping[float, float]) -> dict[str, Any
 
 
 def comparison(weaker: Tensor, stronger: Tensor) -> dict[str, float]:
-    """How many more images are right under the attack that should be stronger; p: one-sided exact McNemar.
+    """Count how many more images are right under the stronger attack; p: one-sided exact McNemar test.
 
     weaker, stronger: (N,) bool, of the same images.
     """
@@ -244,10 +248,10 @@ def comparison(weaker: Tensor, stronger: Tensor) -> dict[str, float]:
 
 
 def signs_of_masking(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Why the robustness found by gradients is not to be believed: records of sign, delta and a sentence.
+    """List the signs of masking: records of sign, delta and a sentence.
 
-    Comparisons of attacks count when p < ALPHA, so that one image's luck raises no alarm; the plain ones
-    are in the records, as "order" and below_white_box.
+    Comparisons of attacks count when p < ALPHA, so that chance raises no alarm; comparisons without a
+    test are in the records, as "order" and below_white_box.
     """
     signs = []
 

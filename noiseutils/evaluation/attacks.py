@@ -1,6 +1,6 @@
-"""Attacks of bounded size, and a margin loss that scaled logits cannot blind.
+"""Attack images within a bound: FGSM, PGD, AutoAttack, and a margin loss that ignores the scale of logits.
 
-They serve training, the papers' own tables and `attack_report`; AutoAttack is a library's. Sources:
+Training, the papers' tables and `attack_report` use these attacks; AutoAttack comes from a library. Sources:
 Goodfellow et al. 2015 (FGSM), Madry et al. 2018 (PGD), Croce & Hein 2020 (AutoAttack and its DLR loss).
 """
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noiseutils.errors import UserError
-from noiseutils.evaluation.parts import GRADIENT, Parts
+from noiseutils.evaluation.batched_call import GRADIENT, BatchedCall
 from noiseutils.models.modes import frozen
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -31,9 +31,9 @@ def fgsm(
     delta: float,
     criterion: Criterion = F.cross_entropy,
 ) -> Tensor:
-    """Fast gradient sign method: clip(x + delta * sign(grad_x loss), 0, 1)   (Goodfellow et al. 2015).
+    """Attack by fast gradient sign: clip(x + delta * sign(grad_x loss), 0, 1)   (Goodfellow 2015).
 
-    One step of `pgd`, as long as the bound allows.
+    This is `pgd` with one step of size delta.
 
     x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: at least 0, in units of the pixel range.
     Returns (N, C, H, W) in [0, 1]. The model's mode is left as it is and its parameters get no gradient.
@@ -53,7 +53,7 @@ def pgd(
     random_start: torch.Generator | None = None,
     criterion: Criterion = F.cross_entropy,
 ) -> Tensor:
-    """Projected gradient descent: x <- project(x + step_size * sign(grad_x loss))   (Madry et al. 2018).
+    """Attack with projected gradient descent: x <- project(x + step_size * sign(grad_x loss))   (Madry 2018).
 
     The projection cuts to at most delta from the given images and to [0, 1].
 
@@ -85,7 +85,7 @@ def pgd(
 
 
 def fgsm_of(x: Tensor, direction: Tensor, delta: float) -> Tensor:
-    """What `fgsm` returns, bit for bit, given sign(grad_x loss): one gradient serves every delta.
+    """Return the images of `fgsm`, bit for bit, from sign(grad_x loss): one gradient serves every delta.
 
     x: (N, C, H, W) in [0, 1].   direction: -1, 0 or 1, shaped as x.   delta: at least 0, in units of the
     pixel range.   Returns (N, C, H, W) in [0, 1], x itself for delta = 0. Nothing is checked, so that nothing
@@ -95,20 +95,21 @@ def fgsm_of(x: Tensor, direction: Tensor, delta: float) -> Tensor:
 
 
 def check_pixels(x: Tensor) -> None:
+    """Raise UserError for pixels outside [0, 1]."""
     if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        return  # a look would wait for the device; the training steps before a recording were looked at
+        return  # the check would wait for the device; training steps before the capture were checked
     low, high = torch.stack(torch.aminmax(x)).tolist()
     if not (low >= 0 and high <= 1):
         raise UserError(f"an attack takes pixels in [0, 1], got values from {low:.3g} to {high:.3g}")
 
 
 def _bounds(x: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-    # of the result, not of the change: the change's rounding would cost FGSM its exact value
+    # bound the result, not the change: rounding the change would make FGSM inexact
     return (x - delta).clamp_(min=0), (x + delta).clamp_(max=1)
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> Tensor:
-    """The gradient of the loss with respect to the images, shaped as x; no parameter gets one."""
+    """Return the gradient of the loss with respect to the images, shaped as x; parameters get no gradient."""
     with frozen(model), torch.enable_grad():
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(criterion(model(x), y), x)
@@ -116,7 +117,7 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion)
 
 
 def uniform_noise(x: Tensor, delta: float, generator: torch.Generator) -> Tensor:
-    """clip(x + U(-delta, delta), 0, 1), one draw a pixel and channel.
+    """Add uniform noise: clip(x + U(-delta, delta), 0, 1), one draw a pixel and channel.
 
     x: (N, C, H, W) in [0, 1].   generator: on the images' device.   Returns (N, C, H, W).
     """
@@ -125,10 +126,11 @@ def uniform_noise(x: Tensor, delta: float, generator: torch.Generator) -> Tensor
 
 
 def dlr_loss(logits: Tensor, y: Tensor) -> Tensor:
-    """Difference of logits ratio: the mean of -(z_y - max_{i≠y} z_i) / (z_π1 - z_π3)   (Croce & Hein 2020).
+    """Return the difference of logits ratio: mean of -(z_y - max_{i≠y} z_i) / (z_π1 - z_π3)   (Croce & Hein).
 
     z_π1 ≥ z_π2 ≥ z_π3 ≥ … are a sample's sorted logits. Positive for a misclassified sample, and unchanged
-    when all logits are shifted or scaled: unlike cross-entropy's, its gradient outlives any confidence.
+    when all logits are shifted or scaled: confident predictions do not make the gradient vanish, as they do
+    under cross-entropy.
 
     logits: (N, K), K at least 3: two classes have no third logit, and the ratio to the second is always -1
     or 1, without a gradient.   y: (N,).   Returns (). Raises UserError for fewer than 3 classes.
@@ -152,24 +154,24 @@ def autoattack(
     queries: int = 5000,
     batch_size: int | None = None,
 ) -> tuple[Tensor, list[str]]:
-    """The classes that AutoAttack's standard version drives a network to, and the library's warnings.
+    """Return the predictions under AutoAttack's standard version, and the warnings of the library.
 
     Croce & Hein 2020: APGD on cross-entropy, targeted APGD on the DLR loss, targeted FAB, Square, each on the
-    images that withstood the ones before it.
+    images that withstood the attacks before.
 
     x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   delta: above 0.   queries: of
     Square; fewer are no longer the standard version.   batch_size: images at once; None: see `GRADIENT`. The
-    random starts of an image depend on its batch. On CUDA it is halved where memory runs out, and the attack
-    begins again.
-    Returns (N,) int64: y where every attack failed. That is the library's own verdict: FAB ends where
-    the last bit decides, and classifying its images again in other batches could turn a label back. The
+    random starts of an image depend on its batch. On CUDA the batch size is halved where memory runs
+    out, and the attack begins again.
+    Returns (N,) int64: y where every attack failed. The predictions are the library's own: FAB ends where
+    the last bit decides, and other batches could turn a label of its images back. The
     model's mode is left as it is and its parameters get no gradient; nothing is printed, written or reseeded.
     Raises UserError for fewer than 4 classes and if the library is not installed.
     """
     library = autoattack_library()
     x = x.contiguous()  # the library takes views that channels-last memory does not allow
-    size = batch_size or Parts.of(GRADIENT, x.device).size
-    with torch.no_grad(), frozen(model), _contained() as warned:
+    size = batch_size or BatchedCall.of(GRADIENT, x.device).size
+    with torch.no_grad(), frozen(model), _undo_side_effects() as warned:
         classes = model(x[:1]).shape[1]
         if classes < 4:
             raise UserError(f"AutoAttack's targeted parts need at least 4 classes, got {classes}")
@@ -191,18 +193,18 @@ def autoattack(
 
 
 def autoattack_library() -> Any:
-    """AutoAttack's class; UserError if its package is not installed."""
+    """Return AutoAttack's class. Raises UserError if the package is not installed."""
     try:
         from pyautoattack import AutoAttack
     except ImportError as error:
-        said = "AutoAttack's library is not installed; pip install 'noiseutils[attacks]'"
-        raise UserError(said) from error
+        message = "AutoAttack's library is not installed; pip install 'noiseutils[attacks]'"
+        raise UserError(message) from error
     return AutoAttack
 
 
 @contextmanager
-def _contained() -> Iterator[list[str]]:
-    """Undoes what AutoAttack does to the process: it seeds globally, drops the tracer, logs to stderr."""
+def _undo_side_effects() -> Iterator[list[str]]:
+    """Undo AutoAttack's effects on the process: a global seed, a dropped tracer, logs on stderr."""
     warned: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: warned.append(record.getMessage())

@@ -1,4 +1,4 @@
-"""What a trained network is worth: errors, per class, calibration; clean, under noise, blur and attack."""
+"""Evaluate a trained network: errors, per class, calibration; clean, under noise, blur and attack."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import AnyImages, Dataset, batches
 from noiseutils.evaluation.attacks import fgsm_of, input_gradient
+from noiseutils.evaluation.batched_call import FORWARD, GRADIENT, BatchedCall
 from noiseutils.evaluation.inspection import class_similarity, feature_maps
-from noiseutils.evaluation.parts import FORWARD, GRADIENT, Parts
 from noiseutils.models.modes import eval_mode, full_float32, has_batchnorm
 from noiseutils.rng import generator
 
-# Noise is drawn, and BatchNorm's statistics are taken, for so many images at once whatever the device likes:
-# other parts would give other numbers, and results would not be those of runs made before.
+# Noise is drawn, and BatchNorm statistics are estimated, for so many images at once on every device:
+# other batch sizes would change the draws, and with them the results of earlier runs.
 BLOCK = 500
-LARGEST_SIDE = 64  # pixels; blocks of larger images are not put together, they fill the device as they are
+LARGEST_SIDE = 64  # pixels; one block of larger images fills the device
 RECALIBRATION_IMAGES = 10_000  # enough for stable means and variances; more costs a second epoch
 
 PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -43,10 +43,10 @@ def evaluate(
     loss: str = "cross_entropy",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The test metrics of a network: clean ones at the top, all of them under "conditions".
+    """Return the test metrics of a network: clean ones at the top, all of them under "conditions".
 
-    model: takes pixels in [0, 1].   seed: of the input noise, the same images get the same noise whatever
-    the network.   loss: how logits become probabilities, a key of `PROBABILITIES`.
+    model: takes pixels in [0, 1].   seed: of the input noise; equal images get equal noise under every
+    network.   loss: key of `PROBABILITIES`, the map from logits to probabilities.
     "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm), size (in units
     of the pixel range; of a blur in pixels across), statistics ("trained", or "recalibrated" for BatchNorm
     statistics re-estimated; absent for a network without BatchNorm), and what `measure` returns.
@@ -83,9 +83,9 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What metrics need to know of logits, image by image: a few bytes, whatever the number of classes.
+    """Hold the predictions that metrics need, image by image: a few bytes for any number of classes.
 
-    predicted: (N,) int64.   among_five: (N,) bool, whether the true class is among the five likeliest.
+    predicted: (N,) int64.   among_five: (N,) bool, true if the true class is among the five likeliest.
     confidence: (N,) probability of the predicted class.
     """
 
@@ -95,14 +95,14 @@ class Outcome:
 
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Outcome:
-        """logits: (N, K).   labels: (N,).   probabilities: logits -> (N, K)."""
+        """Compute from logits: (N, K), labels: (N,) and probabilities: logits -> (N, K)."""
         top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
         return cls(logits.argmax(1), (top5 == labels[:, None]).any(1), probabilities(logits).amax(1))
 
     @classmethod
-    def cat(cls, parts: list[Outcome]) -> Outcome:
-        """The outcomes of several parts as one."""
-        columns = zip(*((p.predicted, p.among_five, p.confidence) for p in parts), strict=True)
+    def cat(cls, outcomes: list[Outcome]) -> Outcome:
+        """Concatenate the outcomes of several batches."""
+        columns = zip(*((o.predicted, o.among_five, o.confidence) for o in outcomes), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
 
@@ -114,13 +114,13 @@ def _outcomes(
     probabilities: Callable[[Tensor], Tensor],
     seed: int,
 ) -> dict[tuple[str, str, float], Outcome]:
-    """By network, condition and size.
+    """Return the outcomes by network, condition and size.
 
-    One pass over the images: each is decoded once, a noise level is drawn once for all networks, one gradient
-    serves all sizes of FGSM, and no more than a block is ever held as floats.
+    The images are read once: every image is decoded once, a noise level is drawn once for all networks, one
+    gradient serves all sizes of FGSM, and at most one block is held as floats.
     """
     device = images.labels.device
-    forward, gradient = Parts.of(FORWARD, device), Parts.of(GRADIENT, device)
+    forward, gradient = BatchedCall.of(FORWARD, device), BatchedCall.of(GRADIENT, device)
     sources = {
         sigma: generator(seed, f"evaluation/gaussian_noise/{sigma}", device)
         for sigma in evaluation.noise
@@ -145,7 +145,7 @@ def _outcomes(
             stack.enter_context(eval_mode(network))
         stack.enter_context(torch.no_grad())
         stack.enter_context(full_float32())
-        for x, y in batches(images, _together(images)):
+        for x, y in batches(images, _batch_size(images)):
 
             def add(name: str, condition: str, size: float, shown: Tensor, y: Tensor = y) -> None:
                 logits = forward(networks[name], shown).float()
@@ -159,7 +159,7 @@ def _outcomes(
                 direction = gradient(partial(_direction, network, criterion), x, y)
                 for delta in deltas:
                     add(name, "fgsm", delta, fgsm_of(x, direction, delta))
-    return {key: Outcome.cat(parts) for key, parts in found.items()}
+    return {key: Outcome.cat(outcomes) for key, outcomes in found.items()}
 
 
 def _direction(
@@ -168,24 +168,24 @@ def _direction(
     return input_gradient(model, x, y, criterion).sign()
 
 
-def _together(images: AnyImages) -> int:
-    """How many images are made floats at once: whole blocks."""
+def _batch_size(images: AnyImages) -> int:
+    """Return the number of images converted to float at once, in whole blocks."""
     several = images.labels.device.type == "cuda" and images.image_size <= LARGEST_SIDE
     return FORWARD["cuda"] if several else BLOCK
 
 
 def predict(model: nn.Module, images: AnyImages) -> tuple[Tensor, Tensor]:
-    """Logits (N, K) in float32 and labels (N,) of a split, in eval mode, on the images' device."""
-    forward = Parts.of(FORWARD, images.labels.device)
+    """Return logits (N, K) in float32 and labels (N,) of a split, in eval mode, on the images' device."""
+    forward = BatchedCall.of(FORWARD, images.labels.device)
     with eval_mode(model), torch.no_grad(), full_float32():
-        found = [forward(model, x).float() for x, _ in batches(images, _together(images))]
+        found = [forward(model, x).float() for x, _ in batches(images, _batch_size(images))]
     return torch.cat(found), images.labels
 
 
 def measure(
     logits: Tensor, labels: Tensor, classes: tuple[str, ...], probabilities: Callable[[Tensor], Tensor]
 ) -> dict[str, Any]:
-    """Errors and calibration of predictions.
+    """Compute errors and calibration of predictions.
 
     logits: (N, K).   labels: (N,).   Errors and accuracies are shares in [0, 1]. weighted_accuracy is the
     mean of the per-class accuracies weighted by class size, which equals 1 - top1_error;
@@ -213,7 +213,7 @@ def _summary(outcome: Outcome, labels: Tensor, classes: tuple[str, ...]) -> dict
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """Expected calibration error: sum over bins of share * |accuracy - confidence| (Guo et al. 2017, Eq. 3).
+    """Return the calibration error: sum over bins of share * |accuracy - confidence|   (Guo 2017, Eq. 3).
 
     confidence: (N,) in [0, 1], of the predicted class.   correct: (N,) bool.   Bins of equal width.
     """
@@ -224,10 +224,10 @@ def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> fl
 
 
 def recalibrated(model: nn.Module, images: AnyImages) -> nn.Module:
-    """A copy of the network whose BatchNorm statistics are averages over clean training batches.
+    """Copy a network with BatchNorm statistics averaged over clean training batches.
 
-    Noise before a BatchNorm in training shifts the statistics that inference uses; this undoes it. Attached
-    noise must have been removed.
+    Noise before a BatchNorm in training shifts the statistics that inference uses; the average undoes that
+    shift. Remove attached noise first.
     """
     model = copy.deepcopy(model).eval()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -241,7 +241,7 @@ def recalibrated(model: nn.Module, images: AnyImages) -> nn.Module:
             if seen * BLOCK >= RECALIBRATION_IMAGES:
                 break
             for norm in norms:
-                # a plain average over the batches seen; torch's own, momentum None, waits for the device
+                # plain average over the batches; torch's momentum=None would wait for the device
                 norm.momentum = 1 / (seen + 1)
             model(x)
     return model.eval()

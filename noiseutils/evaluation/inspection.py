@@ -1,4 +1,4 @@
-"""Looks into a network: loss gradients at its activations, how alike by class, feature maps, stds."""
+"""Inspect a network: loss gradients at activations and their similarity by class, feature maps, stds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from noiseutils.data import AnyImages, batches, to_float
 from noiseutils.models.modes import eval_mode, frozen, full_float32
 from noiseutils.noise.places import INPUT, find_sites
-from noiseutils.training.classifier import Classifier
 
-PROBE_IMAGES = 256  # test images on which activation stds are read
+PROBE_IMAGES = 256  # test images on which activation stds are measured
 SIMILARITY_IMAGES = 2000  # of the test split: enough for means to two digits
-BATCH = 125  # as in `noiseutils.evaluation.attacks.GRADIENT`, for each site's gradients are held besides
+BATCH = 125  # as `batched_call.GRADIENT`: the gradients of every site are held at once
 
 
 def activation_gradients(
@@ -28,7 +27,7 @@ def activation_gradients(
     after: Iterable[type[nn.Module] | str],
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> dict[str, Tensor]:
-    """The loss gradient at the outputs of some modules, each of which runs once   (You et al., Eq. 3).
+    """Return the loss gradient at the outputs of modules that each run once   (You et al., Eq. 3).
 
     x: (N, ...) inputs.   y: (N,) classes.   after: as in `noiseutils.noise.attach`; "input" is x itself.
     Returns site -> (N, ...). In eval mode no image sees another, so with a mean loss a row is that image's
@@ -38,7 +37,7 @@ def activation_gradients(
     found: dict[str, Tensor] = {}
 
     def tap(name: str, value: Tensor) -> Tensor:
-        # a leaf of zeros, as what is behind may work in place on the activations themselves
+        # a leaf of zeros: later modules may overwrite the activations themselves
         found[name] = torch.zeros((), device=value.device).expand_as(value).requires_grad_()
         return value + found[name]
 
@@ -68,11 +67,11 @@ def class_similarity(
     after: Iterable[str],
     limit: int = SIMILARITY_IMAGES,
 ) -> dict[str, list[list[float]]]:
-    """How alike loss gradients are by class: mean cosine of pairs of images   (You et al., Eq. 5, Table 1).
+    """Return the mean cosine of loss gradients by pairs of classes   (You et al., Eq. 5, Table 1).
 
-    after: names of modules, of the bare network where it has its normalisation around it.   limit: images
-    taken, from the first.   Returns site -> (K, K): entry (a, b) over all pairs of an image of
-    class a and another one of class b. An image whose gradient is zero has no direction and is left out; a
+    after: names of modules, inside `net` for a network wrapped with its normalisation.   limit: use the first
+    so many images.   Returns site -> (K, K): entry (a, b) is the mean over all pairs of an image of class a
+    with a different image of class b. Images with a zero gradient have no direction and are left out; a
     class without pairs gives nan.
     """
     sums: dict[str, Tensor] = {}
@@ -85,7 +84,7 @@ def class_similarity(
             flat = gradient.flatten(1).double()
             length = flat.norm(dim=1)
             usable = length > 0
-            # zeros, not rows left out: how many those are, a GPU would have to be waited for
+            # zeros instead of removed rows: counting the rows would wait for the GPU
             directions = torch.where(usable[:, None], flat / length[:, None], 0)
             if site not in sums:
                 sums[site] = directions.new_zeros(num_classes, directions.shape[1])
@@ -102,10 +101,10 @@ def class_similarity(
 
 
 def feature_maps(model: nn.Module, images: AnyImages, count: int) -> dict[str, Any]:
-    """The first convolution's output through a sigmoid, for a test image of each of `count` classes.
+    """Return the first convolution's output through a sigmoid, for one test image of each of `count` classes.
 
     You et al., Figure 3. Returns "images" and "maps" in `packed` form: (count, C, H, W) and
-    (count, channels, H', W'), bytes that stand for 0 to 1.
+    (count, channels, H', W'), bytes that scale [0, 1].
     """
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     labels = images.labels.cpu().numpy()
@@ -122,24 +121,27 @@ def feature_maps(model: nn.Module, images: AnyImages, count: int) -> dict[str, A
 
 
 def packed(array: Tensor) -> dict[str, Any]:
-    """A uint8 array as JSON: its shape, and its bytes in base64."""
+    """Encode a uint8 array for JSON: the shape, and the bytes in base64."""
     data = array.contiguous().cpu().numpy()
     return {"shape": list(data.shape), "bytes": base64.b64encode(data.tobytes()).decode()}
 
 
 def unpacked(stored: dict[str, Any]) -> np.ndarray:
-    """The uint8 array that `packed` stored."""
+    """Decode the uint8 array that `packed` encoded."""
     return np.frombuffer(base64.b64decode(stored["bytes"]), np.uint8).reshape(stored["shape"])
 
 
-def activation_stds(model: Classifier, images: AnyImages) -> dict[str, float]:
-    """`activation_std.<module>`: std of the outputs of convolutions, BatchNorms, dense layers; noise off."""
+def activation_stds(model: nn.Module, images: AnyImages) -> dict[str, float]:
+    """Return `activation_std.<module>`: std of outputs of convolutions, BatchNorms, dense layers; noise off.
+
+    model: wraps the bare network as `net`, whose names are those of the result.
+    """
     found: dict[str, Tensor] = {}
     hooks = [
         module.register_forward_hook(
             lambda m, i, output, *, name=name: found.update({name: output.float().std()})
         )
-        for name, module in model.net.named_modules()
+        for name, module in model.get_submodule("net").named_modules()
         if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
     ]
     try:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from noiseutils.errors import UserError, one_of
 from noiseutils.evaluation.attacks import check_pixels
-from noiseutils.evaluation.parts import GRADIENT, Parts
+from noiseutils.evaluation.batched_call import GRADIENT, BatchedCall
 from noiseutils.models.modes import eval_mode, frozen, full_float32
 
 Make = Callable[[Any, int], Any]  # foolbox, gradients an image -> the attack
@@ -45,14 +45,14 @@ ATTACKS: dict[str, Sequence[Make]] = {
 
 @dataclass(frozen=True, eq=False)
 class MinimalChange:
-    """What an attack found, image by image, on CPU.
+    """Hold the changes that an attack found, one an image, on CPU.
 
     size: (N,) float32, 255 * mean |change| over an image's pixels and channels; 0 for an image that the
-    network gets wrong as it is, inf where no change was found: neither tells of robustness.
+    network gets wrong without a change, inf where no change was found: neither measures robustness.
     l2, linf: (N,) float32 norms of the change of pixels in [0, 1], 0 and inf likewise.
-    half: (N,) bool, whether half the change misleads, too.   rounded: (N,) bool, whether the changed image
-    still does when its pixels are whole 8-bit values.   seconds: for all images, those wrong as they are too.
-    images: (N, C, H, W) float32 as changed, the given one where none was found; None unless they were kept.
+    half: (N,) bool, true if half the change misleads, too.   rounded: (N,) bool, true if the changed image
+    misleads after rounding to 8-bit pixels.   seconds: of the whole attack, all images included.
+    images: (N, C, H, W) float32 changed images, unchanged where no change was found; None unless `keep`.
     """
 
     size: Tensor
@@ -65,17 +65,17 @@ class MinimalChange:
 
     @property
     def wrong(self) -> Tensor:
-        """(N,) bool: the network is wrong without any change."""
+        """Return (N,) bool: true if the network is wrong without any change."""
         return self.size == 0
 
     @property
     def failed(self) -> Tensor:
-        """(N,) bool: no change was found."""
+        """Return (N,) bool: true if no change was found."""
         return self.size.isinf()
 
     @property
     def found(self) -> Tensor:
-        """(N,) bool: what is left."""
+        """Return (N,) bool: true if the network was right and a change was found."""
         return ~(self.wrong | self.failed)
 
 
@@ -89,7 +89,7 @@ def minimal_change(
     batch_size: int | None = None,
     keep: bool = False,
 ) -> MinimalChange:
-    """The smallest change with which a network errs, for each image.
+    """Find the smallest change of each image with which the network errs.
 
     Every change is checked apart from the attack: the changed image, cut to [0, 1], goes through the network
     again, and counts only if its class is not y.
@@ -97,10 +97,9 @@ def minimal_change(
     x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   attack: a key of `ATTACKS`.
     steps: gradients an image; Carlini & Wagner take as many for each of `SEARCHES`, DeepFool one a class at
     each step and ends by itself, FMN as many again where it has found nothing.
-    batch_size: images at once; None: see `GRADIENT`.   keep: whether to return the changed images, too.
-    Attacks in eval mode, in float32 without TF32; the model's mode is left as it is and its parameters get no
-    gradient. Raises UserError for another attack, pixels outside [0, 1], fewer than one step and if foolbox
-    is not installed.
+    batch_size: images at once; None: see `GRADIENT`.   keep: return the changed images, too.
+    Attacks run in eval mode, in float32 without TF32; the model's mode stays and parameters get no gradient.
+    Raises UserError for another attack, pixels outside [0, 1], fewer than one step and if foolbox is missing.
     """
     if attack not in ATTACKS:
         raise one_of("attack", attack, ATTACKS)
@@ -109,13 +108,13 @@ def minimal_change(
     check_pixels(x)
     library = foolbox_library()
     started = time.perf_counter()
-    parts = Parts(batch_size) if batch_size else Parts.of(GRADIENT, x.device)
+    batched = BatchedCall(batch_size) if batch_size else BatchedCall.of(GRADIENT, x.device)
 
     def verified(make: Make, x: Tensor, y: Tensor) -> Tensor:
         with torch.enable_grad():
-            searched = make(library.attacks, steps).run(wrapped, x, library.criteria.Misclassification(y))
-        changed = searched.detach().clamp(0, 1)
-        # Carlini & Wagner's gives black images where it has found nothing
+            attacked = make(library.attacks, steps).run(wrapped, x, library.criteria.Misclassification(y))
+        changed = attacked.detach().clamp(0, 1)
+        # Carlini & Wagner's attack returns black images where no change was found
         blank = (changed == 0).flatten(1).all(1)
         change = changed - x
 
@@ -142,13 +141,13 @@ def minimal_change(
         x = x.detach().float().contiguous()
         with torch.autocast(x.device.type, enabled=False):
             wrapped = library.PyTorchModel(model, bounds=(0, 1), device=x.device)
-            right = parts(model, x).argmax(1) == y
+            right = batched(model, x).argmax(1) == y
             rows = torch.cat([x.new_zeros(len(x), 5), *([x.flatten(1)] if keep else [])], 1)
             rows[right, :3] = torch.inf
             for make in ATTACKS[attack]:
                 left = rows[:, 0].isinf().nonzero().squeeze(1)
                 if len(left):
-                    rows[left] = parts(partial(verified, make), x[left], y[left])
+                    rows[left] = batched(partial(verified, make), x[left], y[left])
     rows = rows.cpu()
     size, l2, linf = rows[:, :3].unbind(1)
     half, rounded = rows[:, 3:5].bool().unbind(1)
@@ -159,13 +158,13 @@ def minimal_change(
 
 
 def foolbox_library() -> Any:
-    """foolbox; UserError if it is not installed."""
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # it imports GitPython, which looks for git
+    """Import foolbox. Raises UserError if foolbox is not installed."""
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # foolbox imports GitPython, which searches for git
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it imports
+            warnings.simplefilter("ignore")  # from foolbox's own imports
             import foolbox
     except ImportError as error:
-        said = "foolbox, which finds minimal changes, is not installed; pip install 'noiseutils[attacks]'"
-        raise UserError(said) from error
+        message = "foolbox, which finds minimal changes, is not installed; pip install 'noiseutils[attacks]'"
+        raise UserError(message) from error
     return foolbox

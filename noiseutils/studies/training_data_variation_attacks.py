@@ -20,8 +20,8 @@ from noiseutils.data import Images, load, to_float
 from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
 from noiseutils.evaluation.attacks import autoattack, autoattack_library
+from noiseutils.evaluation.batched_call import FORWARD, BatchedCall
 from noiseutils.evaluation.minimal_change import ATTACKS, foolbox_library, minimal_change
-from noiseutils.evaluation.parts import FORWARD, Parts
 from noiseutils.models.modes import eval_mode, full_float32
 from noiseutils.rng import derived_seed
 from noiseutils.studies.training_data_variation import Cell, Params, cells, data_of, run_of
@@ -130,7 +130,7 @@ def _change(params: Params, model: nn.Module, x: Tensor, y: Tensor, attack: str)
 def _autoattack(params: Params, model: nn.Module, x: Tensor, y: Tensor, question: str) -> dict[str, Any]:
     correct = {}
     with full_float32(), eval_mode(model), torch.no_grad():
-        clean = _digits(Parts.of(FORWARD, x.device)(model, x).argmax(1) == y)
+        clean = _digits(BatchedCall.of(FORWARD, x.device)(model, x).argmax(1) == y)
     for size in params.attack_255:
         seed = derived_seed(0, f"{question}/{size}")
         with full_float32(), eval_mode(model):

@@ -12,7 +12,7 @@ from noiseutils.data import AnyImages, Dataset, Images, load
 from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
 from noiseutils.models.modes import has_batchnorm
-from noiseutils.models.sizes import output_numel
+from noiseutils.models.output_size import output_numel
 from noiseutils.rng import generator, streams
 from noiseutils.training import distributed
 from noiseutils.training.allocator import keep_freed_memory

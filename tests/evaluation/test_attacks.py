@@ -24,7 +24,7 @@ from noiseutils.evaluation.attacks import (
     pgd,
     uniform_noise,
 )
-from noiseutils.evaluation.parts import Parts
+from noiseutils.evaluation.batched_call import BatchedCall
 from noiseutils.rng import generator
 
 CLASSES = 5
@@ -118,22 +118,22 @@ def test_one_gradient_gives_fgsm_of_every_size_bitwise(model):
     assert fgsm_of(x, direction, 0) is x
 
 
-def test_parts_are_halved_for_good_where_memory_runs_out(model):
+def test_batches_are_halved_for_good_where_memory_runs_out(model):
     x, _ = data(20)
-    scarce, parts = Scarce(model, room=3), Parts(8)
+    scarce, batched = Scarce(model, room=3), BatchedCall(8)
     with torch.no_grad():
-        assert torch.allclose(parts(scarce, x), model(x), atol=1e-6)
+        assert torch.allclose(batched(scarce, x), model(x), atol=1e-6)
         assert scarce.sizes == [8, 4, *[2] * 10]
-        parts(scarce, x)
+        batched(scarce, x)
         assert scarce.sizes[12:] == [2] * 10
         with pytest.raises(torch.cuda.OutOfMemoryError):
-            Parts(8)(Scarce(model, room=0), x)
+            BatchedCall(8)(Scarce(model, room=0), x)
 
 
-def test_parts_suit_the_device():
+def test_batch_size_suits_the_device():
     sizes = {"cpu": 3, "cuda": 7}
     for device, size in (("cpu", 3), ("cuda", 7), ("meta", 3)):
-        assert Parts.of(sizes, torch.device(device)).size == size
+        assert BatchedCall.of(sizes, torch.device(device)).size == size
 
 
 def test_pgd_default_step_of_a_single_step_is_cut_to_fgsm():

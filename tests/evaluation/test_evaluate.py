@@ -10,6 +10,7 @@ from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, Images, batches
 from noiseutils.errors import UserError
 from noiseutils.evaluation.attacks import fgsm
+from noiseutils.evaluation.batched_call import FORWARD, GRADIENT
 from noiseutils.evaluation.evaluate import (
     BLOCK,
     PROBABILITIES,
@@ -20,7 +21,6 @@ from noiseutils.evaluation.evaluate import (
     predict,
     recalibrated,
 )
-from noiseutils.evaluation.parts import FORWARD, GRADIENT
 from noiseutils.models.modes import full_float32
 from noiseutils.rng import generator
 from noiseutils.training.steps import sigmoid_bce
