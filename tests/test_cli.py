@@ -197,6 +197,7 @@ def test_two_files_that_mean_the_same_give_the_same_keys(tmp_path):
     assert keys[0] == keys[1]
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command_line():
     done = subprocess.run(
         [sys.executable, "-m", "noiseutils", "data", "list"], capture_output=True, text=True, check=False

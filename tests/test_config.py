@@ -23,6 +23,7 @@ from noiseutils.spec import identity
 NOISY = Run(noise=NoisyDropout(p=0.25, std=0.08), after=("relu",))
 
 
+@pytest.mark.slow
 def test_run_key_is_the_same_in_another_process():
     code = "from noiseutils import Run; print(Run(seed=3, epochs=2).key)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

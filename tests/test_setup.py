@@ -152,6 +152,7 @@ def test_package_is_named_and_licensed():
 # --- torchvision beside any torch
 
 
+@pytest.mark.slow
 def test_torchvision_works_beside_the_installed_torch():
     code = """
 import noiseutils, torchvision, torch
@@ -161,17 +162,20 @@ print(tuple(torchvision.models.resnet18(num_classes=10)(torch.zeros(2, 3, 32, 32
     assert python(code) == "(2, 10)"
 
 
+@pytest.mark.slow
 def test_nothing_is_declared_when_the_compiled_library_loads():
     calls, declared, *names = python(WITH_A_LIBRARY_THAT.format(outcome="pass") + REPORT).split()
     assert (calls, declared, names) == ("1", "False", [])
 
 
+@pytest.mark.slow
 def test_exactly_nms_and_qnms_are_declared_when_it_cannot_load():
     outcome = 'raise OSError("libcudart.so.13: cannot open shared object file")'
     calls, declared, *names = python(WITH_A_LIBRARY_THAT.format(outcome=outcome) + REPORT).split()
     assert (calls, declared, names) == ("1", "True", ["nms", "qnms"])
 
 
+@pytest.mark.slow
 def test_operators_that_exist_are_left_alone():
     code = WITH_A_LIBRARY_THAT.format(outcome="pass") + (
         'held = torch.library.Library("torchvision", "DEF")\n'
@@ -181,12 +185,14 @@ def test_operators_that_exist_are_left_alone():
     assert (calls, declared, names) == ("0", "False", ["nms"])
 
 
+@pytest.mark.slow
 def test_nothing_is_declared_without_torchvision():
     code = "import importlib.util as u; u.find_spec = lambda name: None\n"
     calls, declared, *names = python(code + WITH_A_LIBRARY_THAT.format(outcome="pass") + REPORT).split()
     assert (calls, declared, names) == ("0", "False", [])
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy():
     heavy = ("torchvision", "matplotlib", "IPython", "papermill")
     code = f"import sys, noiseutils; print('torch' in sys.modules, *[m for m in {heavy} if m in sys.modules])"

@@ -187,6 +187,7 @@ def test_figures_are_shown_by_functions_that_give_them_a_text(path):
     assert not re.search(r"pyplot|plt\.|\.plot\(|imshow|\bImage\(|display\(", code)
 
 
+@pytest.mark.slow
 def test_every_figure_of_the_start_page_says_what_is_seen(tmp_path):
     small = {"epochs": 1, "train_size": 100}
     folder = render(START, tmp_path, small, "stamp") and tmp_path

@@ -95,6 +95,7 @@ def test_every_noise_of_the_anl_paper_is_timed_against_the_same_step():
     assert ratios["anl"].name == "resnet20_anl_step"
 
 
+@pytest.mark.slow
 def test_trainings_side_by_side_are_over_the_same_images():
     (ratio,) = cuda.seeds_together("babycnn", 2, 1, images=200, epochs=1, device="cpu")
     assert ratio.name == "eight_seeds"

@@ -44,6 +44,7 @@ def test_elsewhere_than_on_linux_it_is_an_error_before_anything_runs(monkeypatch
         memory.peak_of(python("pass"))
 
 
+@pytest.mark.slow
 def test_a_training_is_watched_on_both_sides():
     (ratio,) = memory.training_memory("resnet20", 1, width=0.1, batch_size=8, steps=1, test=8)
     assert ratio.name == "resnet20_memory"

@@ -31,6 +31,7 @@ def state(outputs: Path) -> dict[Path, int]:
     }
 
 
+@pytest.mark.slow
 def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, monkeypatch, capsys):
     outputs = tmp_path / "outputs"
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(outputs))

@@ -319,6 +319,7 @@ def test_index_of_nothing_says_what_to_do(tmp_path):
     assert "noiseutils run" in write_index(tmp_path / "outputs").read_text()
 
 
+@pytest.mark.slow
 def test_browser_draws_the_equation_and_the_figure(rendered, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:

@@ -19,6 +19,8 @@ from noiseutils.errors import UserError
 from noiseutils.provenance import CHECKOUT
 from noiseutils.studies import STUDIES, start_here
 
+pytestmark = pytest.mark.slow
+
 bs4 = pytest.importorskip("bs4", reason="needs the notebooks extra")
 
 INFO = {

@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from lab_page import ROOT, LabPage, free_port, jupyterlab, reachable, serving
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WIDE = {"width": 1500, "height": 1100}
 HARMLESS = ("favicon",)
 

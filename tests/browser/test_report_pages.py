@@ -12,6 +12,8 @@ from PIL import Image
 from noiseutils.book.report import build
 from noiseutils.provenance import CHECKOUT
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("playwright", reason="needs the dev extra")
 
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

@@ -329,6 +329,7 @@ def tiny() -> anl.Params:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_attack_reports_are_made_once_kept_and_shown(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     monkeypatch.setattr(anl, "TABLE_4", (("baseline", 0.0), ("anl", 0.05)))

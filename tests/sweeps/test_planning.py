@@ -91,6 +91,7 @@ def test_compiling_that_fails_is_never_chosen(monkeypatch, sets):
     assert ways == {"auto": 0.0, "compiled": 0.0, "compiling": float("inf")}
 
 
+@pytest.mark.slow
 def test_processes_side_by_side_are_measured(sets):
     found = planning.in_processes(LONG, sets[DATA], 2, "auto")
     assert found.keys() == {"alone", "side by side"}
@@ -102,6 +103,7 @@ def test_threads_side_by_side_are_measured(sets):
     assert min(found.values()) > 0
 
 
+@pytest.mark.slow
 def test_a_sweep_follows_the_plan(monkeypatch, tmp_path):
     from noiseutils.sweeps import sweep as module
 
@@ -121,6 +123,7 @@ def test_a_sweep_follows_the_plan(monkeypatch, tmp_path):
     assert [result.info["engine"] for result in done.results] == ["eager", "blocked", "eager"]
 
 
+@pytest.mark.slow
 def test_a_short_budget_is_for_training(monkeypatch, tmp_path):
     from noiseutils.sweeps import sweep as module
 

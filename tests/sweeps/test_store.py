@@ -181,6 +181,7 @@ def test_a_really_full_disk(tmp_path, result):
         subprocess.run(["umount", mount], check=True)
 
 
+@pytest.mark.slow
 def test_only_one_process_can_claim_a_run(store):
     code = (
         "import sys; from noiseutils.config import Run; from noiseutils.sweeps.store import Store\n"

@@ -92,6 +92,7 @@ def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_local_workers_give_the_same_results_as_this_process(tmp_path):
     sweep(RUNS, Store(tmp_path / "a"), "inline", progress=False)
     done = sweep(RUNS, Store(tmp_path / "b"), "local", workers=2, progress=False)
@@ -134,6 +135,7 @@ def test_other_images_under_a_stored_label_are_refused(tmp_path):
         sweep(runs[1:], Store(tmp_path / "runs"), "inline", progress=False)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
@@ -179,6 +181,7 @@ def test_an_unknown_executor_lists_the_known_ones(tmp_path):
         sweep(RUNS, Store(tmp_path), "cloud")
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_store_compute_each_run_once(tmp_path):
     root = tmp_path / "runs"
     runs = [BASE.replace(seed=seed, epochs=6) for seed in range(6)]
@@ -197,6 +200,7 @@ def test_two_processes_on_one_store_compute_each_run_once(tmp_path):
     assert times == [(root / run.key / "run.json").stat().st_mtime_ns for run in runs]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
 @pytest.mark.parametrize("parent_asleep", [False, True])
 def test_a_killed_worker_fails_its_run_and_no_other(tmp_path, parent_asleep):
@@ -239,6 +243,7 @@ def owner_of(lock: Path) -> int:
     raise AssertionError("nobody holds the lock")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(int(os.environ.get("NOISEUTILS_TEST_KILLS", "2"))))
 def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(tmp_path, seed):
     """NOISEUTILS_TEST_KILLS=20 is the long form."""
@@ -275,6 +280,7 @@ def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(tmp_p
         assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["inline", "local"])
 def test_ctrl_c_is_clean_and_the_same_command_goes_on(tmp_path, executor):
     """As a terminal sends it: to every process of the group at once."""

@@ -22,6 +22,7 @@ print(kept, ordinary, faults())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(allocator._glibc() is None, reason="another C library")
 def test_kept_memory_costs_no_page_faults_and_the_ordinary_allocator_is_there_for_a_while():
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)

@@ -40,6 +40,8 @@ from noiseutils.training import distributed
 from noiseutils.training.checkpoint import CannotResume, Checkpoint
 from noiseutils.training.distributed import raise_on_all, rank, world
 
+pytestmark = pytest.mark.slow
+
 CLEAN = Run(
     data=Data(train_size=65, test_size=30),  # a last batch of one: nothing is left for rank 1
     model=Model(name="cifar10net", width=0.1),
