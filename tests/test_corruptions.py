@@ -86,7 +86,7 @@ def test_training_sees_corrupted_images_and_evaluation_clean_ones(kind, monkeypa
         seen.append(x)
         return corrupt(x, corruption, source)
 
-    monkeypatch.setattr(sys.modules["noiseutils.training.loop"], "corrupt", watched)
+    monkeypatch.setattr(sys.modules["noiseutils.training.steps"], "corrupt", watched)
     result = train(RUN.replace(corruption=Corruption(kind=kind, sigma=0.7)))
     assert len(seen) == 3 * 3, "every training batch and nothing else"
     assert all(x.min() >= 0 and x.max() <= 1 for x in seen), "before normalisation"
@@ -104,7 +104,7 @@ def test_noise_is_fresh_at_every_step_and_in_every_epoch(monkeypatch):
         drawn.append((noisy - x)[0, 0, 0, :4])
         return noisy
 
-    monkeypatch.setattr(sys.modules["noiseutils.training.loop"], "corrupt", watched)
+    monkeypatch.setattr(sys.modules["noiseutils.training.steps"], "corrupt", watched)
     train(RUN.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5)))
     assert len({tuple(noise.tolist()) for noise in drawn}) == len(drawn) == 9
 
