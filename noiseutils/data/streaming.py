@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from noiseutils.config import Data
-from noiseutils.data.images import Dataset, Images, batch_parts, to_float
 from noiseutils.data.image_trees import find_tree, read_rgb
+from noiseutils.data.images import Dataset, Images, batch_parts, to_float
 from noiseutils.errors import UserError
 from noiseutils.training.distributed import local_world
 

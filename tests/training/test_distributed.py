@@ -166,7 +166,7 @@ def errors(folder: Path) -> dict:
         with raise_on_all():
             raise UserError("first") if rank() == 0 else ZeroDivisionError("second")
 
-    module = sys.modules["noiseutils.training.loop"]
+    module = sys.modules["noiseutils.training.engines"]
     module.batches = torn  # pyright: ignore[reportAttributeAccessIssue]
     found = {"data": seen(lambda: train(CLEAN.replace(seed=CURSED)))}
     module.batches = batches  # pyright: ignore[reportAttributeAccessIssue]
@@ -202,7 +202,7 @@ def sweeps(folder: Path) -> dict:
         return train(run, **options)
 
     distributed_sweep.train = counted
-    module = sys.modules["noiseutils.training.loop"]
+    module = sys.modules["noiseutils.training.engines"]
     module.batches = torn  # pyright: ignore[reportAttributeAccessIssue]
     store = Store(folder / "runs")
     done = sweep(RUNS, store, progress=False)
