@@ -39,7 +39,6 @@ class Pass:
 
     labels: Tensor | None = None  # of the batch in hand; None outside `handle.loss`
     measuring: bool = False  # ANL's first round
-    at_first_site: Callable[[], object] | None = None  # to be called once, when a pass comes to a site
     warned: bool = False
     _there: Tensor | None = None
 
@@ -49,7 +48,7 @@ class Pass:
 
     def end(self) -> None:
         """It is over."""
-        self.labels, self.measuring, self.at_first_site, self._there = None, False, None, None
+        self.labels, self.measuring, self._there = None, False, None
 
     def runs(self) -> bool:
         """Whether noise is due. A training pass outside `handle.loss` has no labels to make it from."""
@@ -68,12 +67,6 @@ class Pass:
             assert self.labels is not None
             self._there = classes_there(self.labels, num_classes)
         return self._there
-
-    def reached(self) -> None:
-        """A site has been reached."""
-        if self.at_first_site is not None:
-            call, self.at_first_site = self.at_first_site, None
-            call()
 
 
 class AdversarialSite:
@@ -96,7 +89,6 @@ class AdversarialSite:
         """x: (B, ...) activations; returns (B, ...): in round one with the leaf, in round two with noise."""
         if not self.shared.runs():
             return x
-        self.shared.reached()
         if self.shared.measuring:
             self.stds.append(output_std(x, owner))
             if owner and x.requires_grad:  # d loss/d eta at eta = 0 is d loss/d x: no sum need be taken

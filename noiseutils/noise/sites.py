@@ -31,7 +31,6 @@ from noiseutils.noise.activation import GaussianNoiseSite
 from noiseutils.noise.adversarial import AdversarialSite, ClassSite, LayerwiseSite, Pass, check_labels
 from noiseutils.noise.dropout import NoisyDropoutSite
 from noiseutils.noise.places import After, find_sites
-from noiseutils.noise.prefix import Prefix, sharing
 from noiseutils.rng import SiteStreams
 
 Noise = NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise
@@ -145,16 +144,27 @@ class Handle:
         """Those that noise has been drawn from so far, each for `CUDAGraph.register_generator_state`."""
         return [source for streams in self.streams.values() for source in streams.generators.values()]
 
-    def forward(self, criterion: Criterion, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The training loss, and the logits it came from, with the noise in them."""
+    def forward(
+        self, criterion: Criterion, x: Tensor, y: Tensor, network: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the training loss and its logits, with the noise in both.
+
+        network: a wrapper around the model, such as DistributedDataParallel, for the pass that `backward()`
+        follows; None: the model itself. ANL's first pass goes through the model without the wrapper.
+        """
+        network = self.model if network is None else network
         if not self._hooks or type(self.noise) in DRAWN:
-            logits = self.model(x)
+            logits = network(x)
             return criterion(logits, y), logits
         self._check_labels(y)
+        moving = nullcontext()
         if isinstance(self.noise, AdversarialNoise):
-            return self._two_rounds(self.noise, criterion, x, y)
-        with self._making_noise(y):
-            logits = self.model(x)
+            if any(module.training for module in self._modules.values()):
+                self._measure(self.noise, criterion, x, y)
+            if self.noise.batchnorm == "clean":
+                moving = still_statistics(self.model)
+        with self._making_noise(y), moving:
+            logits = network(x)
             return criterion(logits, y), logits
 
     def loss(self, criterion: Criterion, x: Tensor, y: Tensor) -> Tensor:
@@ -167,50 +177,14 @@ class Handle:
         """
         return self.forward(criterion, x, y)[0]
 
-    def _two_rounds(
-        self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """ANL: a round that measures, and one with noise; they share what comes before the first site."""
-        prefix = sharing(self.model)
-        if any(module.training for module in self._modules.values()):
-            self._measure(noise, criterion, x, y, prefix)
-        with (
-            self._making_noise(y),
-            still_statistics(self.model) if noise.batchnorm == "clean" else nullcontext(),
-        ):
-            with nullcontext() if prefix is None else prefix.round(recording=False):
-                self._pass.at_first_site = None if prefix is None else prefix.end
-                logits = self.model(x)
-            return criterion(logits, y), logits
-
-    def _measure(
-        self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor, prefix: Prefix | None
-    ) -> None:
-        """ANL's first round: the gradient at every site, at eta = 0, and the activations' std."""
-        with ExitStack() as stack:
-            stack.enter_context(self._making_noise(y, measuring=True))
+    def _measure(self, noise: AdversarialNoise, criterion: Criterion, x: Tensor, y: Tensor) -> None:
+        """Run ANL's first pass: the gradient at every site, at eta = 0, and the activations' std."""
+        with self._making_noise(y, measuring=True), ExitStack() as stack:
             if noise.batchnorm == "noisy":
                 stack.enter_context(still_statistics(self.model))
             stack.enter_context(torch.enable_grad())
-
-            def freeze() -> None:
-                stack.enter_context(frozen(self.model))
-
-            def part() -> None:
-                assert prefix is not None
-                prefix.end()
-                freeze()
-
-            # with the parameters frozen no weight gradient is computed, and nothing below the first site is
-            # gone through again; what round two takes over needs its graph, down to the parameters
-            if prefix is None:
-                freeze()
-                logits = self.model(x)
-            else:
-                self._pass.at_first_site = part
-                with prefix.round(recording=True):
-                    logits = self.model(x)
-            loss = criterion(logits, y)
+            stack.enter_context(frozen(self.model))  # no weight gradient is computed
+            loss = criterion(self.model(x), y)
             etas = [eta for site in self._perturb.values() for eta in site.etas]
             if not etas:
                 raise UserError(f"none of the places for noise was run: {', '.join(self.sites)}")

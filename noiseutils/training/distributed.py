@@ -1,11 +1,10 @@
 """Several processes that train one network: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
 
-Each takes its part of every batch; before the optimiser steps they average their gradients, so their weights
-stay equal. The network is not wrapped: DistributedDataParallel averages in hooks of `backward()`, which ANL's
-first round, an `autograd.grad` towards activations alone, does not go through. What a batch is measured by is
-measured by process, as usual: BatchNorm's statistics, ANL's s(h), what CANL and LAT remember.
+Each takes its part of every batch; torch's DistributedDataParallel averages gradients in `backward()`, so
+weights stay equal. ANL's first pass, an `autograd.grad` towards activations alone, runs inside it.
+BatchNorm's statistics, ANL's s(h), and the memories of CANL and LAT are each process's own, as usual.
 
-Without `start()`, or without torchrun, there is a world of one, and everything here does nothing.
+Without `start()`, or without torchrun, there is a world of one, and every function here does nothing.
 All processes must call the same functions in the same order; GPUs must be of one kind, as each process draws
 the batch order for itself.
 """
@@ -25,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from noiseutils.errors import UserError
 from noiseutils.rng import derived_seed
@@ -168,34 +168,22 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], weight: int) -> None:
-    """Replace each rank's gradients by their mean over ranks, weighted: that over the global batch.
+def wrapped(model: nn.Module) -> nn.Module:
+    """Return torch's DistributedDataParallel around a model, or the model itself in a world of one.
 
-    weight: how many images this rank's loss is a mean over; 0 for a rank whose part took no part, whatever
-    gradients it has. Parameters that are in no rank's loss get a gradient of zeros, as all do if every
-    weight is 0.
+    The wrapper starts all ranks from rank 0's weights and averages gradients during `backward()`. BatchNorm's
+    statistics stay each rank's, see `average_statistics`.
     """
-    if world() == 1:
-        return
-    kinds: dict[torch.dtype, list[nn.Parameter]] = {}
-    for p in parameters:
-        if p.requires_grad:
-            kinds.setdefault(torch.promote_types(p.dtype, torch.float32), []).append(p)
-    for dtype, members in kinds.items():
-        flat = torch.zeros(sum(p.numel() for p in members) + 1, dtype=dtype, device=members[0].device)
-        *pieces, total = flat.split([*(p.numel() for p in members), 1])
-        if weight:
-            total.fill_(1)
-            for p, piece in zip(members, pieces, strict=True):
-                if p.grad is not None:
-                    piece.view(p.shape).copy_(p.grad)
-            flat *= weight
-        dist.all_reduce(flat)
-        flat /= total.clamp(min=1)
-        for p, piece in zip(members, pieces, strict=True):
-            if p.grad is None:
-                p.grad = torch.empty_like(p)  # laid out in memory as fused optimisers need it
-            p.grad.copy_(piece.view(p.shape))
+    return model if world() == 1 else DistributedDataParallel(model, broadcast_buffers=False)
+
+
+def backward(loss: Tensor, images: int, batch: int) -> None:
+    """Compute the gradients of the global batch's mean loss, averaged over ranks by the wrapper.
+
+    loss: () mean over the rank's images.   images: of this rank.   batch: images of all ranks.
+    """
+    share = images * world() / batch
+    (loss if share == 1 else loss * share).backward()
 
 
 def average_statistics(model: nn.Module) -> None:
@@ -214,16 +202,6 @@ def average_statistics(model: nn.Module) -> None:
             norm.running_mean.copy_(both[0])
             norm.running_var.copy_(both[1])
             dist.broadcast(norm.num_batches_tracked, 0)
-
-
-def broadcast_model(model: nn.Module) -> None:
-    """Parameters and buffers as they are on rank 0."""
-    if world() == 1:
-        return
-    for tensor in (*model.parameters(), *model.buffers()):
-        value = tensor.detach().clone(memory_format=torch.contiguous_format)
-        dist.broadcast(value, 0)
-        tensor.detach().copy_(value)
 
 
 def broadcast_object(value: T, source: int = 0) -> T:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -111,7 +112,6 @@ def training(
         state = setup(run, data=data, device=device, engine=engine, resume=resume)
         if resume is not None:
             torch.set_num_threads(resume.threads)
-    distributed.broadcast_model(state.model)
     parameters = state.parameters
     try:
         with state.engine.stream():
@@ -127,14 +127,14 @@ def training(
                 losses = [row.get("validation_loss", row["test_loss"]) for row in state.rows]
                 rate, seen = 0.0, 0
                 with state.engine.training():
-                    for batch in each(state.batches()):
+                    for batch in each(islice(state.batches(), state.steps_per_epoch)):
                         rate = learning_rate(
                             state.run.schedule, state.step, state.steps_per_epoch, losses, epochs=run.epochs
                         )
                         set_rate(state.optimizer, rate)
                         state.take(*batch)
                         state.step += 1
-                        seen += len(batch[0]) if len(batch[0]) >= state.least else 0
+                        seen += len(batch[0])
                         if (changed := (yield state)) is not None:
                             change_run(state, changed)
                 row = _training_row(state, before, seen, rate)

@@ -23,7 +23,7 @@ from noiseutils.training.epoch_metrics import EpochMetrics
 from noiseutils.training.optimizers import build_optimizer
 from noiseutils.training.parameter_noise import parameter_noise_of
 from noiseutils.training.state import TrainState
-from noiseutils.training.steps import LOSSES, loss_of, update
+from noiseutils.training.steps import LOSSES, CleanStep, loss_of, update
 
 
 def setup(
@@ -45,9 +45,7 @@ def setup(
     keep_freed_memory(4 * numbers * min(run.batch_size, len(data.train)))
     # torch's annotations of `to` leave memory_format out
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    # BatchNorm's statistics need two images: a smaller part of a last batch is left out
-    least = 2 if distributed.world() > 1 and has_batchnorm(model) else 1
-    _check_batches(min(run.batch_size, len(images)), least)
+    steps_per_epoch = _steps_per_epoch(len(images), run.batch_size, 2 if has_batchnorm(model) else 1)
 
     noise_seed = distributed.rank_seed(random.noise.initial_seed())
     handle = attach_noise(model, run, data.num_classes, noise_seed)
@@ -62,7 +60,7 @@ def setup(
     criterion = LOSSES[run.loss]
     # an operation on one small batch costs more to begin than to do: several batches are normalised at once
     plain = run.noise is None and run.adversarial_training is None and run.corruption is None
-    ahead = machine.name == "blocked" and plain and isinstance(images, Images)
+    ahead = machine.name == "blocked" and plain and isinstance(images, Images) and distributed.world() == 1
     state = TrainState(
         run=run,
         device=device,
@@ -70,6 +68,7 @@ def setup(
         images=images,
         validation=validation,
         model=model,
+        network=model,
         handle=handle,
         parameter_noise=parameter_noise,
         image_noise=image_noise,
@@ -78,7 +77,7 @@ def setup(
         criterion=criterion,
         optimizer=build_optimizer(run.optimizer, parameters, device if machine.records else None),
         engine=machine,
-        loss=loss_of(run, model.net if ahead else model, handle, criterion),
+        loss=CleanStep(model.net, criterion),
         batches=partial(
             machine.batches,
             images,
@@ -90,11 +89,14 @@ def setup(
         ),
         take=lambda *batch: None,
         metrics=EpochMetrics(device),
-        least=least,
+        steps_per_epoch=steps_per_epoch,
     )
     state.take = machine.steps(partial(update, state), images)
     if resume is not None:
         restore_checkpoint(resume, state)
+    if not ahead:
+        state.network = distributed.wrapped(model)
+        state.loss = loss_of(run, model, state.network, handle, criterion)
     return state
 
 
@@ -121,7 +123,14 @@ def describe(data: Dataset) -> dict[str, Any]:
     }
 
 
-def _check_batches(largest: int, least: int) -> None:
+def _steps_per_epoch(images: int, batch_size: int, least: int) -> int:
+    """Count an epoch's steps; several processes leave out a last batch too small for one of them.
+
+    least: images that a process needs for a step: BatchNorm's statistics need two.
+    """
     world = distributed.world()
-    if largest < least * world:
+    largest = min(batch_size, images)
+    if world > 1 and largest < least * world:
         raise UserError(f"batches of {largest} leave no {least} images for each of {world} processes")
+    whole, rest = divmod(images, batch_size)
+    return whole + (rest > 0 and (world == 1 or rest >= least * world))

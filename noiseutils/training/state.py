@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noiseutils.config import Run
 from noiseutils.data import AnyImages, Dataset
@@ -34,6 +34,7 @@ class TrainState:
     images: AnyImages  # training images, without those held out
     validation: AnyImages | None  # images held out
     model: Classifier  # in training mode
+    network: nn.Module  # `model`, or its wrapper where several processes train
     handle: Handle | None  # noise on activations
     parameter_noise: ParameterNoise | NoParameterNoise  # noise on gradients and weights
     image_noise: torch.Generator  # of the corruption; seeded anew at each epoch
@@ -46,16 +47,18 @@ class TrainState:
     batches: Callable[[], Iterable[tuple[Tensor, ...]]]  # one epoch, as `take` expects them
     take: Callable[..., None]  # one training step
     metrics: EpochMetrics  # of the current epoch
-    least: int  # images below which a process leaves out its part of a batch
+    steps_per_epoch: int
     epoch: int = 1  # current epoch, from 1
     step: int = 0  # steps taken
     rows: list[dict[str, float]] = field(default_factory=list)  # history of the epochs before
     changed_after: list[int] = field(default_factory=list)  # steps after which the run was changed
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.images) / self.run.batch_size)
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.model.parameters())
 
     @property
-    def parameters(self) -> list[torch.nn.Parameter]:
-        return list(self.model.parameters())
+    def images_in_batch(self) -> int:
+        """Number of images in the batch of the next step, over all processes."""
+        start = self.step % self.steps_per_epoch * self.run.batch_size
+        return min(self.run.batch_size, len(self.images) - start)

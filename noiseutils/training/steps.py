@@ -57,7 +57,8 @@ class AdversarialTrainingStep:
     statistics; both losses do. Returns the clean images' logits.
     """
 
-    model: nn.Module
+    model: nn.Module  # attacked
+    network: nn.Module  # trained: the model, or its wrapper where several processes train
     criterion: Criterion
     delta: float  # pixels in [0, 1]
     weight: float
@@ -65,8 +66,8 @@ class AdversarialTrainingStep:
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         with still_statistics(self.model):
             attacked = fgsm(self.model, x, y, delta=self.delta, criterion=self.criterion)
-        logits = self.model(x)
-        attacked_loss = self.criterion(self.model(attacked), y)
+        logits = self.network(x)
+        attacked_loss = self.criterion(self.network(attacked), y)
         return (1 - self.weight) * self.criterion(logits, y) + self.weight * attacked_loss, logits
 
 
@@ -75,41 +76,40 @@ class NoisyStep:
     """Compute the loss of a batch with attached noise in the network."""
 
     handle: Handle
+    network: nn.Module  # as in `AdversarialTrainingStep`
     criterion: Criterion
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.handle.forward(self.criterion, x, y)
+        return self.handle.forward(self.criterion, x, y, network=self.network)
 
 
-def loss_of(run: Run, model: nn.Module, handle: Handle | None, criterion: Criterion) -> LossStep:
-    """Return the loss step of a run."""
+def loss_of(
+    run: Run, model: nn.Module, network: nn.Module, handle: Handle | None, criterion: Criterion
+) -> LossStep:
+    """Return the loss step of a run.   network: `model`, or its wrapper where several processes train."""
     if handle is not None:
-        return NoisyStep(handle, criterion)
+        return NoisyStep(handle, network, criterion)
     if (attack := run.adversarial_training) is not None:
-        return AdversarialTrainingStep(model, criterion, attack.delta, attack.weight)
-    return CleanStep(model, criterion)
+        return AdversarialTrainingStep(model, network, criterion, attack.delta, attack.weight)
+    return CleanStep(network, criterion)
 
 
 def update(state: TrainState, x: Tensor, y: Tensor) -> None:
     """Take one training step, whose results are in the weights, the optimiser, the noise and the metrics.
 
     x: (B, C, H, W) pixels in [0, 1], or normalised where the engine normalises.   y: (B,) classes. This
-    process's part of the batch; a part below `state.least` images takes no part in the loss.
+    process's part of the batch.
     """
-    parameters = state.parameters
-    for p in parameters:
+    for p in state.parameters:
         p.grad = None
-    taken = len(y) if len(y) >= state.least else 0
     if state.run.corruption is not None:
         x = corrupt(x, state.run.corruption, state.image_noise)
     with distributed.raise_on_all():
-        if taken:
-            with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():
-                loss, logits = state.loss(x, y)
-            loss.backward()
-            state.metrics.add_outputs(loss, logits, y)
-    distributed.average_gradients(parameters, taken)
-    state.metrics.add_gradient([p.grad for p in parameters if p.grad is not None])
+        with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():
+            loss, logits = state.loss(x, y)
+        state.metrics.add_outputs(loss, logits, y)
+    distributed.backward(loss, len(y), state.images_in_batch)
+    state.metrics.add_gradient([p.grad for p in state.parameters if p.grad is not None])
     state.parameter_noise.add_to_gradients()
     state.optimizer.step()
     state.parameter_noise.add_to_weights()

@@ -20,7 +20,7 @@ def test_adversarial_training_is_goodfellows_mixed_loss():
     source = torch.Generator().manual_seed(0)
     x, y = torch.rand(6, 3, 8, 8, generator=source), torch.arange(6) % 5
     model = net()
-    loss, logits = AdversarialTrainingStep(model, F.cross_entropy, delta=0.05, weight=0.5)(x, y)
+    loss, logits = AdversarialTrainingStep(model, model, F.cross_entropy, delta=0.05, weight=0.5)(x, y)
     slow = net()
     attacked = fgsm(slow, x, y, delta=0.05)
     slow.load_state_dict(net().state_dict())  # the attack above moved its statistics
@@ -37,5 +37,6 @@ def test_without_weight_or_size_it_is_the_clean_loss():
     x, y = torch.rand(6, 3, 8, 8), torch.arange(6) % 5
     clean = F.cross_entropy(net()(x), y)
     for delta, weight in ((0.05, 0.0), (0.0, 0.5)):
-        loss, _ = AdversarialTrainingStep(net(), F.cross_entropy, delta, weight)(x, y)
+        model = net()
+        loss, _ = AdversarialTrainingStep(model, model, F.cross_entropy, delta, weight)(x, y)
         torch.testing.assert_close(loss, clean)
