@@ -16,8 +16,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from noiseutils.errors import UserError
+from noiseutils.noise import AdaptiveNoise as AdaptiveNoise  # a run's parts are importable from here
+from noiseutils.noise import AdversarialNoise as AdversarialNoise
+from noiseutils.noise import AnyActivationNoise, AnyParameterNoise
+from noiseutils.noise import ClassAdversarialNoise as ClassAdversarialNoise
+from noiseutils.noise import GaussianNoise as GaussianNoise
+from noiseutils.noise import LayerwiseAdversarialNoise as LayerwiseAdversarialNoise
+from noiseutils.noise import NoisyDropout as NoisyDropout
+from noiseutils.noise import ScriptedNoise as ScriptedNoise
 from noiseutils.spec import (
-    Finite,
     Levels,
     Names,
     NonNegative,
@@ -103,105 +110,6 @@ class Model(Spec):
 
     name: str = "tinycnn"
     width: Positive = 1.0
-
-
-class NoisyDropout(Spec):
-    """Dropout with Gaussian noise, see `noiseutils.noise.noisy_dropout`; std = 0 is ordinary dropout."""
-
-    kind: Literal["noisy_dropout"] = "noisy_dropout"
-    p: Probability  # probability that a neuron is dropped
-    std: NonNegative = 0.0  # of the noise, in the activations' own units
-    where: Literal["dropped", "all"] = "dropped"  # which neurons get the noise: the text's, or Eq. 2's
-    rescale: bool = True  # kept activations times 1 / (1 - p), as in every framework
-
-
-class GaussianNoise(Spec):
-    """Additive Gaussian noise on activations, N(0, std²), in the activations' own units."""
-
-    kind: Literal["gaussian_noise"] = "gaussian_noise"
-    std: NonNegative
-
-
-class AdversarialNoise(Spec):
-    """ANL: noise along the loss gradient of the same batch, from a first pass (You et al., Algorithm 1)."""
-
-    kind: Literal["adversarial_noise"] = "adversarial_noise"
-    epsilon: Finite  # no unit: it scales the activations' std; negative: against the gradient
-    scaled: bool = True  # times s(h), the activations' std (Eq. 4); False is the paper's ablation
-    batchnorm: Literal["both", "clean", "noisy"] = "both"  # which pass moves the running statistics
-    variant: Literal["paper", "released"] = "paper"  # released: the rule of the authors' code
-
-
-class ClassAdversarialNoise(Spec):
-    """CANL: as ANL, along a gradient remembered for the sample's class (You et al., Algorithm 2)."""
-
-    kind: Literal["class_adversarial_noise"] = "class_adversarial_noise"
-    epsilon: Finite
-    num_classes: PositiveInt | None = None  # None, in a Run alone: as many as its data has
-    scaled: bool = True
-    variant: Literal["paper", "released"] = "paper"
-
-
-class LayerwiseAdversarialNoise(Spec):
-    """LAT: noise along the sign of the gradient that the batch before left (You et al., Eq. 6 and 7)."""
-
-    kind: Literal["layerwise_adversarial_noise"] = "layerwise_adversarial_noise"
-    epsilon: Finite  # in the activations' own units
-
-
-ActivationNoise = Annotated[
-    NoisyDropout | GaussianNoise | AdversarialNoise | ClassAdversarialNoise | LayerwiseAdversarialNoise,
-    Field(discriminator="kind"),
-]
-
-
-class AdaptiveNoise(Spec):
-    """Noise on gradients or weights when training stagnates (Logean & Feillard, II-C2; defaults: Table V).
-
-    See `noiseutils.noise.parameters`, which states the readings of what the text leaves open.
-    """
-
-    kind: Literal["adaptive_noise"] = "adaptive_noise"
-    distribution: Literal["gaussian", "uniform"] = "gaussian"
-    min_epochs: PositiveInt = 70  # none before so many epochs are done
-    window: PositiveInt = 10  # epochs that a rate of change is taken over
-    gradient_plateau: Positive = 0.025  # gradient norm: below this relative improvement an epoch it stagnates
-    low_weight_update: NonNegative = 5e-4  # mean L2 norm of an epoch's change of all weights
-    validation_plateau: Positive = 1e-4  # validation loss: relative improvement an epoch
-    overfit_epochs: PositiveInt = 3  # epochs in a row in which the validation loss rises
-    sigma_min: NonNegative = 0.01  # std of the noise, in the units of gradients and weights
-    sigma_max: NonNegative = 0.05
-    weight_every: Literal["step", "epoch"] = "epoch"  # after each step, or once before an epoch's first
-    consecutive_trigger: PositiveInt = 10  # noisy epochs in a row that a cooldown follows
-    cooldown_min: PositiveInt = 3  # epochs
-    cooldown_max: PositiveInt = 10
-
-    @model_validator(mode="after")
-    def _ranges_are_in_order(self) -> Self:
-        if self.sigma_min > self.sigma_max:
-            raise ValueError(f"sigma_min {self.sigma_min} is above sigma_max {self.sigma_max}")
-        if self.cooldown_min > self.cooldown_max:
-            raise ValueError(f"cooldown_min {self.cooldown_min} is above cooldown_max {self.cooldown_max}")
-        return self
-
-
-class ScriptedNoise(Spec):
-    """Noise on gradients or weights in given epochs, whatever the training does: a control."""
-
-    kind: Literal["scripted_noise"] = "scripted_noise"
-    distribution: Literal["gaussian", "uniform"] = "gaussian"
-    gradient: Levels = ()  # std of the noise on gradients, one an epoch; 0: none
-    weight: Levels = ()  # of that on weights
-    weight_every: Literal["step", "epoch"] = "epoch"  # as in AdaptiveNoise
-
-    @model_validator(mode="after")
-    def _as_many_epochs(self) -> Self:
-        if len(self.gradient) != len(self.weight):
-            raise ValueError(f"gradient has {len(self.gradient)} epochs, weight {len(self.weight)}")
-        return self
-
-
-ParameterNoise = Annotated[AdaptiveNoise | ScriptedNoise, Field(discriminator="kind")]
 
 
 class Corruption(Spec):
@@ -298,12 +206,12 @@ class Run(Spec):
 
     data: Data = Data()
     model: Model = Model()
-    noise: ActivationNoise | None = None
+    noise: AnyActivationNoise | None = None
     after: Names = ()  # where noise goes: module names ("conv3"), types ("BatchNorm2d"), "input" (the image)
     noise_epochs: PositiveInt | None = None  # noise in the first epochs alone; None: in all
     corruption: Corruption | None = None  # of the training images
     adversarial_training: AdversarialTraining | None = None
-    parameter_noise: ParameterNoise | None = None  # on gradients and weights
+    parameter_noise: AnyParameterNoise | None = None  # on gradients and weights
     loss: Literal["cross_entropy", "sigmoid_bce"] = "cross_entropy"
     optimizer: Optimizer = Optimizer(momentum=0.9)
     schedule: Schedule = Schedule()
@@ -324,15 +232,21 @@ class Run(Spec):
             raise ValueError("a run takes `noise` or `adversarial_training`, not both")
         if self.corruption is not None and self.adversarial_training is not None:
             raise ValueError("an attack needs pixels in [0, 1]: no `corruption` with `adversarial_training`")
-        script = self.parameter_noise
-        if isinstance(script, ScriptedNoise) and len(script.gradient) != self.epochs:
-            raise ValueError(f"the script of the noise has {len(script.gradient)} epochs, not {self.epochs}")
+        if self.parameter_noise is not None:
+            self.parameter_noise.check_epochs(self.epochs)
         return self
 
     @property
+    def schema(self) -> int:
+        """`SCHEMA`, raised for the runs alone whose result has changed."""
+        # s(h) after a BatchNorm was read from autograd's private state, and differed in its last bits
+        after_batchnorm = any("BatchNorm" in name for name in self.after)
+        return SCHEMA + (self.noise is not None and self.noise.uses_std and after_batchnorm)
+
+    @property
     def key(self) -> str:
-        """SHA-256 of the canonical JSON of what determines the result, and of `SCHEMA`."""
-        text = json.dumps({"schema": SCHEMA, **identity(self)}, sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON of what determines the result, and of its schema."""
+        text = json.dumps({"schema": self.schema, **identity(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __str__(self) -> str:

@@ -8,10 +8,13 @@ from pydantic import ValidationError
 from noiseutils.config import (
     SCHEMA,
     AdaptiveNoise,
+    AdversarialNoise,
     AdversarialTraining,
+    ClassAdversarialNoise,
     Corruption,
     Data,
     GaussianNoise,
+    LayerwiseAdversarialNoise,
     NoisyDropout,
     Optimizer,
     Run,
@@ -71,6 +74,15 @@ def test_an_attack_in_training_takes_no_corrupted_images():
             corruption=Corruption(kind="gaussian_noise", sigma=0.1),
             adversarial_training=AdversarialTraining(delta=0.1),
         )
+
+
+def test_schema_is_raised_for_scaled_adversarial_noise_after_batchnorm_alone():
+    place = {"after": ("BatchNorm2d",)}
+    changed = [AdversarialNoise(epsilon=0.1), ClassAdversarialNoise(epsilon=0.1)]
+    assert [Run(noise=noise, **place).schema for noise in changed] == [SCHEMA + 1] * 2
+    kept = [noise.replace(scaled=False) for noise in changed] + [LayerwiseAdversarialNoise(epsilon=0.1)]
+    assert {Run(noise=noise, **place).schema for noise in kept} == {SCHEMA}
+    assert Run(noise=changed[0], after=("conv1",)).schema == SCHEMA
 
 
 def test_defaults_have_not_changed_under_this_schema():

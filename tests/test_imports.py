@@ -31,7 +31,6 @@ LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 KNOWN = {
     ("data", "training"),
     ("live", "book"),
-    ("noise", "config"),
     ("provenance", "config"),
     ("provenance", "noiseutils"),
     ("sweeps", "bench"),

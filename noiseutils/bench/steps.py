@@ -23,12 +23,12 @@ from noiseutils.noise import (
     attach,
 )
 from noiseutils.noise.parameters import ParameterNoise
-from noiseutils.noise.sites import Noise
+from noiseutils.noise.site import ActivationNoise
 from noiseutils.rng import generator
 from noiseutils.training.allocator import keep_freed_memory
 
 BATCH = 128
-ANL_NOISE: dict[str, Noise] = {  # the sizes of You et al., section 4
+ANL_NOISE: dict[str, ActivationNoise] = {  # the sizes of You et al., section 4
     "anl": AdversarialNoise(epsilon=0.05),
     "canl": ClassAdversarialNoise(epsilon=0.05, num_classes=10),
     "lat": LayerwiseAdversarialNoise(epsilon=0.03),
@@ -117,7 +117,7 @@ def noise_steps(
     x, y = to_float(data.train.pixels), data.train.labels
     criterion = nn.CrossEntropyLoss()
 
-    def step(noise: Noise | None) -> Way:
+    def step(noise: ActivationNoise | None) -> Way:
         network = build_model(model, width=width)
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, fused=True)

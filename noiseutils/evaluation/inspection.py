@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noiseutils.data import AnyImages, batches, to_float
 from noiseutils.models.modes import eval_mode, frozen, full_float32
-from noiseutils.noise.places import INPUT, find_sites
+from noiseutils.noise.sites import INPUT, find_sites
 
 PROBE_IMAGES = 256  # test images on which activation stds are measured
 SIMILARITY_IMAGES = 2000  # of the test split: enough for means to two digits

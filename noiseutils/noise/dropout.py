@@ -1,20 +1,22 @@
 """NoisyDropout: Gaussian noise in the dropped neurons (Oboa Franck & Mao, section 3.2).
 
 The paper's text and its Figure 2 put the noise into the dropped neurons; its Equation 2 adds it to every
-neuron. Both readings are here. It says nothing of inverted scaling, which every framework applies:
+neuron. Both readings are here. The paper says nothing of inverted scaling, which every framework applies:
 `rescale=False` is the network as Equations 1 and 2 are printed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from noiseutils.config import NoisyDropout
 from noiseutils.errors import UserError, one_of
+from noiseutils.noise.site import ActivationNoise, Pass, Site
 from noiseutils.rng import SiteStreams, draw_keep, draw_normal
+from noiseutils.spec import NonNegative, Probability
 
 
 def noisy_dropout(
@@ -27,7 +29,7 @@ def noisy_dropout(
     where: str = "dropped",
     rescale: bool = True,
 ) -> Tensor:
-    """Dropout with Gaussian noise   (Oboa Franck & Mao, section 3.2.1 and Eq. 2).
+    """Return activations after dropout with Gaussian noise   (Oboa Franck & Mao, section 3.2.1 and Eq. 2).
 
     where='dropped' (the text):  keep * x / (1 - p) + (1 - keep) * std * z
     where='all'     (Eq. 2):     keep * x / (1 - p) + std * z
@@ -53,8 +55,22 @@ def noisy_dropout(
     return torch.addcmul(kept, z, 1 - mask, value=std) if where == "dropped" else kept + std * z
 
 
-class NoisyDropoutSite:
-    """Draws the mask and the noise of one site and applies `noisy_dropout`.
+class NoisyDropout(ActivationNoise):
+    """Dropout with Gaussian noise, see `noisy_dropout`; std = 0 is ordinary dropout."""
+
+    kind: Literal["noisy_dropout"] = "noisy_dropout"
+    p: Probability  # probability that a neuron is dropped
+    std: NonNegative = 0.0  # of the noise, in the activations' own units
+    where: Literal["dropped", "all"] = "dropped"  # which neurons get the noise: the text's, or Eq. 2's
+    rescale: bool = True  # kept activations times 1 / (1 - p), as in every framework
+
+    def site(self, streams: SiteStreams, shared: Pass) -> NoisyDropoutSite:
+        """Make the noise of one module."""
+        return NoisyDropoutSite(self, streams)
+
+
+class NoisyDropoutSite(Site):
+    """NoisyDropout at one module.
 
     Mask and noise have generators of their own, so that two runs of one seed drop the same neurons
     whatever their noise level.
@@ -62,9 +78,7 @@ class NoisyDropoutSite:
 
     def __init__(self, spec: NoisyDropout, streams: SiteStreams) -> None:
         self.spec, self.streams = spec, streams
-        self.listener: Callable[[Tensor, Tensor], None] | None = (
-            None  # is told the mask and the noise at std 1
-        )
+        self.listener: Callable[[Tensor, Tensor], None] | None = None  # called with mask and noise at std 1
 
     def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (N, ...) activations in training; returns (N, ...)."""

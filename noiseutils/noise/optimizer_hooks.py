@@ -18,19 +18,18 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from noiseutils.config import AdaptiveNoise, ScriptedNoise
 from noiseutils.errors import UserError
-from noiseutils.noise.parameters import Action, ParameterNoise
+from noiseutils.noise.parameters import Action, ParameterNoise, ParameterNoiseSpec
 from noiseutils.rng import generator
 
 
 class OptimizerNoise:
-    """What `attach_to_optimizer` returns; it says what the arguments are."""
+    """Noise on an optimiser's gradients and weights; `attach_to_optimizer` describes the arguments."""
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        noise: AdaptiveNoise | ScriptedNoise,
+        noise: ParameterNoiseSpec,
         *,
         epochs: int,
         seed: int = 0,
@@ -38,14 +37,13 @@ class OptimizerNoise:
     ) -> None:
         if epochs < 1:
             raise UserError(f"epochs must be at least 1, got {epochs}")
-        if isinstance(noise, ScriptedNoise) and len(noise.gradient) != epochs:
-            raise UserError(f"the script has {len(noise.gradient)} epochs, the training {epochs}")
+        noise.check_epochs(epochs)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         devices = {p.device for p in self.parameters}
         if len(devices) != 1:
-            told = ", ".join(sorted(map(str, devices))) or "none"
+            names = ", ".join(sorted(map(str, devices))) or "none"
             raise UserError(
-                f"the optimiser's trainable parameters must lie on one device, they lie on: {told}"
+                f"the optimiser's trainable parameters must lie on one device, they lie on: {names}"
             )
         source = generator(seed, "parameters", devices.pop())
         self.epochs = epochs
@@ -64,11 +62,11 @@ class OptimizerNoise:
 
     @property
     def action(self) -> Action:
-        """What the epoch that runs does."""
+        """The noise of the current epoch."""
         return self._noise.action
 
     def end_epoch(self, validation_loss: float) -> Action:
-        """After an epoch's last step and its validation; gives the next epoch's action.
+        """End an epoch, after its last step and validation; return the next epoch's action.
 
         Noise that weights get once an epoch goes on here. UserError after `epochs` epochs, without a step,
         or for a loss that is not finite.
@@ -93,11 +91,11 @@ class OptimizerNoise:
         return self.action
 
     def state_dict(self) -> dict[str, Any]:
-        """To be stored beside the network's and the optimiser's, all three after `end_epoch`."""
+        """Return a state to store beside the network's and the optimiser's, all three after `end_epoch`."""
         return {"epochs": [dict(row) for row in self._rows], **self._noise.state()}
 
     def remove(self) -> None:
-        """The optimiser is as it was; also at the end of a `with` block."""
+        """Take the noise off the optimiser; the end of a `with` block does so, too."""
         for hook in self._hooks:
             hook.remove()
 
@@ -128,18 +126,18 @@ class OptimizerNoise:
 
 def attach_to_optimizer(
     optimizer: torch.optim.Optimizer,
-    noise: AdaptiveNoise | ScriptedNoise,
+    noise: ParameterNoiseSpec,
     *,
     epochs: int,
     seed: int = 0,
     state: Mapping[str, Any] | None = None,
 ) -> OptimizerNoise:
-    """Noise on the gradients and weights that `optimizer` trains, when the training stagnates.
+    """Put noise on the gradients and weights that `optimizer` trains, when the training stagnates.
 
     optimizer: with all its parameters; those added later get no noise.   noise: AdaptiveNoise (defaults:
     Table V, for 300 epochs) or ScriptedNoise.   epochs: of the whole training: noise fades towards their end.
-    seed: of the noise; torch's global generator is untouched.   state: of `OptimizerNoise.state_dict`, to go
-    on from, the network's weights restored.
+    seed: of the noise; torch's global generator is untouched.   state: from `OptimizerNoise.state_dict`, to
+    continue a training whose network's weights are restored.
     Raises UserError for parameters on several devices, and for a script of another length; a step does for
     a parameter without a gradient.
     """

@@ -29,7 +29,7 @@ from noiseutils.config import (
 )
 from noiseutils.errors import UserError, one_of
 from noiseutils.models import build_model
-from noiseutils.noise.places import INPUT
+from noiseutils.noise.sites import INPUT
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
 from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, store
 

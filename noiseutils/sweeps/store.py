@@ -34,7 +34,7 @@ import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
 
-from noiseutils.config import SCHEMA, Run
+from noiseutils.config import Run
 from noiseutils.errors import UserError
 from noiseutils.provenance import versions
 from noiseutils.training.checkpoint import Checkpoint
@@ -296,7 +296,7 @@ def _network(run: Run, info: dict[str, Any], content: bytes) -> Classifier:
 
 def _write_record(folder: Path, run: Run, status: str, info: dict[str, Any], files: dict[str, str]) -> None:
     said = run.model_dump(mode="json", exclude={"data": {"root"}})  # paths belong to a machine, not a result
-    told = {"schema": SCHEMA, "key": run.key, "run": said, "status": status, "info": info, "files": files}
+    told = {"schema": run.schema, "key": run.key, "run": said, "status": status, "info": info, "files": files}
     _write(folder / "run.json", json.dumps({**told, "checksum": _checksum(told)}, indent=1).encode())
 
 

@@ -7,9 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from noiseutils.config import ClassAdversarialNoise, Run
+from noiseutils.config import Run
 from noiseutils.data import Dataset
-from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.noise import Handle, attach
 from noiseutils.rng import streams
@@ -64,12 +63,6 @@ def attach_noise(model: Classifier, run: Run, num_classes: int, seed: int) -> Ha
     """The run's noise on a network, None for a run without; names are those of the bare network."""
     if run.noise is None:
         return None
-    noise = run.noise
-    if isinstance(noise, ClassAdversarialNoise):
-        if noise.num_classes not in (None, num_classes):
-            raise UserError(
-                f"num_classes {noise.num_classes} of the noise is not that of {run.data.label}: {num_classes}"
-            )
-        noise = noise.replace(num_classes=num_classes)
     names = {name for name, _ in model.net.named_modules()}
-    return attach(model, noise, tuple(f"net.{n}" if n in names else n for n in run.after), seed)
+    after = tuple(f"net.{n}" if n in names else n for n in run.after)
+    return attach(model, run.noise.for_classes(num_classes), after, seed)

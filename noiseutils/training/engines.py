@@ -52,7 +52,7 @@ class Engine:
         if name not in ENGINES:
             raise one_of("engine", name, ENGINES)
         on_cuda = device.type == "cuda"
-        recordable = on_cuda and world() == 1 and (handle is None or handle.capturable)
+        recordable = on_cuda and world() == 1
         blocked = not on_cuda and handle is None and isinstance(net, PlainCnn)
         if name == "auto":
             name = "graphed" if recordable else "blocked" if blocked else "eager"

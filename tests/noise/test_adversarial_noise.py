@@ -24,8 +24,9 @@ from noiseutils.noise import (
     lat_noise,
     noise_magnitude,
 )
-from noiseutils.noise.activation import activation_std, batchnorm_std, output_std
-from noiseutils.noise.adversarial import one_of_each_class
+from noiseutils.noise.arithmetic import activation_std
+from noiseutils.noise.canl import one_of_each_class
+from noiseutils.noise.site import one_hot
 from noiseutils.rng import SiteStreams
 
 ROOT = np.random.default_rng(0)
@@ -171,7 +172,7 @@ def test_canl_equals_algorithm_2_written_out_for_five_steps():
             value.backward()
             optimizer.step()
         for name, h in activations.items():
-            seen, sample = one_of_each_class(y, CLASSES, streams[name].get("sample", x.device))
+            seen, sample = one_of_each_class(one_hot(y, CLASSES), streams[name].get("sample", x.device))
             for c in seen.nonzero().flatten().tolist():
                 cache[name][c] = h.grad[sample[c]].clone()
     for a, b in zip(ours.state_dict().values(), slow.state_dict().values(), strict=True):
@@ -392,7 +393,7 @@ def test_epsilon_zero_is_the_clean_loss():
 def test_one_of_each_class_takes_every_sample_of_a_class_equally_often():
     y = torch.tensor([0, 2, 2, 0, 2, 0])
     source = torch.Generator().manual_seed(0)
-    draws = [one_of_each_class(y, CLASSES, source) for _ in range(3000)]
+    draws = [one_of_each_class(one_hot(y, CLASSES), source) for _ in range(3000)]
     assert all(seen.tolist() == [True, False, True, False] for seen, _ in draws)
     for c in (0, 2):
         taken = torch.bincount(torch.stack([sample[c] for _, sample in draws]), minlength=len(y))
@@ -534,32 +535,6 @@ def test_the_activations_std_is_exact_wherever_their_mean_lies(shift):
     assert activation_std(torch.full((4, 3), 7.0)) == activation_std(torch.ones(1, 1)) == 0
     channels_last = x.contiguous(memory_format=torch.channels_last)
     assert activation_std(channels_last).item() == pytest.approx(activation_std(x).item(), rel=1e-5)
-
-
-@pytest.mark.parametrize("scale", [1.0, 1e-3])  # at 1e-3 eps is ten times the variance
-@pytest.mark.parametrize("norm", [nn.BatchNorm1d(6), nn.BatchNorm2d(6), nn.BatchNorm3d(6, affine=False)])
-def test_a_batchnorms_output_has_the_std_that_its_weights_say(norm, scale):
-    random = torch.Generator().manual_seed(0)
-    shape = {nn.BatchNorm1d: (7, 6), nn.BatchNorm2d: (7, 6, 4, 5), nn.BatchNorm3d: (7, 6, 2, 3, 2)}[
-        type(norm)
-    ]
-    x = (torch.randn(shape, generator=random) * scale).requires_grad_()
-    if norm.affine:
-        nn.init.normal_(norm.weight, generator=random)
-        nn.init.normal_(norm.bias, mean=3.0, generator=random)
-    output = norm(x)
-    assert batchnorm_std(output, norm).item() == pytest.approx(output.std().item(), rel=1e-4)
-    assert output_std(output, norm) == batchnorm_std(output, norm)
-    assert output_std(output, None).item() == pytest.approx(output.std().item(), rel=1e-4)
-
-
-def test_a_batchnorms_std_is_measured_where_its_graph_does_not_tell():
-    norm, x = nn.BatchNorm2d(3), torch.randn(4, 3, 2, 2)
-    with torch.no_grad():
-        output = norm(x)
-    assert batchnorm_std(output, norm) is None
-    assert batchnorm_std(norm(x).relu(), norm) is None
-    assert output_std(output, norm).item() == pytest.approx(output.std().item(), rel=1e-4)
 
 
 def test_a_first_round_that_was_interrupted_leaves_nothing_to_the_next():

@@ -198,7 +198,7 @@ def test_a_place_that_is_not_there_is_an_error_that_lists_the_modules(after):
 
 
 def test_something_that_is_no_noise_is_refused():
-    with pytest.raises(UserError, match="noise must be one of NoisyDropout, GaussianNoise"):
+    with pytest.raises(UserError, match=r"noise must be one of .*NoisyDropout"):
         attach(net(), nn.Dropout())
 
 

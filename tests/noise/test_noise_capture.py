@@ -15,9 +15,9 @@ from noiseutils.noise import (
     Handle,
     LayerwiseAdversarialNoise,
     NoisyDropout,
-    adversarial,
+    anl,
     attach,
-    sites,
+    canl,
 )
 
 CLASSES = 4
@@ -68,14 +68,15 @@ class NothingWaits(TorchDispatchMode):
 
 def as_on_a_gpu(monkeypatch) -> None:
     """The one look at the labels, and the look at the variance, are not taken there."""
-    monkeypatch.setattr(sites, "check_labels", lambda y, num_classes: None)
-    monkeypatch.setattr(adversarial, "output_std", lambda x, owner: x.detach().float().std())
+    monkeypatch.setattr(ClassAdversarialNoise, "check_labels", lambda self, y: None)
+    for noise in (anl, canl):
+        monkeypatch.setattr(noise, "activation_std", lambda x: x.detach().float().std())
 
 
 def addresses(handle: Handle) -> dict[str, int]:
     """Where each remembered tensor lies."""
     found = {}
-    for name, site in handle._perturb.items():
+    for name, site in handle._sites.items():
         for i, tensor in enumerate([*getattr(site, "memory", ()), *getattr(site, "averages", ())]):
             found[f"{name}.{i}"] = tensor.data_ptr()
         if getattr(site, "average", None) is not None:
@@ -89,7 +90,6 @@ def test_in_a_steady_step_nothing_waits_for_a_value(kind, after, monkeypatch):
     as_on_a_gpu(monkeypatch)
     model = net(torch.channels_last)
     handle = attach(model, KINDS[kind], after=AFTER[after])
-    assert handle.capturable
     for step in range(6):
         x, y = batch(step)
         if step < 3:
@@ -170,7 +170,7 @@ def test_memory_that_is_outgrown_is_kept_for_a_graph_that_writes_there():
     handle.loss(F.cross_entropy, *batch(0, n=5)).backward()
     (small,) = addresses(handle).values()
     handle.loss(F.cross_entropy, *batch(1, n=8)).backward()
-    site = handle._perturb["1"]
+    site = handle._sites["1"]
     assert [old.data_ptr() for old in site.outgrown] == [small]
     assert [len(memory) for memory in site.memory] == [8]
 

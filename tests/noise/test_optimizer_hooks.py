@@ -12,7 +12,8 @@ from torch import nn
 from noiseutils.config import AdaptiveNoise, ScriptedNoise
 from noiseutils.errors import UserError
 from noiseutils.noise import attach_to_optimizer
-from noiseutils.noise.parameters import Adaptive, EpochStatistics
+from noiseutils.noise.adaptive import Adaptive
+from noiseutils.noise.parameters import EpochStatistics
 
 FLAGS = AdaptiveNoise(
     min_epochs=1, window=1, gradient_plateau=10.0, consecutive_trigger=2, cooldown_min=1, cooldown_max=1
@@ -131,7 +132,7 @@ def test_what_cannot_be_is_refused():
     net, optimizer = network()
     with pytest.raises(UserError, match="at least 1, got 0"):
         attach_to_optimizer(optimizer, FLAGS, epochs=0)
-    with pytest.raises(UserError, match="the script has 2 epochs, the training 3"):
+    with pytest.raises(UserError, match="the script of the noise has 2 epochs, not 3"):
         attach_to_optimizer(optimizer, ScriptedNoise(gradient=(0, 0), weight=(0, 0)), epochs=3)
     for p in net.parameters():
         p.requires_grad = False

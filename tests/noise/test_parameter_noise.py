@@ -1,4 +1,4 @@
-"""noiseutils.noise.parameters: when gradients and weights get noise, how strong, and the noise itself."""
+"""Noise on parameters: when gradients and weights get noise, how strong, and the noise itself."""
 
 from __future__ import annotations
 
@@ -14,14 +14,9 @@ from noiseutils import Run, train
 from noiseutils.config import AdaptiveNoise, Data, Evaluation, Model, Optimizer, Schedule, ScriptedNoise
 from noiseutils.errors import UserError
 from noiseutils.noise import adaptive_sigma, cooldown_epochs, stuck_factor
-from noiseutils.noise.parameters import (
-    Action,
-    Adaptive,
-    EpochStatistics,
-    ParameterNoise,
-    Scripted,
-    improvement,
-)
+from noiseutils.noise.adaptive import Adaptive, improvement
+from noiseutils.noise.parameters import Action, EpochStatistics, ParameterNoise
+from noiseutils.noise.scripted import Scripted
 from noiseutils.rng import generator
 
 # --- the formulas, by hand

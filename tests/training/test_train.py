@@ -124,7 +124,7 @@ def test_held_out_images_are_not_trained_on():
 
 def test_a_wrong_number_of_classes_is_named():
     run = RUN.replace(noise=ClassAdversarialNoise(epsilon=0.1, num_classes=7), after=("relu3",))
-    with pytest.raises(UserError, match="num_classes 7 of the noise is not that of shapes: 10"):
+    with pytest.raises(UserError, match="num_classes 7 of the noise is not that of the data: 10"):
         train(run)
 
 

@@ -1,0 +1,145 @@
+"""CANL: as ANL, along a gradient remembered for the sample's class   (You et al., Algorithm 2)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from noiseutils.errors import UserError
+from noiseutils.noise.anl import draw_magnitudes, released_scale, update_average
+from noiseutils.noise.arithmetic import (
+    activation_std,
+    laid_out_beside,
+    peak,
+    plus,
+    restored_list,
+    rows,
+    scale_to,
+)
+from noiseutils.noise.site import ActivationNoise, Pass, Site, hear_gradient
+from noiseutils.rng import SiteStreams
+from noiseutils.spec import Finite, PositiveInt
+
+
+class ClassAdversarialNoise(ActivationNoise):
+    """CANL: as ANL, along a gradient remembered for the sample's class (You et al., Algorithm 2)."""
+
+    needs_loss: ClassVar[bool] = True
+
+    kind: Literal["class_adversarial_noise"] = "class_adversarial_noise"
+    epsilon: Finite
+    num_classes: PositiveInt | None = None  # None, in a Run alone: as many as its data has
+    scaled: bool = True
+    variant: Literal["paper", "released"] = "paper"
+
+    @property
+    def uses_std(self) -> bool:
+        """Whether the noise is scaled by s(h), the activations' std."""
+        return self.scaled
+
+    def site(self, streams: SiteStreams, shared: Pass) -> ClassSite:
+        """Make the noise of one module; UserError without `num_classes`."""
+        if self.num_classes is None:
+            raise UserError("ClassAdversarialNoise needs num_classes: how many classes the labels have")
+        return ClassSite(self, streams, shared)
+
+    def for_classes(self, num_classes: int) -> Self:
+        """Return the same noise for a data set with this many classes; UserError where it is for others."""
+        if self.num_classes not in (None, num_classes):
+            raise UserError(
+                f"num_classes {self.num_classes} of the noise is not that of the data: {num_classes}"
+            )
+        return self.replace(num_classes=num_classes)
+
+    def check_labels(self, y: Tensor) -> None:
+        """Raise UserError for labels that are not classes 0 … num_classes - 1."""
+        assert self.num_classes is not None
+        if y.dim() != 1 or y.dtype != torch.int64:
+            raise UserError(f"CANL needs class labels, (N,) int64, got {(*y.shape,)} {y.dtype}")
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= self.num_classes:
+            raise UserError(f"labels run from {low} to {high}, but num_classes is {self.num_classes}")
+
+    def changed_to(self, other: ActivationNoise) -> ActivationNoise:
+        """Return the noise that a training goes on with; `num_classes` stays: the memories have its size."""
+        super().changed_to(other)
+        assert isinstance(other, ClassAdversarialNoise)
+        if other.num_classes not in (None, self.num_classes):
+            raise UserError(f"num_classes is {self.num_classes} and stays, got {other.num_classes}")
+        return other.replace(num_classes=self.num_classes)
+
+
+class ClassSite(Site):
+    """CANL at one module: noise along the remembered gradient of each sample's class, none until then."""
+
+    def __init__(self, spec: ClassAdversarialNoise, streams: SiteStreams, shared: Pass) -> None:
+        self.spec, self.streams, self.shared = spec, streams, shared
+        self.memory: list[Tensor] = []  # (num_classes, ...) float32, stretched to max|G| = 1; one a call
+        self.averages: list[Tensor] = []  # released: the moving average of s(h), one a call
+        self.calls = 0
+
+    def begin(self) -> None:
+        """Start a forward pass."""
+        self.calls = 0
+
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
+        """x: (B, ...) activations.   Returns (B, ...) with noise, whose gradient renews the memory."""
+        if not self.shared.runs():
+            return x
+        assert self.shared.labels is not None
+        assert self.spec.num_classes is not None
+        call, y = self.calls, self.shared.labels
+        self.calls += 1
+        r = draw_magnitudes(x, self.spec.epsilon, self.streams)
+        one_hot = self.shared.one_hot(self.spec.num_classes)
+        seen, sample = one_of_each_class(one_hot, self.streams.get("sample", x.device))
+        out = x
+        if call < len(self.memory):
+            self.memory[call] = laid_out_beside(x, self.memory[call])
+            factor = r * self._std(x, call) if self.spec.scaled else r
+            out = plus(x, rows(self.memory[call], y), factor, owned=owner is not None)
+        return hear_gradient(out, lambda gradient: self._renew(call, gradient, seen, sample))
+
+    def _std(self, x: Tensor, call: int) -> Tensor:
+        if self.spec.variant == "paper":
+            return activation_std(x)
+        while len(self.averages) <= call:
+            self.averages.append(torch.zeros((), device=x.device))
+        before = self.averages[call].clone()
+        update_average(self.averages[call], activation_std(x))
+        return before
+
+    def _renew(self, call: int, gradient: Tensor, seen: Tensor, sample: Tensor) -> None:
+        """Put one random sample of each class in the batch in the class's place in the memory."""
+        fresh = rows(gradient, sample).float()
+        largest = peak(fresh)
+        fresh *= scale_to(largest, 1.0) if self.spec.variant == "paper" else released_scale(fresh, 1.0)
+        # an overflowed gradient, as under loss scaling, is not worth remembering
+        usable = seen.view(largest.shape) & (largest < torch.inf)
+        if call == len(self.memory):
+            self.memory.append(torch.zeros_like(fresh))
+        if call < len(self.memory):
+            torch.where(usable, fresh, self.memory[call], out=self.memory[call])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of what the next batch depends on."""
+        found = {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
+        return found | {f"average.{i}": value.clone() for i, value in enumerate(self.averages)}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from what `state` returned."""
+        self.memory = restored_list(state, "memory", self.memory, device)
+        self.averages = restored_list(state, "average", self.averages, device)
+
+
+def one_of_each_class(one_hot: Tensor, source: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw a sample of each class in a batch; return which classes it has, and the samples' indices.
+
+    one_hot: (num_classes, B) float32.   Returns (num_classes,) bool and (num_classes,) int64; the index of a
+    class that is not in the batch means nothing. Nothing waits for the device.
+    """
+    draw = torch.empty(one_hot.shape[1], device=one_hot.device).uniform_(1, 2, generator=source)
+    largest, sample = (one_hot * draw).max(1)
+    return largest > 0, sample

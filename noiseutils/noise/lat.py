@@ -1,0 +1,90 @@
+"""LAT, layerwise adversarial training: noise along the sign of the gradient that the batch before left.
+
+Sankaranarayanan et al. 2018, as You et al. give it in Equations 6 and 7.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from noiseutils.noise.arithmetic import laid_out_beside, plus, restored_list
+from noiseutils.noise.site import ActivationNoise, Pass, Site, hear_gradient
+from noiseutils.rng import SiteStreams
+from noiseutils.spec import Finite
+
+
+def lat_noise(grad: Tensor, epsilon: float) -> Tensor:
+    """Return noise of layerwise adversarial training: eta = epsilon * sign(grad)   (You et al., Eq. 7).
+
+    grad: (B, ...) loss gradient at the site in the batch before.   epsilon: in the activations' own units.
+    Returns (B, ...), the type of grad.
+    """
+    return epsilon * grad.sign()
+
+
+class LayerwiseAdversarialNoise(ActivationNoise):
+    """LAT: noise along the sign of the gradient that the batch before left (You et al., Eq. 6 and 7)."""
+
+    needs_loss: ClassVar[bool] = True
+
+    kind: Literal["layerwise_adversarial_noise"] = "layerwise_adversarial_noise"
+    epsilon: Finite  # in the activations' own units
+
+    def site(self, streams: SiteStreams, shared: Pass) -> LayerwiseSite:
+        """Make the noise of one module."""
+        return LayerwiseSite(self, shared)
+
+
+class LayerwiseSite(Site):
+    """LAT at one module: signs of the gradient of the batch before, image by image in its order."""
+
+    def __init__(self, spec: LayerwiseAdversarialNoise, shared: Pass) -> None:
+        self.spec, self.shared = spec, shared
+        self.memory: list[Tensor] = []  # (B, ...) int8 signs, one a call; B: of the largest batch so far
+        self.outgrown: list[Tensor] = []  # kept, as a captured step goes on writing there
+        self.calls = 0
+
+    def begin(self) -> None:
+        """Start a forward pass."""
+        self.calls = 0
+
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
+        """x: (B, ...) activations.   Returns (B, ...) with noise, whose gradient renews the memory."""
+        if not self.shared.runs():
+            return x
+        call = self.calls
+        self.calls += 1
+        out = x
+        if call < len(self.memory):
+            signs = self.memory[call] = laid_out_beside(x, self.memory[call])
+            both = min(len(signs), len(x))  # more images than any batch before: the rest have no noise
+            if owner:
+                plus(x[:both], signs[:both], self.spec.epsilon, owned=True)
+            else:
+                extra = signs.new_zeros(len(x) - both, *x.shape[1:])
+                noise = torch.cat([signs[:both], extra]) if len(extra) else signs[:both]
+                out = plus(x, noise, self.spec.epsilon, owned=False)
+        return hear_gradient(out, lambda gradient: self._renew(call, gradient))
+
+    def _renew(self, call: int, gradient: Tensor) -> None:
+        if call == len(self.memory):
+            self.memory.append(torch.empty_like(gradient, dtype=torch.int8))
+        elif call > len(self.memory):
+            return
+        memory, size = self.memory[call], len(gradient)
+        if size > len(memory):
+            self.outgrown.append(memory)
+            memory = self.memory[call] = torch.empty_like(gradient, dtype=torch.int8)
+        memory[:size].copy_(gradient.sign())  # a NaN's sign is 0
+        memory[size:].zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of what the next batch depends on."""
+        return {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from what `state` returned."""
+        self.memory = restored_list(state, "memory", self.memory, device)

@@ -1,0 +1,69 @@
+"""Scripted noise on gradients and weights in given epochs, whatever the training does: a control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from noiseutils.errors import UserError
+from noiseutils.noise.parameters import Action, EpochStatistics
+from noiseutils.spec import Levels, Spec
+
+
+class ScriptedNoise(Spec):
+    """Noise on gradients or weights in given epochs, whatever the training does: a control."""
+
+    kind: Literal["scripted_noise"] = "scripted_noise"
+    distribution: Literal["gaussian", "uniform"] = "gaussian"
+    gradient: Levels = ()  # std of the noise on gradients, one an epoch; 0: none
+    weight: Levels = ()  # of that on weights
+    weight_every: Literal["step", "epoch"] = "epoch"  # as in AdaptiveNoise
+
+    @model_validator(mode="after")
+    def _as_many_epochs(self) -> Self:
+        if len(self.gradient) != len(self.weight):
+            raise ValueError(f"gradient has {len(self.gradient)} epochs, weight {len(self.weight)}")
+        return self
+
+    def scheduler(self, epochs: int) -> Scripted:
+        """Return what decides on each epoch's noise in a training of so many epochs."""
+        return Scripted(self)
+
+    def check_epochs(self, epochs: int) -> None:
+        """Raise UserError unless the script is as long as the training."""
+        if len(self.gradient) != epochs:
+            raise UserError(f"the script of the noise has {len(self.gradient)} epochs, not {epochs}")
+
+
+class Scripted:
+    """Scheduler of scripted noise."""
+
+    def __init__(self, spec: ScriptedNoise) -> None:
+        self.spec = spec
+        self.done = 0
+
+    def begin(self) -> Action:
+        """Return the action of the epoch after those done, none after the script's end."""
+        if self.done >= len(self.spec.gradient):
+            return Action()
+        return Action(gradient=self.spec.gradient[self.done], weight=self.spec.weight[self.done])
+
+    def observe(self, statistics: EpochStatistics) -> Action:
+        """Return the action of the next epoch, given what the epoch before was like."""
+        self.done += 1
+        return self.begin()
+
+    def change(self, spec: ScriptedNoise, action: Action) -> Action:
+        """Use another script from now on; return its action for the current epoch."""
+        self.spec = spec
+        return self.begin()
+
+    def state(self) -> dict[str, Any]:
+        """Return the number of epochs done."""
+        return {"done": self.done}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.done = state["done"]

@@ -1,0 +1,131 @@
+"""What every noise on activations is made of: a spec, and a site for each module that gets the noise.
+
+A site is called with the module's output in training mode, and with the output's `owner`: the module, if
+nothing else holds the output, so that noise may go into its memory. A module may run more than once in a
+forward pass: what a site keeps, it keeps once a call, in order.
+
+What a site remembers from one step to the next stays at its address from the first step on and is renewed in
+place, and no site reads a value on a GPU: a step can be captured in a CUDA graph, `backward()` too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from noiseutils.errors import UserError
+from noiseutils.rng import SiteStreams
+from noiseutils.spec import Spec
+
+
+@dataclass
+class Pass:
+    """State of the forward pass inside `handle.loss`, shared by the sites of one network."""
+
+    labels: Tensor | None = None  # of the current batch; None outside `handle.loss`
+    measuring: bool = False  # the first of two passes
+    warned: bool = False
+    _one_hot: Tensor | None = None
+
+    def begin(self, labels: Tensor, *, measuring: bool) -> None:
+        """Start a forward pass inside `handle.loss`."""
+        self.labels, self.measuring = labels, measuring
+
+    def end(self) -> None:
+        """End the pass."""
+        self.labels, self.measuring, self._one_hot = None, False, None
+
+    def runs(self) -> bool:
+        """Return whether noise is due; warn, once, in a training pass outside `handle.loss`."""
+        if self.labels is None and not self.warned:
+            self.warned = True
+            warnings.warn(
+                "a forward pass in training mode outside handle.loss gets no adversarial noise: the noise "
+                "needs the loss. Use handle.loss(criterion, x, y), or eval mode",
+                stacklevel=2,
+            )
+        return self.labels is not None
+
+    def one_hot(self, num_classes: int) -> Tensor:
+        """Return `one_hot` of the labels, made once for all sites."""
+        if self._one_hot is None:
+            assert self.labels is not None
+            self._one_hot = one_hot(self.labels, num_classes)
+        return self._one_hot
+
+
+def one_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Return (num_classes, B) float32 of labels (B,): 1 where a sample is of a class, else 0."""
+    return (y == torch.arange(num_classes, device=y.device).unsqueeze(1)).float()
+
+
+class Site:
+    """Noise at one module: called with activations, returns them with noise."""
+
+    spec: Any  # replaced when values change during a training
+    etas: list[Any]  # of the first of two passes, tensors or edges: where the loss gradient is taken
+
+    def begin(self) -> None:
+        """Start a forward pass."""
+
+    def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
+        """x: (B, ...) activations in training mode.   Returns (B, ...), in the memory of x if owned."""
+        raise NotImplementedError
+
+    def prepare(self, gradients: list[Tensor | None]) -> None:
+        """Turn the first pass's gradients, in the order of `etas`, into the noise of the second."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of what the next batch depends on."""
+        return {}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from what `state` returned."""
+
+
+class ActivationNoise(Spec):
+    """Base of the specs of noise on activations; the attributes say what a noise needs."""
+
+    needs_loss: ClassVar[bool] = False  # made from the loss, so drawn inside `handle.loss` alone
+    two_passes: ClassVar[bool] = False  # measured in a forward pass before the one with noise
+
+    def site(self, streams: SiteStreams, shared: Pass) -> Site:
+        """Make the noise of one module."""
+        raise NotImplementedError
+
+    @property
+    def uses_std(self) -> bool:
+        """Whether the noise is scaled by s(h), the activations' std."""
+        return False
+
+    def for_classes(self, num_classes: int) -> Self:
+        """Return the same noise for a data set with this many classes."""
+        return self
+
+    def check_labels(self, y: Tensor) -> None:
+        """Raise UserError for labels that the noise cannot use."""
+
+    def keeps_statistics(self, *, measuring: bool) -> bool:
+        """Return whether BatchNorm's running statistics stay as they are in the first pass, or the second."""
+        return False
+
+    def changed_to(self, other: ActivationNoise) -> ActivationNoise:
+        """Return the noise that a training goes on with; UserError for another kind of noise."""
+        if type(other) is not type(self):
+            raise UserError(f"the noise here is {self!r}; {other!r} is another kind: attach it anew")
+        return other
+
+
+def hear_gradient(x: Tensor, hear: Callable[[Tensor], None]) -> Tensor:
+    """Return x; `hear` is called with its loss gradient during `backward()`, and not where none is taken."""
+    if not torch.is_grad_enabled():
+        return x
+    if not x.requires_grad:  # the input, or all below is frozen: a leaf of zeros has the gradient
+        x = x + torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x).requires_grad_()
+    x.register_hook(lambda gradient: hear(gradient.detach()))
+    return x
