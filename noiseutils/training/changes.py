@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.training.parameter_noise import ParameterNoise
 from noiseutils.training.state import TrainState
 from noiseutils.training.steps import loss_of
 
@@ -14,9 +13,8 @@ CHANGEABLE = ("noise", "corruption", "adversarial_training", "parameter_noise", 
 def change_run(state: TrainState, new: Run) -> None:
     """Go on with the values of `new` from the next step on; raises what `check_change` raises."""
     check_change(state.run, new)
-    noise = new.parameter_noise
-    if isinstance(state.parameter_noise, ParameterNoise) and noise not in (None, state.run.parameter_noise):
-        state.parameter_noise.change(noise)
+    if new.parameter_noise not in (None, state.run.parameter_noise):
+        state.parameter_noise.change(new.parameter_noise)
     if state.handle is not None and new.noise is not None:
         state.handle.change(new.noise)
     state.run = new

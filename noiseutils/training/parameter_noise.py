@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseutils.config import Run
-from noiseutils.noise.parameters import ParameterNoise
+from noiseutils.noise.parameters import ParameterNoise, ParameterNoiseSpec
 from noiseutils.rng import generator
 
 
@@ -36,6 +36,9 @@ class NoParameterNoise:
     def observe(self, row: Mapping[str, Any]) -> bool:
         """Return False: steps stay as they are."""
         return False
+
+    def change(self, spec: ParameterNoiseSpec) -> None:
+        """Do nothing when the run's values change."""
 
     def state(self) -> dict[str, Tensor]:
         """Return an empty state."""
