@@ -37,12 +37,6 @@ KNOWN = {
 }
 KNOWN_CIRCLES = {
     frozenset({"noiseutils.data.images", "noiseutils.data.streaming"}),
-    frozenset(
-        {"noiseutils.studies.training_data_variation", "noiseutils.studies.training_data_variation_attacks"}
-    ),
-    frozenset(
-        {"noiseutils.studies.adversarial_noise_layer", "noiseutils.studies.adversarial_noise_layer_attacks"}
-    ),
 }
 
 

@@ -13,10 +13,8 @@ from matplotlib import pyplot
 from noiseutils.book import pipeline
 from noiseutils.config import AdaptiveNoise, ScriptedNoise
 from noiseutils.errors import UserError
-from noiseutils.studies import adaptive_noise as an
-from noiseutils.studies import adaptive_noise_claims as claims
-from noiseutils.studies import adaptive_noise_figures as figures
-from noiseutils.studies import adaptive_noise_tables as tables
+from noiseutils.studies.adaptive_noise import claims, figures, tables
+from noiseutils.studies.adaptive_noise import grid as an
 from noiseutils.studies.profiles import read_profile
 from noiseutils.training.loop import Result
 

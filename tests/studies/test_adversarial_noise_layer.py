@@ -8,12 +8,9 @@ import torch
 from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise, Run
 from noiseutils.errors import UserError
 from noiseutils.evaluation.inspection import packed
-from noiseutils.studies import adversarial_noise_layer as anl
-from noiseutils.studies import adversarial_noise_layer_attacks as attacks
-from noiseutils.studies import adversarial_noise_layer_claims as claims
-from noiseutils.studies import adversarial_noise_layer_figures as figures
-from noiseutils.studies import adversarial_noise_layer_tables as tables
-from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, collect, comparable
+from noiseutils.studies.adversarial_noise_layer import attacks, claims, figures, tables
+from noiseutils.studies.adversarial_noise_layer import grid as anl
+from noiseutils.studies.adversarial_noise_layer.outcome import Outcome, collect, comparable
 from noiseutils.studies.profiles import read_profile
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result, train

@@ -27,13 +27,13 @@ import test_training_data_variation as of_data
 from noiseutils import plots
 from noiseutils.bench.figure import networks
 from noiseutils.studies import STUDIES
-from noiseutils.studies import adaptive_noise_figures as adaptive_figures
-from noiseutils.studies import adversarial_noise_layer_attacks as anl_attacks
-from noiseutils.studies import adversarial_noise_layer_figures as anl_figures
-from noiseutils.studies import noisy_dropout_figures as dropout_figures
-from noiseutils.studies import training_data_variation_beyond as beyond
-from noiseutils.studies import training_data_variation_figures as data_figures
+from noiseutils.studies.adaptive_noise import figures as adaptive_figures
+from noiseutils.studies.adversarial_noise_layer import attacks as anl_attacks
+from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
+from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.profiles import read_profile
+from noiseutils.studies.training_data_variation import beyond
+from noiseutils.studies.training_data_variation import figures as data_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 PALETTE = (

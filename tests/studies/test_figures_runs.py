@@ -19,15 +19,15 @@ from matplotlib import pyplot
 
 from noiseutils.config import Data, Run, ScriptedNoise
 from noiseutils.data import load
-from noiseutils.studies import adaptive_noise_figures as adaptive_figures
-from noiseutils.studies import adaptive_noise_tables as adaptive_tables
-from noiseutils.studies import adversarial_noise_layer as anl
-from noiseutils.studies import adversarial_noise_layer_figures as anl_figures
-from noiseutils.studies import noisy_dropout_figures as dropout_figures
 from noiseutils.studies import shelf, start_here
-from noiseutils.studies import training_data_variation_beyond as beyond
-from noiseutils.studies import training_data_variation_figures as data_figures
+from noiseutils.studies.adaptive_noise import figures as adaptive_figures
+from noiseutils.studies.adaptive_noise import tables as adaptive_tables
+from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
+from noiseutils.studies.adversarial_noise_layer import grid as anl
+from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.shelf import Drawn, Shelf
+from noiseutils.studies.training_data_variation import beyond
+from noiseutils.studies.training_data_variation import figures as data_figures
 from noiseutils.training.loop import Result
 
 WORSE = of_adaptive.an.Cell("tinycnn", "momentum", 0.1, "none")  # 0.01 is the rate chosen without noise

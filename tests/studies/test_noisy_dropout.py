@@ -9,10 +9,8 @@ import pytest
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.studies import noisy_dropout as nd
-from noiseutils.studies import noisy_dropout_claims as claims
-from noiseutils.studies import noisy_dropout_figures as figures
-from noiseutils.studies import noisy_dropout_tables as tables
+from noiseutils.studies.noisy_dropout import claims, figures, tables
+from noiseutils.studies.noisy_dropout import grid as nd
 from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.shelf import Shelf
 from noiseutils.training.loop import Result

@@ -16,13 +16,10 @@ from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
-from noiseutils.studies import training_data_variation as tdv
-from noiseutils.studies import training_data_variation_attacks as attacks
-from noiseutils.studies import training_data_variation_beyond as beyond
-from noiseutils.studies import training_data_variation_claims as claims
-from noiseutils.studies import training_data_variation_figures as figures
-from noiseutils.studies import training_data_variation_tables as tables
 from noiseutils.studies.profiles import read_profile
+from noiseutils.studies.training_data_variation import attacks, beyond, claims, figures, tables
+from noiseutils.studies.training_data_variation import grid as tdv
+from noiseutils.studies.training_data_variation import outcome as outcome_of
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
@@ -80,7 +77,7 @@ def change_of(cell: tdv.Cell, attack: str) -> dict:
     }  # fmt: skip
 
 
-def made_up(params: tdv.Params = PARAMS) -> tdv.Outcome:
+def made_up(params: tdv.Params = PARAMS) -> outcome_of.Outcome:
     results = [result_of(params, cell, seed) for cell in tdv.cells(params) for seed in range(params.seeds)]
     found = {}
     for cell, seed, question in attacks.questions(params):
@@ -89,7 +86,7 @@ def made_up(params: tdv.Params = PARAMS) -> tdv.Outcome:
         else:
             answer = change_of(cell, question)
         found[cell, seed, question] = answer
-    return tdv.Outcome(params, results, found)
+    return outcome_of.Outcome(params, results, found)
 
 
 # --- the grid
@@ -163,7 +160,7 @@ def test_a_sweep_trains_then_asks_once_and_keeps_the_answers(tmp_path, monkeypat
     assert all(a >= b for a, b in zip(auto["clean"], auto["correct"]["4"], strict=True))
     monkeypatch.setattr(attacks, "_keep_answer", None)  # nothing is asked again
     attacks.analyse(params, place)
-    outcome = tdv.collect(params, "inline")
+    outcome = outcome_of.collect(params, "inline")
     assert outcome.found == found
     assert len(attacks.findings(params.replace(change_steps=5), place)) == 2, "other settings, other answers"
 
@@ -365,7 +362,7 @@ def test_examples_are_of_the_papers_classes_where_there_are_such():
 
 
 def test_what_is_missing_is_left_out():
-    empty = tdv.Outcome(PARAMS, [], {})
+    empty = outcome_of.Outcome(PARAMS, [], {})
     drawings = (
         figures.accuracy, figures.changes, beyond.matrices, beyond.common, beyond.autoattacked,
         beyond.calibration,

@@ -24,7 +24,7 @@ from noiseutils.evaluation.batched_call import FORWARD, BatchedCall
 from noiseutils.evaluation.minimal_change import ATTACKS, foolbox_library, minimal_change
 from noiseutils.models.modes import eval_mode, full_float32
 from noiseutils.rng import derived_seed
-from noiseutils.studies.training_data_variation import Cell, Params, cells, data_of, run_of
+from noiseutils.studies.training_data_variation.grid import Cell, Params, cells, data_of, run_of
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 

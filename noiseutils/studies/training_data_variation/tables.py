@@ -1,4 +1,4 @@
-"""The tables of the training-data study; its claims stand in training_data_variation_claims."""
+"""The tables of the training-data study; its claims stand in claims.py."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import nn
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.stats import Interval, bootstrap_interval, mean_interval
-from noiseutils.studies.training_data_variation import (
+from noiseutils.studies.training_data_variation.attacks import AUTOATTACK
+from noiseutils.studies.training_data_variation.grid import (
     COMMON,
     Cell,
-    Outcome,
     cells,
     row_of,
     shown_levels,
 )
-from noiseutils.studies.training_data_variation_attacks import AUTOATTACK
+from noiseutils.studies.training_data_variation.outcome import Outcome
 
 ONE_PERCENT = 2.55  # of the 8-bit range; the paper's text rounds it to 2.5
 INCEPTION = {"one": "1×1", "three": "3×3", "five": "5×5, as two 3×3", "pool": "max-pool, then 1×1"}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from noiseutils import plots
 from noiseutils.config import EMBEDDED, Data
 from noiseutils.schedules import cosine_decaying_restarts
-from noiseutils.studies.adaptive_noise import Cell, Outcome, Params
+from noiseutils.studies.adaptive_noise.grid import Cell, Outcome, Params
 from noiseutils.studies.common import results_at, results_in, select
 from noiseutils.studies.shelf import Drawn
 from noiseutils.training.loop import Result
@@ -62,7 +62,7 @@ def machine(
 ) -> Iterator[Drawn]:
     """Gradient norm and validation loss over epochs, those with noise shaded; below, sigma and the flags.
 
-    history: what `adaptive_noise_tables.play` returns, or a run's own.   shown: that run, in the latter case.
+    history: what `tables.play` returns, or a run's own.   shown: that run, in the latter case.
     """
     figure, axes = plots.canvas(3, 1, size=(9, 6.2), sharex=True, height_ratios=[3, 3, 2])
     _figure_1(axes[:, 0], history)

@@ -1,4 +1,4 @@
-"""The tables of the NoisyDropout study; what the paper said stands in noisy_dropout_claims."""
+"""The tables of the NoisyDropout study; what the paper said stands in claims.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.stats import holm, mean_interval
 from noiseutils.studies.common import select, threads_of_a_run
-from noiseutils.studies.noisy_dropout import READINGS, Outcome, Params, cells, data_of
-from noiseutils.studies.noisy_dropout_claims import against_plain
+from noiseutils.studies.noisy_dropout.claims import against_plain
+from noiseutils.studies.noisy_dropout.grid import READINGS, Outcome, Params, cells, data_of
 
 NAMED_IN_SECTION_4_1 = ("Airplane", "Bird", "Car", "Dog", "Fruit", "Rabbit", "Train", "Baby")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

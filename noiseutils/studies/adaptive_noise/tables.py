@@ -1,4 +1,4 @@
-"""The tables of the adaptive-noise study; what the paper said stands in adaptive_noise_claims."""
+"""The tables of the adaptive-noise study; what the paper said stands in claims.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from noiseutils.config import AdaptiveNoise
 from noiseutils.noise.adaptive import Adaptive
 from noiseutils.noise.parameters import EpochStatistics
 from noiseutils.stats import mean_interval
-from noiseutils.studies.adaptive_noise import OPTIMIZERS, QUANTITIES, Outcome
+from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, QUANTITIES, Outcome
 
 TABLES = {"sgd": "table_1_sgd", "momentum": "table_2_momentum", "adam": "table_3_adam"}
 

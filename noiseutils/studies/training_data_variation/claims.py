@@ -15,8 +15,9 @@ import pandas as pd
 
 from noiseutils.stats import Interval, Paired, bootstrap_interval, holm, mean_interval, paired
 from noiseutils.studies.common import claims_of
-from noiseutils.studies.training_data_variation import Cell, Outcome, cells, row_of, untouched
-from noiseutils.studies.training_data_variation_tables import ONE_PERCENT, change_sizes, failures
+from noiseutils.studies.training_data_variation.grid import Cell, cells, row_of, untouched
+from noiseutils.studies.training_data_variation.outcome import Outcome
+from noiseutils.studies.training_data_variation.tables import ONE_PERCENT, change_sizes, failures
 
 Test = tuple[str, str, Paired]  # a claim in words, the direction that it claims, and its test
 

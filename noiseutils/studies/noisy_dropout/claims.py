@@ -9,7 +9,7 @@ import pandas as pd
 
 from noiseutils.stats import Paired, mean_interval, paired, value_verdict
 from noiseutils.studies.common import claims_of, select
-from noiseutils.studies.noisy_dropout import READINGS, Cell, Outcome, cells
+from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, Outcome, cells
 
 PAPER_LEVELS = (0.05, 0.1, 0.3, 0.5, 1.0)
 EXTREMES = {"min": min, "max": max}
@@ -21,7 +21,7 @@ def reported() -> pd.DataFrame:
     over: min or max where the number is over the noise levels.   bound: "above" or "below" where the paper
     gives a limit. Left out are two that belong to no cell: 0.69 on the way in Figure 10, and 78 % in 5.2.
     """
-    with (files("noiseutils.studies") / "noisy_dropout.csv").open() as file:
+    with (files("noiseutils.studies.noisy_dropout") / "reported.csv").open() as file:
         return pd.read_csv(file)
 
 

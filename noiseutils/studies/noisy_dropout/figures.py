@@ -12,8 +12,8 @@ from torch import Tensor
 from noiseutils import plots
 from noiseutils.config import EMBEDDED, Data
 from noiseutils.studies.common import results_in, select
-from noiseutils.studies.noisy_dropout import Outcome
-from noiseutils.studies.noisy_dropout_tables import histories, per_class_table
+from noiseutils.studies.noisy_dropout.grid import Outcome
+from noiseutils.studies.noisy_dropout.tables import histories, per_class_table
 from noiseutils.studies.shelf import Drawn
 
 READING_NAMES = {

@@ -12,8 +12,8 @@ import torch
 
 from noiseutils.bench import noise_steps
 from noiseutils.stats import Paired, holm, mean_interval, paired
-from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params
-from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, Params
+from noiseutils.studies.adversarial_noise_layer.outcome import Outcome, label_of
 from noiseutils.studies.common import select, threads_of_a_run
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from noiseutils.stats import Interval, Paired, claim_verdict, holm, mean_interval, paired, value_verdict
-from noiseutils.studies.adversarial_noise_layer import METHODS, TABLE_4, Cell
-from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, comparable, label_of
-from noiseutils.studies.adversarial_noise_layer_tables import against_baseline, difference, similarities
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, TABLE_4, Cell
+from noiseutils.studies.adversarial_noise_layer.outcome import Outcome, comparable, label_of
+from noiseutils.studies.adversarial_noise_layer.tables import against_baseline, difference, similarities
 from noiseutils.studies.common import claims_of, select
 
 
@@ -20,7 +20,7 @@ def reported() -> pd.DataFrame:
     quantity: similarity, top1_error, accuracy (shares in [0, 1]) or seconds_per_epoch.   x: the class in
     Table 1, the attack size in Table 4.   rounding: half a unit of the last digit that the paper prints.
     """
-    with (files("noiseutils.studies") / "adversarial_noise_layer.csv").open() as file:
+    with (files("noiseutils.studies.adversarial_noise_layer") / "reported.csv").open() as file:
         return pd.read_csv(file)
 
 

@@ -39,7 +39,6 @@ from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
 from noiseutils.spec import Finite, NonNegative, Positive, PositiveInt
 from noiseutils.studies.common import StudyParams, known_data, known_model
-from noiseutils.sweeps.store import Store
 
 NOTEBOOK = "03_adversarial_noise_layer"
 DATA_PARAMETERS = ("data", "similarity_data", "lenet_data", "imagenet_data")
@@ -324,10 +323,3 @@ def runs(params: Params) -> list[Run]:
     if not found:
         raise UserError("no table is asked for: give data and models, or similarity_data, or lenet_data")
     return list(dict.fromkeys(found))
-
-
-def analyse(params: Params, store: Store, budget: float | None = None) -> None:
-    """After the training: the attack reports, see `adversarial_noise_layer_attacks`."""
-    from noiseutils.studies import adversarial_noise_layer_attacks  # imports this module
-
-    adversarial_noise_layer_attacks.analyse(params, store, budget)

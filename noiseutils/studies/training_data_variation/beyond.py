@@ -9,8 +9,7 @@ import numpy as np
 from noiseutils import plots
 from noiseutils.studies.common import results_in, select
 from noiseutils.studies.shelf import Drawn
-from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of
-from noiseutils.studies.training_data_variation_figures import (
+from noiseutils.studies.training_data_variation.figures import (
     NAMES,
     line_panels,
     origin,
@@ -20,7 +19,9 @@ from noiseutils.studies.training_data_variation_figures import (
     title,
     trained_on,
 )
-from noiseutils.studies.training_data_variation_tables import autoattack_table, common_levels, matrix_table
+from noiseutils.studies.training_data_variation.grid import Cell, Params, row_of
+from noiseutils.studies.training_data_variation.outcome import Outcome
+from noiseutils.studies.training_data_variation.tables import autoattack_table, common_levels, matrix_table
 
 DRAWN = (0.1, 0.5, 1.0)  # training strengths among common corruptions: more lines than these cannot be read
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from noiseutils.errors import UserError
-from noiseutils.studies.adversarial_noise_layer import Cell, Params, cells, data_of, run_of, runs
+from noiseutils.studies.adversarial_noise_layer.grid import Cell, Params, cells, data_of, run_of, runs
 from noiseutils.studies.common import gather, results_by_cell, select
 from noiseutils.studies.shelf import Shelf
 from noiseutils.training.loop import Result

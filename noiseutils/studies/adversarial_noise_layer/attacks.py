@@ -15,7 +15,7 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.attack_report import Effort, attack_report
 from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.stats import holm, mcnemar
-from noiseutils.studies.adversarial_noise_layer import METHODS, Cell, Params, cells, data_of, run_of
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, Params, cells, data_of, run_of
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 

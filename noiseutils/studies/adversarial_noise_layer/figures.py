@@ -12,10 +12,10 @@ from torch import Tensor
 from noiseutils import plots
 from noiseutils.config import EMBEDDED
 from noiseutils.evaluation.inspection import unpacked
-from noiseutils.studies.adversarial_noise_layer import METHODS, Cell
-from noiseutils.studies.adversarial_noise_layer_attacks import ATTACKS, accuracy_table
-from noiseutils.studies.adversarial_noise_layer_outcome import Outcome, label_of, results_with
-from noiseutils.studies.adversarial_noise_layer_tables import histories, similarities
+from noiseutils.studies.adversarial_noise_layer.attacks import ATTACKS, accuracy_table
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell
+from noiseutils.studies.adversarial_noise_layer.outcome import Outcome, label_of, results_with
+from noiseutils.studies.adversarial_noise_layer.tables import histories, similarities
 from noiseutils.studies.common import results_at, select
 from noiseutils.studies.shelf import Drawn
 

@@ -22,8 +22,9 @@ from noiseutils.rng import generator
 from noiseutils.stats import bootstrap_interval
 from noiseutils.studies.common import results_at, results_in, select
 from noiseutils.studies.shelf import Drawn
-from noiseutils.studies.training_data_variation import Cell, Outcome, Params, row_of, size_of
-from noiseutils.studies.training_data_variation_tables import ONE_PERCENT, change_sizes
+from noiseutils.studies.training_data_variation.grid import Cell, Params, row_of, size_of
+from noiseutils.studies.training_data_variation.outcome import Outcome
+from noiseutils.studies.training_data_variation.tables import ONE_PERCENT, change_sizes
 from noiseutils.training.loop import Result
 
 Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives

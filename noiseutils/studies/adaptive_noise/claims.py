@@ -7,7 +7,7 @@ from importlib.resources import files
 import pandas as pd
 
 from noiseutils.stats import Paired, holm, mean_interval, paired, value_verdict
-from noiseutils.studies.adaptive_noise import OPTIMIZERS, Outcome
+from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, Outcome
 from noiseutils.studies.common import claims_of
 
 # "the noise injection acted as a strong regularizer" for these; for Adam for TinyCNN alone (section III)
@@ -20,7 +20,7 @@ REGULARISED = {
 
 def reported() -> pd.DataFrame:
     """Tables I to III, a row a number; rounding: half a unit of its last digit."""
-    with (files("noiseutils.studies") / "adaptive_noise.csv").open() as file:
+    with (files("noiseutils.studies.adaptive_noise") / "reported.csv").open() as file:
         return pd.read_csv(file)
 
 

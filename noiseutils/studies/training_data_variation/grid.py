@@ -17,30 +17,21 @@ on the images as they are, which is trained once.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import pandas as pd
 from pydantic import Field, model_validator
 
 from noiseutils.config import Corruption, Evaluation, Model, Optimizer, Run, Schedule
 from noiseutils.corruptions import blurs
-from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.spec import Positive, PositiveInt
-from noiseutils.studies.common import OneSetParams, data_of, gather, results_by_cell, select, store
-from noiseutils.sweeps.store import Store
-from noiseutils.training.loop import Result
+from noiseutils.studies.common import OneSetParams, data_of
 
 NOTEBOOK = "04_training_data_variation"
 KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it
 ARCHITECTURES = ("resnet", "inception", "resnext")
-FRAME_COLUMNS = [
-    "architecture", "kind", "sigma", "seed", "shown", "level", "statistics", "accuracy", "calibration_error",
-]  # fmt: skip
 # Severities 1 to 5 for CIFAR-10 of Hendrycks & Dietterich 2019: noise on pixels in [0, 1], blur in pixels.
 # Theirs are then cut to that range and stored in 8 bits, ours are not.
 COMMON = {"noise": (0.04, 0.06, 0.08, 0.09, 0.10), "blur": (0.4, 0.6, 0.7, 0.8, 1.0)}
@@ -169,73 +160,3 @@ def runs(params: Params) -> list[Run]:
     """Every training of the study; a whole grid of one seed before the next seed."""
     grid = [run_of(params, cell, seed) for seed in range(params.seeds) for cell in cells(params)]
     return list(dict.fromkeys(grid))
-
-
-def analyse(params: Params, place: Store, budget: float | None = None) -> None:
-    """After the trainings: the least changes that mislead, and AutoAttack, for networks not asked yet."""
-    from noiseutils.studies import training_data_variation_attacks  # it builds on this module
-
-    training_data_variation_attacks.analyse(params, place, budget)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The results of the study and the tables made from them.
-
-    found: what was asked of the trained networks afterwards, by cell, seed and name of the question.
-    """
-
-    params: Params
-    results: list[Result]
-    found: dict[tuple[Cell, int, str], dict[str, Any]]
-
-    @cached_property
-    def by_cell(self) -> dict[tuple[Cell, int], Result]:
-        """Results by cell and seed; cells without one are absent."""
-        run = functools.partial(run_of, self.params)
-        return results_by_cell(self.results, cells(self.params), self.params.seeds, run)
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row a cell, seed, condition and kind of BatchNorm statistics; diverged runs have no row.
-
-        architecture, kind, sigma: what the network is and was trained on.   shown, level: kind and sigma of
-        what it is shown, "none" and 0 for the test images as they are.   accuracy: share in [0, 1].
-        """
-        names = {condition: kind for kind, condition in KINDS.items()} | {"clean": "none"}
-        rows = []
-        for (cell, seed), result in self.by_cell.items():
-            for record in result.metrics.get("conditions", []):
-                kind = names[record["condition"]]
-                rows.append(
-                    {
-                        **vars(cell),
-                        "seed": seed,
-                        "shown": kind,
-                        "level": record["size"] * (2 if kind == "noise" else 1),
-                        "statistics": record["statistics"],
-                        "accuracy": 1 - record["top1_error"],
-                        "calibration_error": record["calibration_error"],
-                    }
-                )
-        return pd.DataFrame(rows, columns=FRAME_COLUMNS)
-
-    def values(
-        self, cell: Cell, shown: str, level: float, quantity: str = "accuracy", statistics: str = "trained"
-    ) -> dict[int, float]:
-        """A quantity of one cell by seed, on images of a kind at a level; 0: on the images as they are."""
-        what = {"shown": shown, "level": level} if level else {"shown": "none", "level": 0.0}
-        rows = select(self.frame, **vars(cell), **what, statistics=statistics)
-        return dict(zip(rows.seed, rows[quantity], strict=True))
-
-
-def collect(params: Params, executor: str = "auto") -> Outcome:
-    """The results of the whole grid; what is not stored is trained first, then attacked."""
-    from noiseutils.studies import training_data_variation_attacks
-
-    results = gather(runs(params), executor)
-    analyse(params, store())
-    outcome = Outcome(params, results, training_data_variation_attacks.findings(params, store()))
-    if outcome.frame.empty:
-        raise UserError(f"none of the study's {len(runs(params))} runs finished: see `noiseutils status`")
-    return outcome
