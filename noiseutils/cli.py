@@ -108,7 +108,7 @@ def sweep(
 
 @app.command()
 def status(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
-    """Which runs are finished, missing, failed or interrupted."""
+    """Count the runs that are finished, missing, failed or interrupted."""
     from noiseutils.book import pipeline
 
     counts, failures = pipeline.status_of(pipeline.study_params(study, profile, changes or ()))
@@ -129,7 +129,7 @@ def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -
 
 @app.command()
 def report() -> None:
-    """Everything rendered and the committed results as a site in outputs/report/, readable from disk."""
+    """Gather everything rendered, and the committed results, as a site in outputs/report/."""
     from noiseutils.book import pipeline
     from noiseutils.book import report as site
 
@@ -154,7 +154,7 @@ def bench(
         Path | None, typer.Option(metavar="JSON", help="measure nothing; draw the networks' epochs beside it")
     ] = None,
 ) -> None:
-    """Ratios of medians, both sides interleaved on this machine, and every network beside its floor."""
+    """Measure ratios of medians, interleaved on this machine, and every network beside its roofline."""
     from noiseutils.bench import figure as figures
     from noiseutils.bench import report, table
 
@@ -173,7 +173,7 @@ def bench(
 
 @data_app.command("list")
 def data_list() -> None:
-    """The data sets by name, where they are looked for, and whether they are there."""
+    """List the data sets by name, where they are looked for, and whether they are there."""
     from noiseutils.data import availability
 
     typer.echo(availability.overview())
@@ -181,7 +181,7 @@ def data_list() -> None:
 
 @data_app.command("check")
 def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")]) -> None:
-    """Whether a data set is there and whole; exit code 2 and what is missing when not."""
+    """Check that a data set is there and whole; exit code 2 and what is missing when not."""
     from noiseutils.config import Data
     from noiseutils.data import availability
 
@@ -216,7 +216,7 @@ def _near(path: Path) -> str:
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Ctrl-C is no accident: say what it leaves and exit as shells expect."""
+    """Exit as shells expect after Ctrl-C, and say what it leaves."""
     try:
         yield
     except KeyboardInterrupt:
@@ -226,7 +226,7 @@ def _resumable() -> Iterator[None]:
 
 
 def main() -> None:
-    """The command line; bad input is one screen on standard error and exit code 2."""
+    """Run the command line; bad input is one screen on standard error and exit code 2."""
     try:
         app()
     except UserError as error:

@@ -73,14 +73,14 @@ class Data(Spec):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """The same with some fields changed; a label that was derived follows name and root."""
+        """Return the same with some fields changed; a label that was derived follows name and root."""
         if self.label == _label(self.name, self.root):
             changes = {"label": "", **changes}
         return super().replace(**changes)
 
     @classmethod
     def parse(cls, text: str, **sizes: Any) -> Data:
-        """`Data` from what a person types.
+        """Read `Data` from what a person types.
 
         A known name; the path of a train/test image tree; NAME:PATH for one of torchvision's sets or imagenet
         in a folder of its own; NAME:PATH:LABEL for another set in that layout, which goes by its label.
@@ -101,7 +101,7 @@ class Data(Spec):
 
 
 def _label(name: str, root: str | None) -> str:
-    """An image tree goes by its folder's name, every other set by its own."""
+    """Return the name of a data set: of an image tree the folder's."""
     return Path(os.path.expanduser(root)).absolute().name if name in TREES and root else name
 
 

@@ -15,7 +15,7 @@ TRUNCATE = 4  # std of the blur after which its weights are left out
 
 
 def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """images + N(0, sigma²), not clipped.
+    """Return images + N(0, sigma²), not clipped.
 
     images: (N, C, H, W) float, in any range.   sigma: at least 0, in the units of images.
     generator: on the images' device.   Returns (N, C, H, W), the images themselves for sigma = 0.
@@ -28,7 +28,7 @@ def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> 
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Each plane blurred by a Gaussian filter, cut off at 4 sigma, beyond the edges mirrored about the edge
+    """Blur each plane by a Gaussian filter, cut off at 4 sigma, beyond the edges mirrored about the edge
     pixels: `scipy.ndimage.gaussian_filter(mode="mirror", truncate=4)` over height and width.
 
     images: (N, C, H, W) float, any H and W.   sigma: std in pixels, at least 0.
@@ -46,7 +46,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def corrupt(images: Tensor, corruption: Corruption, generator: torch.Generator) -> Tensor:
-    """As a run's `corruption` says.
+    """Corrupt images as a run's `corruption` says.
 
     images: (N, C, H, W) in [0, 1].   generator: of the noise, on the images' device.
     """
@@ -57,7 +57,7 @@ def corrupt(images: Tensor, corruption: Corruption, generator: torch.Generator) 
 
 @functools.cache
 def blur_matrix(side: int, sigma: float) -> Tensor:
-    """(side, side) float64: row i has the weights of all pixels of a line for the i-th pixel of the blur."""
+    """Return (side, side) float64: in row i the weights of a line's pixels for the i-th blurred pixel."""
     radius = _radius(sigma)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2) if radius else np.ones(1)
@@ -78,12 +78,12 @@ def _channels_last(images: Tensor) -> bool:
 
 @functools.cache
 def _placed(side: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """`blur_matrix` where the images are: copied there once, as a recorded step must copy nothing."""
+    """Return `blur_matrix` on the images' device, copied there once: a recorded step must copy nothing."""
     return blur_matrix(side, sigma).to(device, dtype)
 
 
 def blurs(sigma: float) -> bool:
-    """Whether a blur changes anything: below an eighth of a pixel its filter is a single weight."""
+    """Return whether a blur changes anything: below an eighth of a pixel its filter is a single weight."""
     return _radius(sigma) > 0
 
 

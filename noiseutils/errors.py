@@ -8,10 +8,10 @@ class UserError(ValueError):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """IPython's hook for how an exception looks in a notebook."""
+        """Show the sentence alone in a notebook (IPython's hook)."""
         return [f"{type(self).__name__}: {self}"]
 
 
 def one_of(what: str, got: object, allowed) -> UserError:
-    """The error for a name that is not in a list: says what was got and lists the right ones."""
+    """Return the error for a name that is not in a list: it has the name and lists the right ones."""
     return UserError(f"{what} {got!r} is not known; allowed: {', '.join(map(str, allowed))}")

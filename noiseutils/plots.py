@@ -41,26 +41,26 @@ STYLE: dict[Any, Any] = {
 def canvas(
     rows: int = 1, columns: int = 1, size: tuple[float, float] = (8, 4), **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes, as an array of shape (rows, columns); size in inches."""
+    """Return a figure and its axes, as an array of shape (rows, columns); size in inches."""
     mpl.rcParams.update(STYLE)  # for good, not in a context: legends and titles come after this call
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, **options)
     return figure, axes
 
 
 def shades(count: int) -> list:
-    """Colours for ordered levels, dark to light."""
+    """Return colours for ordered levels, dark to light."""
     return [pyplot.get_cmap("viridis")(x) for x in np.linspace(0.1, 0.9, count)]
 
 
 def styles(count: int) -> list[str]:
-    """Marker and dash of each of `count` lines: all alike up to four, which colours alone can tell apart."""
+    """Return marker and dash of each of `count` lines: all alike up to four, which colours can tell apart."""
     if count <= 4:
         return ["o-"] * count
     return [MARKERS[i % len(MARKERS)] + DASHES[i // len(MARKERS) % len(DASHES)] for i in range(count)]
 
 
 def summary(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
-    """Mean, low, high and n of `value` over the rows of each group."""
+    """Compute mean, low, high and n of `value` over the rows of each group."""
     rows = []
     for place, group in table.groupby(list(by), sort=False):
         assert isinstance(place, tuple)  # a list of names gives tuples
@@ -81,7 +81,7 @@ def grouped_bars(
     digits: int | None = None,
     inside: bool = False,
 ) -> None:
-    """Bars of means with whiskers: one cluster per value of x, one bar per group, in the table's order.
+    """Draw bars of means with whiskers: one cluster per value of x, one bar per group, in the table's order.
 
     table: a row a seed.   labels: group -> text of the legend.   digits: of the mean written above each bar,
     or `inside` it, where whiskers reach the top of the axes.
@@ -108,7 +108,7 @@ def grouped_bars(
 
 
 def band(ax: Axes, table: pd.DataFrame, *, x: str, value: str, colour, label: str, style: str = "o-") -> None:
-    """A line of means over x with its interval as a band."""
+    """Draw a line of means over x with its interval as a band."""
     stats = summary(table, (x,), value).sort_values(x)
     ax.plot(stats[x], stats["mean"], style, color=colour, label=label, markersize=4, linewidth=1.5)
     if len(stats) == 1:  # a band needs two points; whiskers do not
@@ -118,7 +118,7 @@ def band(ax: Axes, table: pd.DataFrame, *, x: str, value: str, colour, label: st
 
 
 def no_noise_line(ax: Axes, values: Sequence[float], label: str = "no noise") -> None:
-    """The paper's red dashed line: the mean without noise, with its interval as a band."""
+    """Draw the paper's red dashed line: the mean without noise, with its interval as a band."""
     interval = mean_interval(values)
     ax.axhline(
         interval.mean, color=VERMILION, linestyle="--", linewidth=1.5, label=f"{label} ({interval.mean:.1f})"

@@ -16,26 +16,26 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def outputs_root() -> Path:
-    """$NOISEUTILS_OUTPUTS, else outputs/ of the checkout, else outputs/ here for an installed package."""
+    """Return $NOISEUTILS_OUTPUTS, else outputs/ of the checkout, else of the current folder."""
     if named := os.environ.get("NOISEUTILS_OUTPUTS"):
         return Path(named).expanduser().absolute()
     return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
 
 
 def data_root() -> Path:
-    """Where sets lie unless `Data.root` says otherwise: $NOISEUTILS_DATA, or ~/.cache/noiseutils/data."""
+    """Return the folder of sets without a `Data.root`: $NOISEUTILS_DATA, or ~/.cache/noiseutils/data."""
     given = os.environ.get("NOISEUTILS_DATA")
     return Path(given).expanduser() if given else Path.home() / ".cache" / "noiseutils" / "data"
 
 
 def root_of(data: Data) -> Path:
-    """The folder that a data set is looked for in."""
+    """Return the folder that a data set is looked for in."""
     return Path(os.path.expanduser(data.root)) if data.root else data_root()
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions that a result depends on, and the commit of the code."""
+    """Return versions that a result depends on, and the commit of the code."""
     packages = ("torch", "torchvision", "numpy")
     return {
         "noiseutils": noiseutils.__version__,
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout, with `+` behind it when tracked code differs; "" outside a checkout."""
+    """Return the checkout's commit, with `+` behind it when tracked code differs; "" outside a checkout."""
     if not (CHECKOUT / ".git").exists():
         return ""
     try:

@@ -20,13 +20,13 @@ _one_at_a_time = threading.RLock()  # the generator is the process's, and thread
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """A 63-bit seed for one purpose, the same on every machine."""
+    """Return a 63-bit seed for one purpose, the same on every machine."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A new generator on `device` whose numbers depend on the seed and the purpose alone."""
+    """Return a new generator on `device` whose numbers depend on the seed and the purpose alone."""
     return torch.Generator(device=device).manual_seed(derived_seed(seed, purpose))
 
 
@@ -45,7 +45,7 @@ class Streams:
     attack: torch.Generator
 
     def state(self) -> dict[str, Tensor]:
-        """The generators' positions, to be stored beside a checkpoint."""
+        """Return the generators' positions, to be stored beside a checkpoint."""
         return {field.name: getattr(self, field.name).get_state() for field in fields(self)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -55,13 +55,13 @@ class Streams:
 
 
 def streams(seed: int, device: torch.device | str = "cpu") -> Streams:
-    """One independent stream per purpose: initial weights, batch order, crops and flips, noise, attacks."""
+    """Return one stream per purpose: initial weights, batch order, crops and flips, noise, attacks."""
     return Streams(**{field.name: generator(seed, field.name, device) for field in fields(Streams)})
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's global CPU generator seeded inside the block and put back after it.
+    """Seed torch's global CPU generator inside the block and put it back after the block.
 
     For library code that takes no generator: the initialisation of torch's own layers.
     """
@@ -82,7 +82,7 @@ class SiteStreams:
         self.generators: dict[str, torch.Generator] = {}
 
     def get(self, purpose: str, device: torch.device) -> torch.Generator:
-        """The generator for a purpose. A model moved to another device starts a new one there."""
+        """Return the generator for a purpose. A model moved to another device starts a new one there."""
         found = self.generators.get(purpose)
         if found is None or found.device != device:
             found = generator(self.seed, f"{self.site}/{purpose}", device)
@@ -91,20 +91,20 @@ class SiteStreams:
 
 
 def draw_normal(x: Tensor, source: torch.Generator) -> Tensor:
-    """Numbers from N(0, 1), shaped, typed and laid out in memory as x."""
+    """Draw numbers from N(0, 1), shaped, typed and laid out in memory as x."""
     # a flat draw takes torch's vectorised path; one in x's own strides is several times slower on CPU
     flat = torch.empty(x.numel(), dtype=x.dtype, device=x.device).normal_(generator=source)
     return laid_out_as(x, flat)
 
 
 def draw_keep(x: Tensor, probability: float, source: torch.Generator) -> Tensor:
-    """A bool tensor laid out as x, each element true with the given probability."""
+    """Draw a bool tensor laid out as x, each element true with the given probability."""
     flat = torch.empty(x.numel(), dtype=torch.bool, device=x.device).bernoulli_(probability, generator=source)
     return laid_out_as(x, flat)
 
 
 def laid_out_as(x: Tensor, flat: Tensor) -> Tensor:
-    """Numbers in a row, seen in the shape of x and in its order in memory."""
+    """Return numbers in a row, seen in the shape of x and in its order in memory."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         n, c, h, w = x.shape
         return flat.view(n, h, w, c).permute(0, 3, 1, 2)

@@ -22,12 +22,12 @@ ADAPTIVE_NOISE = Schedule(
 
 
 def constant(step: int, *, learning_rate: float) -> float:
-    """The same rate at every step."""
+    """Return the same rate at every step."""
     return learning_rate
 
 
 def step_decay(step: int, *, learning_rate: float, factor: float, every: int, steps_per_epoch: int) -> float:
-    """learning_rate * factor ** floor(epoch / every), epoch = step / steps_per_epoch.
+    """Return learning_rate * factor ** floor(epoch / every), epoch = step / steps_per_epoch.
 
     step: optimiser steps done.   every: epochs between two drops.   factor: in (0, 1].
     """
@@ -43,7 +43,7 @@ def plateau_decay(
     minimum: float = 0.0,
     switch: int | None = None,
 ) -> float:
-    """Times `factor` unless the last `every` epochs lowered the best loss so far   (You et al., Table 3).
+    """Multiply by `factor` unless the last `every` epochs lowered the best loss   (You et al., Table 3).
 
     losses: the validation loss of every epoch done.   every: epochs; each rate also stays at least so long.
     minimum: the rate falls no lower.   switch: epochs after which the rate is `minimum` whatever the losses.
@@ -70,7 +70,7 @@ def cosine_decaying_restarts(
     steps_per_epoch: int,
     t_mult: float = 1.0,
 ) -> float:
-    """Cosine annealing with restarts from ever lower rates   (Logean & Feillard, II-C1 and Table IV).
+    """Anneal by half cosines, with restarts from ever lower rates   (Logean & Feillard, II-C1 and Table IV).
 
     step: optimiser steps done, t.   eta_max: the rate at step 0.   eta_final_max: that of the last restart.
     eta_min: where each cycle ends.   epochs: E_max.   restart_epochs: E_restart, of the first cycle; each is
@@ -104,7 +104,7 @@ def learning_rate(
     *,
     epochs: int | None = None,
 ) -> float:
-    """The rate that a schedule gives at an optimiser step, counted from 0.
+    """Return the rate that a schedule gives at an optimiser step, counted from 0.
 
     losses: the validation loss of every epoch done, which a plateau schedule goes by.   epochs: of the whole
     training, which a cosine schedule goes by.

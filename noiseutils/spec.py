@@ -1,4 +1,4 @@
-"""What every part of a configuration is: a small frozen value, checked strictly, with an identity.
+"""Base of every part of a configuration: a small frozen value, checked strictly, with an identity.
 
 Errors say the key, the value it had and what is allowed, all of them on one screen.
 """
@@ -27,23 +27,23 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
     def replace(self, **changes: Any) -> Self:
-        """The same value with some fields changed, checked again."""
+        """Return the same value with some fields changed, checked again."""
         return type(self)(**{**dict(self), **changes})
 
 
-# told even by default: the kind of a variant, and what a run made before the field was there did otherwise
-TOLD = {"kind", "weight_every"}
+# named even by default: the kind of a variant, and what a run made before the field was there did otherwise
+ALWAYS_NAMED = {"kind", "weight_every"}
 
 
 def identity(spec: Spec) -> dict[str, Any]:
-    """What determines the result: fields that differ from their default, and those of `TOLD`.
+    """Return what determines the result: fields that differ from their default, and those of `ALWAYS_NAMED`.
 
     Leaving defaults out lets a later version add a field (default: as before) and still find old results.
     """
     found = {}
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
-        if name == "root" or (value == field.default and name not in TOLD):
+        if name == "root" or (value == field.default and name not in ALWAYS_NAMED):
             continue
         if isinstance(value, Spec):
             value = identity(value)
@@ -54,14 +54,14 @@ def identity(spec: Spec) -> dict[str, Any]:
 
 
 def short(spec: Spec) -> str:
-    """A value in a few words: its kind, and what is not as by default."""
-    told = [
+    """Describe a value in a few words: its kind, and what is not as by default."""
+    parts = [
         f"{name} {_number(value)}"
         for name, value in spec
         if name != "kind" and value != type(spec).model_fields[name].default
     ]
     kind = getattr(spec, "kind", type(spec).__name__)
-    return f"{kind} ({', '.join(told)})" if told else kind
+    return f"{kind} ({', '.join(parts)})" if parts else kind
 
 
 def _number(value: object) -> str:
@@ -71,7 +71,7 @@ def _number(value: object) -> str:
 
 
 def explain(error: ValidationError, where: str) -> UserError:
-    """A validation error as one screen: per problem the key, the value it had and what is allowed."""
+    """Turn a validation error into one screen: per problem the key, the value it had and what is allowed."""
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "(all)"

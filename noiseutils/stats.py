@@ -25,7 +25,7 @@ class Interval:
     n: int
 
     def format(self, digits: int = 2, scale: float = 1.0) -> str:
-        """`74.10 [73.52, 74.68] n=6`; without an interval for n = 1."""
+        """Format as `74.10 [73.52, 74.68] n=6`; without an interval for n = 1."""
         if self.n == 0:
             return "none"
         bounds = ""
@@ -43,7 +43,7 @@ class Paired:
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Mean and t interval: mean ± t(n - 1) * s / sqrt(n), s the sample standard deviation.
+    """Compute mean and t interval: mean ± t(n - 1) * s / sqrt(n), s the sample standard deviation.
 
     values: one a seed; an empty one gives nan with n = 0.
     """
@@ -59,7 +59,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
 
 
 def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Mean and percentile bootstrap interval over images or other single things, not over seeds.
+    """Compute mean and percentile bootstrap interval over images or other single things, not over seeds.
 
     9,999 resamples, always the same ones   (Efron & Tibshirani 1993, 13.3). One value or none: as in
     `mean_interval`.
@@ -75,7 +75,7 @@ def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) 
 
 
 def paired(treated: Sequence[float], control: Sequence[float], confidence: float = CONFIDENCE) -> Paired:
-    """treated - control, seed by seed, with `scipy.stats.ttest_rel`'s p (nan for fewer than two seeds).
+    """Test treated - control, seed by seed, with `scipy.stats.ttest_rel`'s p (nan for fewer than two seeds).
 
     treated, control: the same seeds in the same order; raises ValueError when their lengths differ.
     Differences that are all equal have no spread to test against: p is then 1 for zero, 0 otherwise.
@@ -93,7 +93,7 @@ def paired(treated: Sequence[float], control: Sequence[float], confidence: float
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction for several comparisons   (Holm 1979); nan stays nan and is not counted."""
+    """Correct for several comparisons by Holm's step-down rule   (Holm 1979); nan stays nan, uncounted."""
     adjusted = [math.nan] * len(p_values)
     order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
     worst = 0.0
@@ -104,7 +104,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, float]:
-    """Two networks on equal images: how many only the first gets right, only the second, and the exact p.
+    """Count the images that only the first, only the second network gets right, and test by the exact p.
 
     The exact two-sided McNemar test: a binomial test of the images on which they differ. Raises ValueError
     when the lengths differ.
@@ -120,7 +120,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
 def value_verdict(
     reported: float, ours: Interval, rounding: float, *, comparable: bool, bound: object = None
 ) -> str:
-    """How a reported number stands beside ours, computed from the interval alone.
+    """Compare a reported number with ours, by the interval alone.
 
     rounding: half a unit of the last digit that the paper prints.   comparable: whether ours comes from the
     paper's kind of data; without that no verdict is due.   bound: "below" or "above" when the paper gives a
@@ -141,7 +141,7 @@ def value_verdict(
 
 
 def claim_verdict(difference: Interval, p: float, *, claimed: str, alpha: float = 0.05) -> str:
-    """Whether a claimed direction of a paired difference held.
+    """Judge whether a claimed direction of a paired difference held.
 
     claimed: "up", "down", or "none": that there is no difference, which a test can refute and never prove.
     p: of the paired test, corrected where several were made.

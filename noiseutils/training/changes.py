@@ -11,7 +11,7 @@ CHANGEABLE = ("noise", "corruption", "adversarial_training", "parameter_noise", 
 
 
 def change_run(state: TrainState, new: Run) -> None:
-    """Go on with the values of `new` from the next step on; raises what `check_change` raises."""
+    """Continue with the values of `new` from the next step on; raises what `check_change` raises."""
     check_change(state.run, new)
     if new.parameter_noise not in (None, state.run.parameter_noise):
         state.parameter_noise.change(new.parameter_noise)

@@ -47,7 +47,7 @@ class Classifier(nn.Module):
 
 
 def build_classifier(run: Run, num_classes: int, channels: int, image_size: int) -> Classifier:
-    """The network of a run at its initial weights, its normalisation not yet set."""
+    """Build the network of a run at its initial weights, its normalisation not yet set."""
     net = build_model(
         run.model.name,
         num_classes=num_classes,
@@ -60,7 +60,7 @@ def build_classifier(run: Run, num_classes: int, channels: int, image_size: int)
 
 
 def attach_noise(model: Classifier, run: Run, num_classes: int, seed: int) -> Handle | None:
-    """The run's noise on a network, None for a run without; names are those of the bare network."""
+    """Attach the run's noise to a network, None for a run without; names are those of the bare network."""
     if run.noise is None:
         return None
     names = {name for name, _ in model.net.named_modules()}

@@ -36,17 +36,17 @@ PATIENCE = timedelta(days=1)
 
 
 def launched() -> bool:
-    """Whether torchrun, or what sets its variables, started this process as one of several."""
+    """Return whether torchrun, or what sets its variables, started this process as one of several."""
     return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def speaks() -> bool:
-    """Whether this process prints what all of them would; known before `start`, too."""
+    """Return whether this process prints for all; known before `start`, too."""
     return not launched() or os.environ["RANK"] == "0"
 
 
 def local_world() -> int:
-    """How many of the processes share this machine."""
+    """Return how many of the processes share this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
 
 
@@ -83,30 +83,30 @@ def leave(code: int) -> None:
 
 
 def rank() -> int:
-    """This process's number among them, from 0."""
+    """Return this process's number, from 0."""
     return dist.get_rank() if _joined() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return how many processes train together."""
     return dist.get_world_size() if _joined() else 1
 
 
 def local_device() -> torch.device:
-    """Where this process trains unless it is told otherwise."""
+    """Return this process's default device."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if launched() else torch.device("cuda")
 
 
 def rank_seed(seed: int) -> int:
-    """A seed for what must differ by process: the given one on rank 0."""
+    """Return a seed for draws that must differ by process: the given one on rank 0."""
     return seed if rank() == 0 else derived_seed(seed, f"rank {rank()}")
 
 
 @contextmanager
 def raise_on_all() -> Iterator[None]:
-    """An exception inside the block on one rank is raised on all: the lowest rank's, see `alike`.
+    """Raise an exception inside the block on one rank on all: the lowest rank's, see `alike`.
 
     The block must not wait for other processes, except in a `together` of its own.
     """
@@ -131,17 +131,17 @@ def raise_on_all() -> Iterator[None]:
 
 
 def alike(error: Exception) -> bool:
-    """Whether an exception was raised on all ranks. If not, the others wait: this process must end."""
+    """Return whether an exception was raised on all ranks. If not, the others wait: this process must end."""
     return world() == 1 or "alike" in vars(error)
 
 
 def each(items: Iterable[T]) -> Iterable[T]:
-    """The same items, as many on every rank; an error in making one on one rank is raised on all."""
+    """Yield the same items, as many on every rank; an error in making one on one rank is raised on all."""
     return items if world() == 1 else _each(iter(items))
 
 
 def on_rank0(make: Callable[[], T]) -> T:
-    """What `make` gives on rank 0, where alone it is called, told to all."""
+    """Call `make` on rank 0 alone and return its value on all ranks."""
     if world() == 1:
         return make()
     made = None
@@ -152,7 +152,7 @@ def on_rank0(make: Callable[[], T]) -> T:
 
 
 def in_turn(make: Callable[[], T]) -> T:
-    """What `make` gives on each rank: on the others when rank 0 is done, and has left them its cache."""
+    """Call `make` on each rank, on the others when rank 0 is done and has left them its cache."""
     made = []
     for turn in (rank() == 0, rank() > 0):
         with raise_on_all():
@@ -162,7 +162,7 @@ def in_turn(make: Callable[[], T]) -> T:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """A tensor replaced, in place, by its sum over all ranks."""
+    """Replace a tensor, in place, by its sum over all ranks."""
     if world() > 1:
         dist.all_reduce(tensor)
     return tensor
@@ -187,7 +187,7 @@ def backward(loss: Tensor, images: int, batch: int) -> None:
 
 
 def average_statistics(model: nn.Module) -> None:
-    """BatchNorm's running means and variances, averaged over ranks.
+    """Average BatchNorm's running means and variances over ranks.
 
     Each rank's are estimates from its own images. Their mean rests on all images, where rank 0's would leave
     the others' unused; what the means differ by between ranks is missing from the variance, and small.
@@ -205,7 +205,7 @@ def average_statistics(model: nn.Module) -> None:
 
 
 def broadcast_object(value: T, source: int = 0) -> T:
-    """The value that rank `source` has. It is pickled, between processes of one program alone."""
+    """Return the value of rank `source`, which is pickled, between processes of one program alone."""
     if world() == 1:
         return value
     box = [value]
@@ -214,7 +214,7 @@ def broadcast_object(value: T, source: int = 0) -> T:
 
 
 def gathered(value: T) -> dict[int, T]:
-    """Every rank's value by rank on rank 0; on any other its own alone."""
+    """Gather every rank's value by rank on rank 0; any other rank gets its own alone."""
     if world() == 1:
         return {0: value}
     values: list[T] | None = [value] * world() if rank() == 0 else None
@@ -236,7 +236,7 @@ def _each(items: Iterator[T]) -> Iterator[T]:
 
 
 def _portable(error: Exception) -> Exception:
-    """An exception to be told: the package's own, or else a RuntimeError; its traceback in a note."""
+    """Return an exception to send: the package's own, or else a RuntimeError; its traceback in a note."""
     if type(error).__module__.startswith("noiseutils."):
         copy = type(error)(*error.args)
     else:  # another's arguments may not travel, nor make it again

@@ -1,7 +1,7 @@
 """Engines: a training step run call by call, compiled, or recorded once as a CUDA graph and replayed.
 
 An engine changes what a step costs and how it rounds, never what it computes. The step is a function of a few
-tensors that leaves all its results in tensors which outlive it (weights, optimiser state, tallies).
+tensors that leaves all its results in tensors which outlive it (weights, optimiser state, metrics).
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class Engine:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Inside, forward passes are those of the engine, and ReLUs overwrite what they are given.
+        """Use the engine's forward passes inside the block, with ReLUs that overwrite their input.
 
-        What is trained is evaluated without either.
+        The trained network is evaluated without either.
         """
         if self.name == "compiled" and self._compiled is None:
             self.net.compile(dynamic=False)
@@ -134,7 +134,7 @@ class Engine:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Inside, CUDA work goes to a stream of its own, as recordings and trainings side by side need."""
+        """Send CUDA work inside the block to a stream of its own, for recordings and trainings in threads."""
         if self.device.type != "cuda":
             yield
             return
@@ -191,7 +191,7 @@ class Graphed:
 
 
 def cuda_record(handle: Handle | None, sources: Sequence[torch.Generator] = ()) -> Record:
-    """Records on the current stream, which must not be the default one; replays draw the noise on."""
+    """Return a recorder on the current stream, not the default one; replays draw the noise on."""
 
     def record(work: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()

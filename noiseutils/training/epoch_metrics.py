@@ -46,7 +46,7 @@ class EpochMetrics:
         return self.sums
 
     def clear(self) -> None:
-        """Begin a new epoch, in the same tensor."""
+        """Start a new epoch, in the same tensor."""
         self._outputs.clear()
         self._norms.clear()
         self.sums.zero_()
