@@ -21,7 +21,7 @@ def play(spec: AdaptiveNoise, epochs: int, history: pd.DataFrame) -> pd.DataFram
     weight_noise, gradient_flag, weight_flag, cooldown and the improvements, as a run's history has them: of
     the epoch that they act on.
     """
-    machine, rows = Adaptive(spec, epochs), []
+    machine, rows = spec.scheduler(epochs), []
     action = machine.begin()
     for row in history.to_dict("records"):
         rows.append({**row, **action.row()})
