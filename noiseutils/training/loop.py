@@ -5,11 +5,11 @@ Within an epoch nothing waits for the device: losses and counts stay there and a
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from noiseutils.config import Run
-from noiseutils.data import AnyImages, Dataset
-from noiseutils.evaluation.evaluate import evaluate, predict
-from noiseutils.evaluation.inspection import activation_stds
+from noiseutils.data import Dataset
+from noiseutils.evaluation.epoch_scores import epoch_scores
+from noiseutils.evaluation.evaluate import evaluate
 from noiseutils.rng import derived_seed
 from noiseutils.schedules import learning_rate
 from noiseutils.training import distributed
@@ -30,7 +30,6 @@ from noiseutils.training.distributed import each, on_rank0, raise_on_all
 from noiseutils.training.optimizers import set_rate
 from noiseutils.training.setup import describe, setup
 from noiseutils.training.state import TrainState
-from noiseutils.training.steps import Criterion
 
 __all__ = ["CannotResume", "OnEpoch", "Result", "TrainState", "train", "training"]
 
@@ -141,7 +140,9 @@ def training(
                 row |= {"seconds": time.perf_counter() - started} | state.parameter_noise.action.row()
                 finite = _finite(row)
                 if finite:
-                    row |= on_rank0(lambda: _scores_of_epoch(state))
+                    row |= on_rank0(
+                        partial(epoch_scores, state.model, state.data.test, state.validation, state.criterion)
+                    )
                 state.rows.append(row)
                 if not finite or not _finite(row):
                     break
@@ -150,7 +151,7 @@ def training(
                     state.engine.forget()
                 if on_epoch is not None:
                     with raise_on_all():
-                        on_epoch(row, functools.partial(take_checkpoint, state))
+                        on_epoch(row, partial(take_checkpoint, state))
     finally:
         used = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -184,18 +185,6 @@ def _training_row(state: TrainState, before: list[Tensor], seen: int, rate: floa
         "gradient_norm": norm / state.steps_per_epoch,
         "update_norm": nn.utils.get_total_norm(updates).item(),
     }
-
-
-def _scores_of_epoch(state: TrainState) -> dict[str, float]:
-    model, criterion, test = state.model, state.criterion, state.data.test
-    scores = {} if state.validation is None else _scores("validation", model, state.validation, criterion)
-    return scores | _scores("test", model, test, criterion) | activation_stds(model, test)
-
-
-def _scores(split: str, model: nn.Module, images: AnyImages, criterion: Criterion) -> dict[str, float]:
-    logits, labels = predict(model, images)
-    accuracy = (logits.argmax(1) == labels).double().mean()
-    return {f"{split}_loss": criterion(logits, labels).item(), f"{split}_accuracy": accuracy.item()}
 
 
 def _finite(row: dict[str, float]) -> bool:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from noiseutils.config import AdaptiveNoise
-from noiseutils.noise.adaptive import Adaptive
 from noiseutils.noise.parameters import EpochStatistics
 from noiseutils.stats import mean_interval
 from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, QUANTITIES, Outcome
