@@ -1,25 +1,18 @@
-"""Optimisers by name; add one here and to `config.Optimizer`."""
+"""Optimisers by name: a new one is an entry of `OPTIMIZERS` and a name in `config.Optimizer`."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from noiseutils.config import Optimizer
 
+Rate = float | Tensor  # a tensor where steps are recorded: they read the rate anew
 
-def build_optimizer(
-    spec: Optimizer, parameters: list[nn.Parameter], recorded: torch.device | None
-) -> torch.optim.Optimizer:
-    """Build the optimiser of a run; `set_rate` sets the learning rate before every step.
 
-    recorded: device on which steps are recorded and read the rate from a tensor; None: no recording.
-    """
-    rate = 0.0 if recorded is None else torch.zeros((), device=recorded)
-    if spec.name == "adam":
-        return torch.optim.Adam(
-            parameters, lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=recorded is not None
-        )
+def _sgd(spec: Optimizer, parameters: list[nn.Parameter], rate: Rate) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         parameters,
         lr=rate,
@@ -28,6 +21,30 @@ def build_optimizer(
         weight_decay=spec.weight_decay,
         fused=True,
     )
+
+
+def _adam(spec: Optimizer, parameters: list[nn.Parameter], rate: Rate) -> torch.optim.Optimizer:
+    recorded = isinstance(rate, Tensor)
+    return torch.optim.Adam(
+        parameters, lr=rate, weight_decay=spec.weight_decay, fused=True, capturable=recorded
+    )
+
+
+OPTIMIZERS: dict[str, Callable[[Optimizer, list[nn.Parameter], Rate], torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+}
+
+
+def build_optimizer(
+    spec: Optimizer, parameters: list[nn.Parameter], recorded: torch.device | None
+) -> torch.optim.Optimizer:
+    """Build the optimiser of a run; `set_rate` sets the learning rate before every step.
+
+    recorded: device on which steps are recorded; None: no recording.
+    """
+    rate = 0.0 if recorded is None else torch.zeros((), device=recorded)
+    return OPTIMIZERS[spec.name](spec, parameters, rate)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
