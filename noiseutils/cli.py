@@ -32,11 +32,9 @@ Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
 Profile = Annotated[str, typer.Option(help="smoke, quick, cifar10, paper, or a YAML file of your own")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
 Executor = Annotated[
-    str, typer.Option(help="auto, inline (this process), local (processes), streams (threads, one GPU)")
+    str, typer.Option(help="auto, inline (this process), local (processes), threads (of one GPU)")
 ]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="runs side by side: processes of local, threads of streams")
-]
+Workers = Annotated[int | None, typer.Option(min=1, help="runs side by side, of local and threads")]
 
 
 @app.command()

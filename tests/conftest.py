@@ -13,12 +13,6 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _nothing_remembered(tmp_path_factory):
-    """What was measured on this machine before must not decide how tests train."""
-    os.environ["NOISEUTILS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture(autouse=True)
 def _fixed_global_generator():
     """A test that draws its inputs from the global generator gets the same ones in any order of tests."""

@@ -33,7 +33,6 @@ KNOWN = {
     ("live", "book"),
     ("provenance", "config"),
     ("provenance", "noiseutils"),
-    ("sweeps", "bench"),
 }
 KNOWN_CIRCLES = {
     frozenset({"noiseutils.data.images", "noiseutils.data.streaming"}),

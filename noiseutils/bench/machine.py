@@ -15,7 +15,6 @@ from torch import Tensor
 import noiseutils
 from noiseutils.bench.ratios import Side, seconds
 from noiseutils.provenance import commit
-from noiseutils.sweeps.measured import processor
 
 OPERATIONS = 3e10  # of one sample of a rate on CPU: a tenth of a second, long against the clock and a pause
 PRODUCTS = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # sides of square matrices
@@ -39,6 +38,16 @@ def description() -> dict[str, Any]:
         "noiseutils": noiseutils.__version__,
         "commit": commit(),
     }
+
+
+def processor() -> str:
+    """Return the processor's model name where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def memory_gib() -> float | None:

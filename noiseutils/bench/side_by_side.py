@@ -30,7 +30,7 @@ def side_by_side(
     on CUDA. Seconds are those of training, from the first start to the last end: starting processes is not
     counted, as it weighs less the longer a run is. Stores are temporary.
     """
-    at_once, spoken = ("local", "processes") if device == "cpu" else ("streams", "threads on one GPU")
+    at_once, spoken = ("local", "processes") if device == "cpu" else ("threads", "threads on one GPU")
     sizes = Data(train_size=images, test_size=10)
     wanted = [run_of(model, width=width, data=sizes, epochs=epochs, seed=seed) for seed in range(runs)]
     embedded(images, 10)

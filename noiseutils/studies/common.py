@@ -18,8 +18,6 @@ from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.spec import PositiveInt, Spec, explain
 from noiseutils.stats import Paired, claim_verdict, holm
-from noiseutils.sweeps.jobs import cores
-from noiseutils.sweeps.local import default_workers
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.loop import Result
@@ -112,13 +110,13 @@ def gather(runs: list[Run], executor: str = "auto") -> list[Result]:
 
 @contextmanager
 def threads_of_a_run() -> Iterator[None]:
-    """Inside, torch has as many threads as each of several runs side by side on CPU: for timing steps.
+    """Give torch one thread inside the block, as each of several runs side by side on CPU has.
 
     With more of them the step of a narrow network is waiting above all: on two cores that others use, too,
     two threads take ten times as long over one as one thread does.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores() // default_workers()))
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -57,7 +57,6 @@ def inline(job: Job) -> None:
 
 def _compute(run: Run, job: Job, clock: Clock) -> None:
     store, data, tell = job.done.store, job.sets[run.data], job.tell
-    how = {"device": job.device, "engine": job.engines.get(run.key, "auto")}
     clock.start()
     saved = time.monotonic()
 
@@ -73,10 +72,10 @@ def _compute(run: Run, job: Job, clock: Clock) -> None:
 
     resume = store.load_checkpoint(run)
     try:
-        result = train(run, data=data, resume=resume, on_epoch=on_epoch, **how)
+        result = train(run, data=data, resume=resume, on_epoch=on_epoch, device=job.device)
     except CannotResume as reason:
         store.drop_checkpoint(run, str(reason))
-        result = train(run, data=data, on_epoch=on_epoch, **how)
+        result = train(run, data=data, on_epoch=on_epoch, device=job.device)
     store.save(result)
     clock.lap()
     tell("done", run, None)

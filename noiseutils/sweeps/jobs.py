@@ -43,8 +43,7 @@ class Job:
 
     sets: the images, by their configuration.   done: where results and failures go.   tell: takes events.
     deadline: on the monotonic clock.   device: None for CUDA where there is one.   workers: how many runs
-    side by side, None for the executor's choice.   engines: by run key, see
-    `noiseutils.training.engines`; "auto" for those that are not there.
+    side by side, None for the executor's choice.
     owner: what the claims of one sweep's workers have in common.
     """
 
@@ -55,7 +54,6 @@ class Job:
     deadline: float | None = None
     device: str | None = None
     workers: int | None = None
-    engines: Mapping[str, str] = field(default_factory=dict)
     owner: str = ""
 
 

@@ -1,4 +1,7 @@
-"""The sweep of several processes on one machine: each is in the same loop, and trains runs of its own."""
+"""The sweep of several processes on one machine: each is in the same loop, and trains runs of its own.
+
+A process computes with one thread: the small networks of the studies gain little from more.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from noiseutils.sweeps.store import StoreError
 
 
 def default_workers() -> int:
-    """How many runs side by side on CPU, unless told otherwise: one a core, at most 4."""
+    """Return how many runs go side by side on CPU by default: one a core, at most 4."""
     return min(cores(), 4)
 
 
@@ -41,7 +44,7 @@ def local(job: Job) -> None:
         receive, send = context.Pipe(duplex=False)
         runs = [run for run in todo if run.key not in done.failed]
         its_job = replace(job, todo=runs, sets={}, done=Sweep(runs, done.store), tell=_silent, owner=owner)
-        arguments = (its_job, send, max(1, cores() // count))
+        arguments = (its_job, send)
         process = context.Process(target=_worker, args=arguments, daemon=True)
         with deaf():
             process.start()
@@ -117,8 +120,8 @@ def _silent(event: str, run: Run, detail: Any) -> None:
     """A job's `tell` on its way to a worker, which puts in its own."""
 
 
-def _worker(job: Job, events: Connection, threads: int) -> None:
-    torch.set_num_threads(threads)
+def _worker(job: Job, events: Connection) -> None:
+    torch.set_num_threads(1)
 
     def tell(event: str, run: Run, detail: Any) -> None:
         try:

@@ -1,7 +1,7 @@
 """`sweep(runs, store)`: every run once, whoever else is sweeping the same store.
 
 There is one loop, `noiseutils.sweeps.inline`. Each process walks the list, claims a run that nobody else
-holds, computes it and lets go. The `local` executor is several processes in that loop, `streams` several
+holds, computes it and lets go. The `local` executor is several processes in that loop, `threads` several
 threads; two terminals, or a killed and repeated command, are the same case.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import torch
 
@@ -18,18 +17,17 @@ from noiseutils.errors import one_of
 from noiseutils.sweeps.distributed import train_together, under_torchrun
 from noiseutils.sweeps.inline import inline
 from noiseutils.sweeps.jobs import Job, Sweep
-from noiseutils.sweeps.local import default_workers, local
-from noiseutils.sweeps.planning import WORTH_A_TRY, Plan, plans
+from noiseutils.sweeps.local import local
 from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
 from noiseutils.sweeps.store import Store
-from noiseutils.sweeps.threads import WORKERS, streams
+from noiseutils.sweeps.threads import threads
 from noiseutils.training.distributed import in_turn, on_rank0, rank
 
 EXECUTORS: dict[str, Callable[[Job], None]] = {
     "inline": inline,
     "local": local,
-    "streams": streams,
+    "threads": threads,
     "distributed": train_together,
 }
 
@@ -46,10 +44,10 @@ def sweep(
 ) -> Sweep:
     """Compute what is not stored yet; a failing run is recorded and does not stop the others.
 
-    executor: "inline" (this process), "local" (`workers` processes side by side, default one a core, at
-    most 4), "streams" (`workers` threads on one GPU, default 8), "distributed" (under torchrun: all its
-    processes train each run together), or "auto": distributed under torchrun; else for several runs what is
-    done soonest here, local or streams, or inline where `planning` has measured that to be faster.
+    executor: "inline" (this process), "local" (`workers` processes of one thread side by side, default one a
+    core, at most 4), "threads" (`workers` threads on one GPU, default 8), "distributed" (under torchrun: all
+    its processes train each run together), or "auto": distributed under torchrun, else inline for one run,
+    and for several threads on CUDA, local on CPU.
     budget: seconds; the sweep ends cleanly, resumable, before they are over.
     device: where to train, default CUDA where there is one.
     Missing data raises UserError before anything is computed; a full disk StoreError. Ctrl-C ends it and
@@ -71,25 +69,13 @@ def sweep(
         on_rank0(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
     with Bar(todo, progress and rank() == 0) as bar:
         job = Job(todo, sets, done, bar.tell, deadline, device, workers)
-        for work, part in [(EXECUTORS[executor], job)] if executor != "auto" else _divided(job):
-            if not done.out_of_time:
-                work(part)
+        EXECUTORS[executor if executor != "auto" else chosen(job)](job)
     return done
 
 
-def _divided(job: Job) -> list[tuple[Callable[[Job], None], Job]]:
-    """Which executor takes which runs, and with which engines: those side by side first."""
+def chosen(job: Job) -> str:
+    """Return the executor of "auto": one run is trained in this process, several go side by side."""
+    if min(len(job.todo), job.workers or len(job.todo)) == 1:
+        return "inline"
     on_cuda = torch.cuda.is_available() if job.device is None else job.device.startswith("cuda")
-    together, count = (streams, WORKERS) if on_cuda else (local, default_workers())
-    count = min(job.workers or count, len(job.todo))
-    if job.deadline is None or job.deadline - time.monotonic() > WORTH_A_TRY:
-        plan = plans(job.todo, job.sets, count, "cuda" if on_cuda else "cpu")
-    else:  # a short budget is for training
-        plan = {run.key: Plan() for run in job.todo}
-    job = replace(job, engines={key: its.engine for key, its in plan.items()})
-    several = [run for run in job.todo if plan[run.key].side_by_side] if count > 1 else []
-    alone = [run for run in job.todo if run not in several]
-    if len(several) == 1:
-        several, alone = [], list(job.todo)
-    parts = ((together, several), (inline, alone))
-    return [(work, replace(job, todo=runs)) for work, runs in parts if runs]
+    return "threads" if on_cuda else "local"

@@ -18,7 +18,7 @@ from noiseutils.sweeps.jobs import Job
 WORKERS = 8  # threads, unless told otherwise
 
 
-def streams(job: Job) -> None:
+def threads(job: Job) -> None:
     """`job.workers` threads in the loop of `inline`. What ends one of them ends all, and is raised here."""
     lock, stop = threading.Lock(), threading.Event()
     troubles: list[BaseException] = []
@@ -39,15 +39,15 @@ def streams(job: Job) -> None:
                 troubles.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work) for _ in range(min(job.workers or WORKERS, len(job.todo)))]
-    for thread in threads:
+    running = [threading.Thread(target=work) for _ in range(min(job.workers or WORKERS, len(job.todo)))]
+    for thread in running:
         thread.start()
     try:
-        for thread in threads:
+        for thread in running:
             thread.join()
     except BaseException:
         stop.set()  # each ends at its next epoch; what it has done since the last checkpoint is lost
-        for thread in threads:
+        for thread in running:
             thread.join()
         raise
     if troubles:

@@ -70,7 +70,7 @@ def test_a_finished_run_is_never_computed_again(tmp_path, monkeypatch):
     assert len(again.results) == 3
 
 
-@pytest.mark.parametrize("executor", ["inline", "streams"])
+@pytest.mark.parametrize("executor", ["inline", "threads"])
 def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_path, monkeypatch, executor):
     from noiseutils.sweeps import inline as module
 
@@ -174,6 +174,22 @@ def test_what_cannot_run_is_an_error_before_anything_is_computed(tmp_path, monke
     monkeypatch.setattr("noiseutils.sweeps.inline.train", None)
     with pytest.raises(UserError, match=said):
         sweep([*RUNS, BASE.replace(**change)], Store(tmp_path), "inline", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("runs", "how", "expected"),
+    [
+        (1, {"device": "cuda"}, "inline"),
+        (3, {"device": "cuda:1"}, "threads"),
+        (3, {"device": "cpu"}, "local"),
+        (3, {"device": "cpu", "workers": 1}, "inline"),
+    ],
+)
+def test_several_runs_go_side_by_side_and_one_in_this_process(tmp_path, monkeypatch, runs, how, expected):
+    asked = []
+    monkeypatch.setattr("noiseutils.sweeps.sweep.EXECUTORS", {expected: asked.append})
+    sweep(RUNS[:runs], Store(tmp_path), progress=False, **how)
+    assert [job.todo for job in asked] == [RUNS[:runs]]
 
 
 def test_an_unknown_executor_lists_the_known_ones(tmp_path):
@@ -334,7 +350,7 @@ seeds: 50
 def test_threads_side_by_side_compute_what_one_after_the_other_does(tmp_path):
     runs = [BASE.replace(seed=seed) for seed in range(4)]
     one = sweep(runs, Store(tmp_path / "one"), "inline", device="cpu", progress=False)
-    several = sweep(runs, Store(tmp_path / "several"), "streams", workers=3, device="cpu", progress=False)
+    several = sweep(runs, Store(tmp_path / "several"), "threads", workers=3, device="cpu", progress=False)
     assert not several.failed
     for a, b in zip(one.results, several.results, strict=True):
         assert a.metrics == b.metrics
@@ -348,7 +364,7 @@ def test_a_full_disk_stops_all_threads(tmp_path, monkeypatch):
     monkeypatch.setattr(Store, "save", full)
     runs = [BASE.replace(seed=seed) for seed in range(4)]
     with pytest.raises(StoreError, match="disk full"):
-        sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
+        sweep(runs, Store(tmp_path), "threads", workers=2, device="cpu", progress=False)
 
 
 def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path, monkeypatch):
@@ -367,8 +383,8 @@ def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path
     monkeypatch.setattr(Bar, "tell", tell)
     runs = [BASE.replace(seed=seed, epochs=200) for seed in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        sweep(runs, Store(tmp_path), "streams", workers=2, device="cpu", progress=False)
+        sweep(runs, Store(tmp_path), "threads", workers=2, device="cpu", progress=False)
     assert not [thread for thread in threading.enumerate() if "(work)" in thread.name and thread.is_alive()]
     monkeypatch.setattr(Bar, "tell", ordinary)
     short = [run.replace(epochs=1) for run in runs]
-    assert not sweep(short, Store(tmp_path), "streams", workers=2, device="cpu", progress=False).failed
+    assert not sweep(short, Store(tmp_path), "threads", workers=2, device="cpu", progress=False).failed
