@@ -1,5 +1,6 @@
 import copy
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from noiseutils.errors import UserError
 from noiseutils.noise import GaussianNoise, NoisyDropout, add_gaussian, attach, noisy_dropout
+from noiseutils.noise.site import ActivationNoise, Site
 
 ROOT = np.random.default_rng(0)
 X, Z = (torch.tensor(ROOT.normal(size=(3, 4, 5, 5)), dtype=torch.float32) for _ in range(2))
@@ -252,3 +254,31 @@ def test_stored_generator_positions_continue_the_noise():
     again = attach(model, NoisyDropout(p=0.3, std=0.5), seed=1)
     again.restore(state)
     assert torch.equal(again.loss(F.cross_entropy, x, y), expected)
+
+
+class Doubling(ActivationNoise):
+    """A noise that the package does not know, as somebody would add one."""
+
+    kind: Literal["doubling"] = "doubling"
+
+    def site(self, streams, shared):
+        return DoublingSite(self)
+
+
+class DoublingSite(Site):
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __call__(self, x, owner=None):
+        return 2 * x
+
+
+def test_a_new_noise_is_a_spec_and_a_site():
+    model, (x, y) = net(), batch()
+    clean = model(x)
+    with attach(model, Doubling(), after=nn.Linear) as handle:
+        assert torch.equal(handle.loss(lambda logits, labels: logits.sum(), x, y), (2 * clean).sum())
+        assert handle.state() == {}
+        with pytest.raises(UserError, match="another kind"):
+            handle.change(GaussianNoise(std=0.1))
+    assert torch.equal(model(x), clean)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import nn
 
 from noiseutils.config import Optimizer
-from noiseutils.training.optimizers import build_optimizer, set_rate
+from noiseutils.training.optimizers import OPTIMIZERS, build_optimizer, set_rate
 
 SGD = {"momentum": 0.9, "weight_decay": 5e-4}
 
@@ -29,3 +31,7 @@ def test_the_rate_is_a_tensor_where_steps_are_recorded():
     set_rate(optimizer, 0.25)
     assert rate.item() == 0.25
     assert optimizer.param_groups[0]["lr"] is rate
+
+
+def test_every_optimiser_of_a_run_is_in_the_dict():
+    assert set(get_args(Optimizer.model_fields["name"].annotation)) == OPTIMIZERS.keys()
