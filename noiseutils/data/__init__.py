@@ -1,10 +1,6 @@
 """Data sets as uint8 tensors on the device, and their batches. Nothing ever falls back to other data."""
 
-from noiseutils.data.images import (
-    DATASETS,
-    AnyImages,
-    Dataset,
-    Images,
+from noiseutils.data.batches import (
     assemble,
     batch_parts,
     batches,
@@ -12,9 +8,10 @@ from noiseutils.data.images import (
     draw_augmentation,
     draw_epoch,
     draws,
-    load,
-    to_float,
 )
+from noiseutils.data.dataset import AnyImages, Dataset
+from noiseutils.data.images import Images, to_float
+from noiseutils.data.loading import DATASETS, load
 
 __all__ = [
     "DATASETS",

@@ -208,7 +208,7 @@ def test_threads_end_with_the_epoch_and_when_it_is_closed_or_dropped_early(tree)
     assert decoders()
     stream.close()
     assert not decoders()
-    for _ in images.batches(2):
+    for _ in batches(images, 2):
         break
     assert not decoders()
     epoch(images)
@@ -218,7 +218,7 @@ def test_threads_end_with_the_epoch_and_when_it_is_closed_or_dropped_early(tree)
 def test_only_a_few_batches_are_decoded_ahead(tree, monkeypatch):
     images, calls, real = replace(load(folder(tree)).train, workers=1), [], streaming._decode_into
     monkeypatch.setattr(streaming, "_decode_into", lambda *given: calls.append(1) or real(*given))
-    stream = images.batches(2)
+    stream = batches(images, 2)
     for step in range(1, 4):
         next(stream)
         assert 2 * step <= len(calls) <= 2 * (step + streaming.AHEAD)
