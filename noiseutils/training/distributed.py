@@ -1,7 +1,7 @@
 """Several processes that train one network: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
 
 Each takes its part of every batch; torch's DistributedDataParallel averages gradients in `backward()`, so
-weights stay equal. ANL's first pass, an `autograd.grad` towards activations alone, runs inside it.
+weights stay equal. ANL's first pass, an `autograd.grad` towards activations alone, goes past the wrapper.
 BatchNorm's statistics, ANL's s(h), and the memories of CANL and LAT are each process's own, as usual.
 
 Without `start()`, or without torchrun, there is a world of one, and every function here does nothing.
@@ -108,7 +108,7 @@ def rank_seed(seed: int) -> int:
 def raise_on_all() -> Iterator[None]:
     """Raise an exception inside the block on one rank on all: the lowest rank's, see `alike`.
 
-    The block must not wait for other processes, except in a `together` of its own.
+    The block must not wait for other processes, except in a `raise_on_all` of its own.
     """
     if world() == 1:
         yield
