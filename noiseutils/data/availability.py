@@ -1,4 +1,4 @@
-"""Which data sets are there, where they are looked for, and what fetches what is missing."""
+"""Check which data sets are on this machine, and fetch missing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from noiseutils.provenance import data_root, root_of
 
 
 def check(data: Data) -> str:
-    """Where the set was looked for and what is there, without loading it; UserError says what is missing."""
+    """Describe the files of a set without loading them. Raises UserError naming the missing files."""
     if data.name in EMBEDDED:
         return f"{data.name}: made in memory, nothing to fetch"
     if data.name in TORCHVISION:
@@ -24,7 +24,7 @@ def check(data: Data) -> str:
 
 
 def fetch(data: Data) -> str:
-    """Download one of torchvision's four if it is not there, or decode and cache a tree; says what is."""
+    """Download one of torchvision's four sets, or decode and cache a tree; return the description."""
     if data.name in TORCHVISION:
         try:
             torchvision_class(data.name)(root_of(data), download=True)
@@ -36,7 +36,7 @@ def fetch(data: Data) -> str:
 
 
 def overview() -> str:
-    """One line a data set: its name, where it is looked for, and whether its files exist."""
+    """List the data sets, one line each: name, folder, and whether the files exist."""
     lines = [f"{name:<14} made in memory" for name in EMBEDDED]
     for name in TORCHVISION:
         files = official_files(Data(name=name))  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Two data sets that need no download, equal byte for byte wherever they are made.
+"""Two data sets that need no download, equal byte for byte on every machine.
 
 `shapes` is drawn: every number comes from an integer hash of (split, image, slot), and the arithmetic is
 kept to operations that IEEE 754 rounds exactly (+, -, *, /, comparisons) on single elements, so that no
@@ -19,9 +19,9 @@ DIGITS = tuple("0123456789")
 SIDE = 32  # pixels of a shapes image; drawn at twice that and averaged
 CHUNK = 64  # images drawn at once: their planes fit in a core's cache
 
-# How hard it is. Measured with conv32-pool-conv64-pool-fc128-fc10, SGD, 15 epochs: 96 % on the 2,000
-# training images, 74 % on the test images. Turned all the way round and without CONTRAST it learns nothing;
-# with one piece behind and a smaller TILT it reaches 84 %; without any clutter 98 %.
+# How hard the set is. Measured with conv32-pool-conv64-pool-fc128-fc10, SGD, 15 epochs: 96 % on the 2,000
+# training images, 74 % on the test images. The network learns nothing where shapes are turned all the way
+# round and lack CONTRAST; it reaches 84 % with one piece behind and a smaller TILT, 98 % with no clutter.
 BEHIND, BEFORE = 2, 1  # pieces of clutter behind and in front of a shape
 TILT = 0.2  # tangent of half the largest angle, 23° either way
 REACH = 0.2  # how far a shape's middle lies from the image's, in halves of its side
@@ -33,7 +33,7 @@ Floats = np.ndarray
 
 
 class Arrays(NamedTuple):
-    """Both splits of a data set. pixels: (N, H, W, C) uint8.   labels: (N,) int64, indices into classes."""
+    """Hold both splits. pixels: (N, H, W, C) uint8.   labels: (N,) int64, indices into classes."""
 
     train_pixels: np.ndarray
     train_labels: np.ndarray
@@ -43,7 +43,7 @@ class Arrays(NamedTuple):
 
 
 def shapes(train_size: int = 2000, test_size: int = 1000) -> Arrays:
-    """Coloured, textured shapes in clutter: (N, 32, 32, 3) uint8, ten classes.
+    """Draw coloured, textured shapes in clutter: (N, 32, 32, 3) uint8, ten classes.
 
     Every ten images in a row hold each class once. The n-th image of a split is the same whatever the sizes.
     The splits come from separate streams.
@@ -52,7 +52,7 @@ def shapes(train_size: int = 2000, test_size: int = 1000) -> Arrays:
 
 
 def digits() -> Arrays:
-    """The 1,797 handwritten digits of scikit-learn (UCI *Optical Recognition*), as (N, 28, 28, 1) uint8.
+    """Load the 1,797 handwritten digits of scikit-learn (UCI *Optical Recognition*), as (N, 28, 28, 1) uint8.
 
     8×8 scans with values 0 to 16, enlarged bilinearly (pixel centres aligned at the middle, edges held) and
     scaled to 0 to 255, rounded to nearest. Of each class the 5th, 10th, 15th, … scan is the test set.
@@ -74,7 +74,7 @@ def digits() -> Arrays:
 
 
 def _bilinear_weights(old: int, new: int) -> np.ndarray:
-    """(new, old) integer weights whose rows sum to 14: target i lies at source (4 i - 5) / 14 for 8 -> 28."""
+    """Return (new, old) integer weights, rows summing to 14: target i is at source (4 i - 5) / 14."""
     weights = np.zeros((new, old), dtype=np.int64)
     for i in range(new):
         left, part = divmod(4 * i - 5, 14)
@@ -84,7 +84,7 @@ def _bilinear_weights(old: int, new: int) -> np.ndarray:
 
 
 def _hash(stream: int, image: np.ndarray, slots: np.ndarray) -> np.ndarray:
-    """(N, S) uniform 64-bit integers, one per image and slot: the finaliser of SplitMix64 on a counter."""
+    """Return (N, S) uniform 64-bit integers, one per image and slot: SplitMix64's finaliser on a counter."""
     x = (image.astype(np.uint64)[:, None] << np.uint64(16)) + slots.astype(np.uint64)[None, :]
     x = (x + np.uint64(stream << 48)) * np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -93,7 +93,7 @@ def _hash(stream: int, image: np.ndarray, slots: np.ndarray) -> np.ndarray:
 
 
 class _Draws:
-    """Numbers for a range of images, a new slot for each question, so that no two answers share one."""
+    """Draw numbers for a range of images, each draw from a slot of its own."""
 
     def __init__(self, stream: int, image: np.ndarray) -> None:
         self.stream, self.image, self.slot = stream, image, 0
@@ -103,16 +103,16 @@ class _Draws:
         return _hash(self.stream, self.image, np.arange(self.slot - count, self.slot))
 
     def uniform(self, low: float, high: float, count: int = 1) -> Floats:
-        """(N, count) float32 in [low, high)."""
+        """Draw (N, count) float32 in [low, high)."""
         unit = (self._next(count) >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
         return np.float32(low) + np.float32(high - low) * unit
 
     def integer(self, high: int, count: int = 1) -> np.ndarray:
-        """(N, count) int64 in 0 … high - 1."""
+        """Draw (N, count) int64 in 0 … high - 1."""
         return (((self._next(count) >> np.uint64(32)) * np.uint64(high)) >> np.uint64(32)).astype(np.int64)
 
     def rotation(self, tilt: float | None = None) -> tuple[Floats, Floats]:
-        """(N, 1) cos and sin from t: ((1 - t²), 2t) / (1 + t²), |t| <= tilt; None: any angle."""
+        """Draw (N, 1) cos and sin from t: ((1 - t²), 2t) / (1 + t²), |t| <= tilt; None: any angle."""
         t = self.uniform(-1, 1) if tilt is None else self.uniform(-tilt, tilt)
         sign = 1 if tilt is not None else (1 - 2 * self.integer(2)).astype(np.float32)
         below = 1 + t * t
@@ -120,7 +120,7 @@ class _Draws:
 
 
 def _draw(stream: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `size` images of a stream: (N, 32, 32, 3) uint8 and their labels, (N,) int64."""
+    """Draw the first `size` images of a stream: (N, 32, 32, 3) uint8 and their labels, (N,) int64."""
     tens = np.arange((size + 9) // 10)
     labels = np.argsort(_hash(stream + 16, tens, np.arange(10)), axis=1, kind="stable").reshape(-1)[:size]
     pixels = np.empty((size, SIDE, SIDE, 3), dtype=np.uint8)
@@ -131,7 +131,7 @@ def _draw(stream: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_chunk(stream: int, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N, 32, 32, 3) uint8: ground, clutter, the labels' shapes, clutter in front of them."""
+    """Draw (N, 32, 32, 3) uint8: ground, clutter, the labels' shapes, clutter in front of the shapes."""
     draws = _Draws(stream, image)
     # which colour lies on top at each subpixel: an index into the image's palette
     layer = _texture(draws)
@@ -145,7 +145,7 @@ def _draw_chunk(stream: int, image: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 
 def _plane(x: Floats, y: Floats, offset: Floats) -> Floats:
-    """(N, 64, 64) of x X + y Y + offset; X to the right and Y down from -1 to 1; x, y, offset (N, 1)."""
+    """Return (N, 64, 64): x X + y Y + offset, X to the right and Y down from -1 to 1; x, y, offset (N, 1)."""
     at = (2 * np.arange(2 * SIDE, dtype=np.float32) + 1 - 2 * SIDE) / np.float32(2 * SIDE)
     return (x * at)[:, None, :] + (y * at + offset)[:, :, None]
 
@@ -153,7 +153,7 @@ def _plane(x: Floats, y: Floats, offset: Floats) -> Floats:
 def _placed(
     draws: _Draws, reach: float, along: Floats, across: Floats, tilt: float | None = None
 ) -> tuple[Floats, Floats]:
-    """(N, 64, 64) coordinates of a figure of half sizes (N, 1), turned, up to `reach` off the middle."""
+    """Draw (N, 64, 64) coordinates of a figure of half sizes (N, 1), turned, up to `reach` off the middle."""
     cos, sin = draws.rotation(tilt)
     x, y = draws.uniform(-reach, reach), draws.uniform(-reach, reach)
     u = _plane(cos / along, sin / along, -(cos * x + sin * y) / along)
@@ -162,7 +162,7 @@ def _placed(
 
 
 def _texture(draws: _Draws) -> np.ndarray:
-    """(N, 64, 64) int64 of 0 and 1: plain, stripes, checks or dots, at any angle and spacing."""
+    """Draw (N, 64, 64) int64 of 0 and 1: plain, stripes, checks or dots, at any angle and spacing."""
     cos, sin = draws.rotation()
     pitch = draws.uniform(0.16, 0.5)
     u = _plane(cos / pitch, sin / pitch, draws.uniform(0, 2))
@@ -177,7 +177,7 @@ def _texture(draws: _Draws) -> np.ndarray:
 
 
 def _clutter(draws: _Draws, low: float, high: float) -> np.ndarray:
-    """(N, 64, 64) bool: a box, or an ellipse, somewhere in the image."""
+    """Draw (N, 64, 64) bool: a box, or an ellipse, somewhere in the image."""
     u, v = _placed(draws, 1.0, draws.uniform(low, high), draws.uniform(low, high))
     u, v = np.abs(u), np.abs(v)
     box = draws.integer(2).astype(bool)[:, :, None]
@@ -185,7 +185,7 @@ def _clutter(draws: _Draws, low: float, high: float) -> np.ndarray:
 
 
 def _shape(draws: _Draws, labels: np.ndarray) -> np.ndarray:
-    """(N, 64, 64) bool: inside the shape that the label names."""
+    """Draw (N, 64, 64) bool: inside the shape that the label names."""
     size = draws.uniform(0.42, 0.64)
     u, v = _placed(draws, REACH, size, size * draws.uniform(0.85, 1.18), TILT)
     inside = np.empty(u.shape, dtype=bool)
@@ -197,7 +197,7 @@ def _shape(draws: _Draws, labels: np.ndarray) -> np.ndarray:
 
 
 def _develop(draws: _Draws, layer: np.ndarray) -> np.ndarray:
-    """(N, 32, 32, 3) uint8 from (N, 64, 64) palette indices: colour, average 2×2, add noise."""
+    """Make (N, 32, 32, 3) uint8 of (N, 64, 64) palette indices: colour, average 2×2, add noise."""
     count = 4 + BEHIND + BEFORE
     palette = draws.integer(256, 3 * count).reshape(-1, count, 3)
     ground, figure = palette[:, 0], palette[:, 2 + BEHIND]

@@ -36,7 +36,7 @@ LAYOUT = "train/<class>/* and test/<class>/*"
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a split that are used."""
+    """List the images of a split that are used."""
 
     folder: Path
     files: list[tuple[str, int, int]]  # path below the folder, bytes, time of change in ns
@@ -44,10 +44,11 @@ class Split:
 
 
 def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
-    """Classes and the files of both splits that are used, in a fixed random order (so that take(n) is mixed).
+    """List the classes, and the files of both splits in a fixed random order, so that take(n) is mixed.
 
     Hidden files and those without an image's suffix are passed over; everything else that is not an image in
-    a class folder is an error.
+    a class folder is an error. torchvision's ImageFolder takes hidden folders for classes, and images of
+    folders within a class, without a word; listing 50,000 files takes 0.25 s here and 0.27 s there.
     """
     if data.root is None and data.name == "folder":
         raise UserError(f"data 'folder' needs `root`: the folder that holds {LAYOUT}")
@@ -84,7 +85,7 @@ def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
 
 
 def _class_files(folder: Path) -> dict[str, list[tuple[str, int, int]]]:
-    """Class -> its image files, both sorted by name."""
+    """Map each class to its image files, both sorted by name."""
     classes = {}
     for name in sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")):
         files = []
@@ -108,7 +109,7 @@ def _class_files(folder: Path) -> dict[str, list[tuple[str, int, int]]]:
 
 
 def _cache_folder(data: Data, root: Path) -> Path:
-    """Beside the images, or under `data_root` if nothing can be written there."""
+    """Make the cache's folder: beside the images, or under `data_root` if those cannot be written to."""
     sizes = [data.image_size or "stored", data.train_size or "all", data.test_size or "all"]
     name = "-".join(map(str, sizes))
     try:
@@ -123,7 +124,7 @@ def _cache_folder(data: Data, root: Path) -> Path:
 
 
 def load_tree(data: Data) -> Arrays:
-    """A folder or ImageNet, from its cache where that is of these files and whole."""
+    """Load a folder or ImageNet: from the cache if that is whole and of the same files, else decoded."""
     classes, train, test = find_tree(data)
     listing = [CACHE_FORMAT, data.name, data.image_size, *([s.folder.name, s.files] for s in (train, test))]
     key = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
@@ -139,7 +140,7 @@ def load_tree(data: Data) -> Arrays:
 
 
 def _read_cache(folder: Path, key: str) -> list[np.ndarray] | None:
-    """Both splits' pixels; None if they are not there, of other files, or torn."""
+    """Read both splits' pixels; return None if they are missing, of other files, or torn."""
     try:
         index = json.loads((folder / "index.json").read_text())
         if index["key"] != key:
@@ -154,7 +155,7 @@ def _read_cache(folder: Path, key: str) -> list[np.ndarray] | None:
 
 
 def _write_cache(folder: Path, key: str, pixels: list[np.ndarray]) -> None:
-    # each file is whole under its name or not there, and the index, written last, knows which belong together
+    # each file is renamed when it is whole, and the index, written last, holds the checksums of both
     index = {"key": key}
     token = secrets.token_hex(4)
     part = folder / f".{token}.part"
@@ -172,9 +173,9 @@ def _write_cache(folder: Path, key: str, pixels: list[np.ndarray]) -> None:
 
 
 def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
-    """(N, S, S, C) uint8 of both splits; C is 1 if every image is grey, else 3.
+    """Decode both splits to (N, S, S, C) uint8; C is 1 if every image is grey, else 3.
 
-    With an image size, the shorter side is resized to it (bilinear, antialiased) and the middle cut out.
+    With an image size S, the shorter side is resized to S (bilinear, antialiased) and the middle cut out.
     """
     size = data.image_size or _stored_size(splits[0].folder / splits[0].files[0][0])
     arrays = [np.empty((len(split.files), size, size, 3), dtype=np.uint8) for split in splits]
@@ -210,20 +211,14 @@ def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
 
 
 def _stored_size(path: Path) -> int:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    width, height = read_rgb(path)[0].size
     if width != height:
         raise UserError(f"{path} is {width}×{height} pixels; set image_size: pixels a side, after cutting")
     return width
 
 
 def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
-    """An image in RGB, and the mode that it is stored in."""
+    """Read an image as RGB, and return the mode of the stored image beside it."""
     from PIL import Image
 
     try:
@@ -237,7 +232,7 @@ def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
 
 
 def _decode_one(path: Path, size: int, resize: bool) -> tuple[np.ndarray, bool]:
-    """(S, S, 3) uint8, and whether the image is grey."""
+    """Decode an image to (S, S, 3) uint8; return also whether the image is grey."""
     from PIL import Image
 
     rgb, mode = read_rgb(path)

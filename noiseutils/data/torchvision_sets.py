@@ -40,14 +40,14 @@ IDX_MD5 = {
 
 
 def torchvision_class(name: str) -> Any:
-    """torchvision's class for one of the four."""
+    """Return torchvision's class for one of the four sets."""
     from torchvision import datasets  # two seconds to import
 
     return getattr(datasets, TORCHVISION[name])
 
 
 def official_files(data: Data) -> dict[Path, str]:
-    """The files that an official set consists of, and their MD5 sums."""
+    """Return the files of an official set, and their MD5 sums."""
     root, source = root_of(data), torchvision_class(data.name)
     if data.name in IDX_MD5:
         names = [f"{name}-ubyte" for name in IDX_FILES]
@@ -59,7 +59,7 @@ def official_files(data: Data) -> dict[Path, str]:
 
 
 def _damage(path: Path, md5: str) -> str:
-    """What is wrong with an official file, in words; "" if nothing is."""
+    """Describe the damage of an official file; "" if there is none."""
     if not path.is_file():
         return "missing"
     with path.open("rb") as file:
@@ -68,7 +68,7 @@ def _damage(path: Path, md5: str) -> str:
 
 
 def check_official(data: Data) -> list[str]:
-    """One line a file; UserError if files are missing, or differ and have no label of their own."""
+    """Describe each file in a line. Raises UserError if files are missing, or differ without an own label."""
     files = official_files(data)
     damage = {path: _damage(path, md5) for path, md5 in files.items()}
     lines = [f"  {path.name}: {wrong or 'there, checksum right'}" for path, wrong in damage.items()]
@@ -92,7 +92,7 @@ def check_official(data: Data) -> list[str]:
 
 
 def load_cifar(data: Data) -> Arrays:
-    """CIFAR-10 or CIFAR-100."""
+    """Load CIFAR-10 or CIFAR-100."""
     check_official(data)
     source = torchvision_class(data.name)
     with warnings.catch_warnings():
@@ -104,7 +104,7 @@ def load_cifar(data: Data) -> Arrays:
 
 
 def load_idx(data: Data) -> Arrays:
-    """MNIST or Fashion-MNIST, or a set in their layout under a label of its own."""
+    """Load MNIST or Fashion-MNIST, or a set of the same layout under a label of its own."""
     check_official(data)
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
