@@ -1,6 +1,6 @@
-"""Ratios of medians, and how far each network is from its floor: what `noiseutils bench` measures.
+"""Measure ratios of medians, and every network's share of its roofline: `noiseutils bench`.
 
-Two ways of doing the same thing take turns in one process; what a first call pays once is recorded apart.
+Two ways of doing the same thing take turns in one process; the cost of a first call is recorded apart.
 """
 
 from noiseutils.bench.steps import noise_steps, noisy_dropout_step

@@ -1,4 +1,4 @@
-"""Training epochs: ours beside the plain loop, beside ours call by call, and beside the machine's peak."""
+"""Time training epochs: beside the plain loop, beside the eager engine, and beside the machine's peak."""
 
 from __future__ import annotations
 
@@ -24,12 +24,23 @@ BATCH = 128
 
 @functools.cache
 def embedded(images: int, test: int = 100) -> Dataset:
-    """The embedded images, drawn once a process."""
+    """Draw the embedded images, once a process."""
     return load(Data(train_size=images, test_size=test))
 
 
+def synthetic(images: int) -> Dataset:
+    """Draw random pixels of 32 x 32: for a GPU, whose epochs want more images than are drawn quickly."""
+    random = torch.Generator().manual_seed(0)
+
+    def split(n: int) -> Images:
+        pixels = torch.randint(256, (n, 3, 32, 32), generator=random, dtype=torch.uint8)
+        return Images(pixels, torch.arange(n) % 10)
+
+    return Dataset(split(images), split(100), tuple("0123456789"), "random pixels", "")
+
+
 def run_of(model: str, *, batch_size: int = BATCH, width: float = 1.0, **fields: Any) -> Run:
-    """A training with crop, flip and SGD with momentum, evaluated on clean images alone."""
+    """Return a training with crop, flip and SGD with momentum, evaluated on clean images alone."""
     return Run(
         model=Model(name=model, width=width),
         optimizer=Optimizer(momentum=0.9),
@@ -39,6 +50,11 @@ def run_of(model: str, *, batch_size: int = BATCH, width: float = 1.0, **fields:
         evaluation=Evaluation(recalibrate=False),
         **fields,
     )
+
+
+def where(model: str, device: str) -> str:
+    """Name an epoch in a table's row."""
+    return f"epoch of {model}" if device == "cpu" else f"epoch of {model}, {device}"
 
 
 def in_turn_with_training(
@@ -51,13 +67,13 @@ def in_turn_with_training(
     engine: str = "auto",
     name: str = "train(run)",
 ) -> dict[str, Side]:
-    """One training's epochs in turn with other ways, which run between them; the sides, ours first.
+    """Time one training's epochs in turn with other ways, which run between epochs; the training comes first.
 
     The first epoch and the first call of each way are the warm-up, compiling and recording included.
     """
     turns, mine = Turns(others), []
 
-    def on_epoch(row: dict[str, float], snapshot: object) -> None:
+    def on_epoch(row: dict[str, float], checkpoint: object) -> None:
         mine.append(row["seconds"])
         turns.take()
 
@@ -69,7 +85,7 @@ def in_turn_with_training(
 
 
 def last_epoch(run: Run, data: Dataset, *, device: str = "cpu", engine: str = "auto") -> Way:
-    """A call that trains anew and returns the last epoch's seconds; those before it are its warm-up."""
+    """Return a call that trains anew and returns the last epoch's seconds; earlier epochs are its warm-up."""
 
     def once() -> float:
         result = train(run, data=data, device=device, engine=engine)
@@ -81,16 +97,14 @@ def last_epoch(run: Run, data: Dataset, *, device: str = "cpu", engine: str = "a
 def epoch(
     model: str,
     rounds: int,
+    data: Dataset,
     *,
-    images: int = IMAGES,
     width: float = 1.0,
     device: str = "cpu",
     engine: str = "auto",
     workers: int = WORKERS,
-    data: Dataset | None = None,
 ) -> list[Ratio]:
-    """An epoch with crop, flip and SGD with momentum: the plain loop, and ours without engine, over ours."""
-    data = embedded(images) if data is None else data
+    """Time an epoch with crop, flip and SGD with momentum: the plain loop and the eager engine, over ours."""
     run = run_of(model, width=width)
     loop = PlainLoop(data, model, BATCH, device=device, workers=workers, width=width)
     # a new training on CUDA pays for its kernels again
@@ -104,16 +118,15 @@ def epoch(
         f"plain loop, {workers} workers": plain,
         "train(run, engine='eager')": last_epoch(eager, data, device=device, engine="eager"),
     }
-    ours, plainly, eagerly = in_turn_with_training(
-        run, data, others, rounds, device=device, engine=engine
-    ).values()
-    where = "" if device == "cpu" else f", {device}"
+    sides = in_turn_with_training(run, data, others, rounds, device=device, engine=engine)
+    ours, plainly, eagerly = sides.values()
+    what = where(model, device)
     details = {"images": len(data.train), "batch": BATCH, "device": device, "engine": engine}
     return [
-        Ratio(f"{model}_epoch", f"epoch of {model}{where}, plain / ours", plainly, ours, details=details),
+        Ratio(f"{model}_epoch", f"{what}, plain / ours", plainly, ours, details=details),
         Ratio(
             f"{model}_epoch_eager",
-            f"epoch of {model}{where}, ours without engine or layout / ours",
+            f"{what}, ours without engine or layout / ours",
             eagerly,
             ours,
             details=details,
@@ -121,42 +134,41 @@ def epoch(
     ]
 
 
-def rate(model: str, rounds: int, *, images: int = IMAGES, width: float = 1.0) -> list[Ratio]:
-    """Operations a second over a training epoch, by formula, over those of the best matrix product.
+def rate(
+    model: str,
+    rounds: int,
+    data: Dataset,
+    *,
+    batch_size: int = BATCH,
+    width: float = 1.0,
+    device: str = "cpu",
+    engine: str = "auto",
+) -> list[Ratio]:
+    """Time an epoch's operations a second over those of the best matrix product, and of the best convolution.
 
-    The best convolution is measured in the same turns, and its ratio given beside: see `machine.rates`.
+    In bfloat16 on CUDA, where products alone are measured: see `machine.rates`.
     """
-    run, data = run_of(model, width=width), embedded(images)
-    operations = work_of_named(model, width=width).operations * images
-    sides = in_turn_with_training(run, data, rates(), rounds)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    run = run_of(model, batch_size=batch_size, width=width)
+    operations = work_of_named(model, width=width).operations * len(data.train)
+    sides = in_turn_with_training(run, data, rates(device, dtype), rounds, device=device, engine=engine)
     ours = sides.pop("train(run)")
     mine = Side(ours.name, tuple(operations / s for s in ours.values), ours.warm_up)
     details = {
+        "images": len(data.train),
+        "batch": batch_size,
         "operations_an_epoch": operations,
         "seconds_an_epoch": ours.median,
         "peaks": peaks(sides),
     }
-    kinds = {"product": "matrix product", "convolution": "convolution"}
+    what = f"operations a second, {where(model, device)}, batch {batch_size} / best {str(dtype)[6:]}"
+    product = Ratio(
+        f"{model}_rate", f"{what} matrix product", mine, best(sides, "product"), "operations/s", details
+    )
+    if device == "cuda":
+        return [product]
+    convolution = best(sides, "convolution")
     return [
-        Ratio(
-            f"{model}_rate" if kind == "product" else f"{model}_rate_{kind}",
-            f"operations a second, epoch of {model} / best float32 {spoken}",
-            mine,
-            best(sides, kind),
-            "operations/s",
-            details if kind == "product" else {},
-        )
-        for kind, spoken in kinds.items()
+        product,
+        Ratio(f"{model}_rate_convolution", f"{what} convolution", mine, convolution, "operations/s"),
     ]
-
-
-def synthetic(images: int, test: int = 100, seed: int = 0) -> Dataset:
-    """Random pixels of 32 x 32: for a GPU, whose epochs want more images than are drawn quickly."""
-    random = torch.Generator().manual_seed(seed)
-
-    def split(n: int) -> Images:
-        pixels = torch.randint(256, (n, 3, 32, 32), generator=random, dtype=torch.uint8)
-        return Images(pixels, torch.arange(n) % 10)
-
-    classes = tuple("0123456789")
-    return Dataset(split(images), split(test), classes, "random pixels", "")

@@ -1,4 +1,4 @@
-"""What a benchmark ran on: its description, and the most that it has been seen to compute and to move."""
+"""Describe the machine of a benchmark, and measure the most that the machine computes and moves."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ COPIED = 256 << 20  # bytes: far more than any cache holds
 
 
 def description() -> dict[str, Any]:
-    """The machine and the software, as the JSON says them."""
+    """Return the machine and the software, as JSON holds them."""
     return {
         "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gib": memory_gib(),
-        "cache_mib": (cache_bytes("cpu") or 0) / 2**20 or None,
+        "cache_mib": (cache_bytes() or 0) / 2**20 or None,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -41,7 +41,7 @@ def description() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the processor's model name where the system tells it."""
+    """Return the processor's model name where the system names one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -51,17 +51,15 @@ def processor() -> str:
 
 
 def memory_gib() -> float | None:
-    """Main memory, None where the system does not say."""
+    """Return the main memory; None where the system does not name its size."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, OSError, ValueError):
         return None
 
 
-def cache_bytes(device: str) -> int | None:
-    """The last cache before memory; None where the system does not say."""
-    if device == "cuda":
-        return torch.cuda.get_device_properties(0).L2_cache_size
+def cache_bytes() -> int | None:
+    """Return the size of the last cache before memory; None where the system does not name one."""
     try:
         text = Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip()
     except OSError:
@@ -70,7 +68,7 @@ def cache_bytes(device: str) -> int | None:
 
 
 def rates(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Callable[[], float]]:
-    """Ways to reach the machine's peak, each a call that returns operations a second.
+    """Return ways to reach the machine's peak, each a call that returns operations a second.
 
     Square matrix products through `torch.mm`; on CPU, float32, convolutions as well: there oneDNN is behind
     them where the product may be MKL's, which on some processors reaches a third of its rate.
@@ -85,23 +83,23 @@ def rates(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, 
 
 
 def bandwidth(device: str = "cpu", size: int = COPIED) -> Callable[[], float]:
-    """A call that copies `size` bytes and returns bytes read and written a second."""
+    """Return a call that copies `size` bytes and returns bytes read and written a second."""
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
     return lambda: 2 * size / seconds(lambda: _finished(target.copy_(source)))
 
 
 def best(sides: dict[str, Side], kind: str) -> Side:
-    """The side of the highest median among those whose name begins with `kind`."""
+    """Return the side of the highest median among those whose name begins with `kind`."""
     return max((side for name, side in sides.items() if name.startswith(kind)), key=lambda side: side.median)
 
 
 def peaks(sides: dict[str, Side]) -> dict[str, Any]:
-    """What `rates` (and `bandwidth`, as "copy") reached, as the JSON says it.
+    """Return the peaks that `rates` (and `bandwidth`, as "copy") reached, as JSON holds them.
 
     product and convolution: the best median over sizes, operations a second; None where not measured.
-    rate: the fastest single sample of either, and bandwidth that of the copy: what a floor is computed from,
-    so that no pause of the machine lets anything beat it.
+    rate: the fastest single sample of either, and bandwidth that of the copy. A roofline is computed from
+    these, so that no pause of the machine lets a network beat the roofline.
     """
     found: dict[str, Any] = {"unit": "operations/s, bytes/s"}
     for kind in ("product", "convolution"):

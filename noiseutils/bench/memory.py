@@ -1,25 +1,26 @@
-"""Peak memory of a training, its workers included: both sides in fresh processes, watched from outside.
+"""Measure the peak memory of a training, its workers included: each side in fresh processes.
 
 Processes that fork share pages. The proportional set size counts a page shared by n processes as an n-th in
-each, so its sum over a process tree is what the tree takes from the machine; the resident set size counts it
-n times. Both come from Linux's /proc.
+each, so the sum over a process tree is the memory that the tree takes from the machine; the resident set size
+counts such a page n times.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
+from noiseutils.bench.epochs import embedded, run_of
+from noiseutils.bench.plain import PlainLoop
 from noiseutils.bench.ratios import Ratio, Side
 from noiseutils.errors import UserError
+from noiseutils.training.loop import train
 
-INTERVAL = 0.05  # seconds between two looks
-PROC = Path("/proc")
+INTERVAL = 0.05  # seconds between two readings
 
 
 def training_memory(
@@ -31,35 +32,47 @@ def training_memory(
     steps: int = 6,
     test: int = 300,
 ) -> list[Ratio]:
-    """Peak memory of a training and the evaluation after it: ours over the plain loop with its workers."""
-    options = {"model": model, "width": width, "batch-size": batch_size, "steps": steps, "test": test}
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    proportional: dict[str, list[float]] = {"ours": [], "plain": []}
-    resident: dict[str, list[float]] = {"ours": [], "plain": []}
+    """Measure the peak memory of a training and its evaluation: ours over the plain loop with its workers."""
+    options = {"model": model, "width": width, "batch_size": batch_size, "steps": steps, "test": test}
+    peaks: dict[str, list[tuple[int, int]]] = {"ours": [], "plain": []}
     for _ in range(rounds):
-        for side in proportional:
-            command = [sys.executable, "-m", "noiseutils.bench.one_training", side, *arguments]
-            for sizes, peak in zip((proportional, resident), peak_of(command), strict=True):
-                sizes[side].append(float(peak))
-    ours, plain = (Side(side, tuple(sizes)) for side, sizes in proportional.items())
+        for side, found in peaks.items():
+            code = f"from noiseutils.bench import memory; memory.train_{side}(**{options!r})"
+            found.append(peak_of([sys.executable, "-c", code]))
+    ours, plain = (Side(side, tuple(float(size) for size, _ in found)) for side, found in peaks.items())
     what = f"peak memory of training {model}, batch {batch_size}, ours / plain with its workers"
-    details = {f"resident_bytes_{side}": sizes for side, sizes in resident.items()} | options
-    return [Ratio(f"{model}_memory", what, ours, plain, "bytes", details)]
+    resident = {f"resident_bytes_{side}": [size for _, size in found] for side, found in peaks.items()}
+    return [Ratio(f"{model}_memory", what, ours, plain, "bytes", resident | options)]
+
+
+def train_ours(model: str, width: float, batch_size: int, steps: int, test: int) -> None:
+    """Train on the embedded images once and evaluate, through `train`."""
+    run = run_of(model, width=width, batch_size=batch_size, epochs=1)
+    train(run, data=embedded(steps * batch_size, test), device="cpu")
+
+
+def train_plain(model: str, width: float, batch_size: int, steps: int, test: int) -> None:
+    """Train on the same images once and classify the test images, through the plain loop and its workers."""
+    loop = PlainLoop(embedded(steps * batch_size, test), model, batch_size, width=width)
+    loop.epoch()
+    loop.accuracy()
 
 
 def peak_of(command: Sequence[str]) -> tuple[int, int]:
-    """Run a command to its end; the largest sums over its process tree: (proportional, resident), bytes.
+    """Run a command to its end; return its process tree's largest (proportional, resident) bytes.
 
     Raises UserError where the system does not tell, RuntimeError when the command fails.
     """
-    if not (PROC / "self" / "smaps_rollup").exists():
-        raise UserError("peak memory is read from /proc/<pid>/smaps_rollup: this needs Linux")
+    psutil = psutil_library()
+    if not psutil.LINUX:
+        raise UserError("peak memory is the sum of proportional set sizes: this needs Linux")
     proportional = resident = 0
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        root = psutil.Process(process.pid)
         try:
             while process.poll() is None:
-                sizes = [memory_of(pid) for pid in tree(process.pid)]
+                sizes = [memory_of(one) for one in (root, *root.children(recursive=True))]
                 proportional = max(proportional, sum(size[0] for size in sizes))
                 resident = max(resident, sum(size[1] for size in sizes))
                 time.sleep(INTERVAL)
@@ -68,33 +81,24 @@ def peak_of(command: Sequence[str]) -> tuple[int, int]:
             process.wait()
         if process.returncode:
             errors.seek(0)
-            said = errors.read().decode(errors="replace")
-            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{said}")
+            message = errors.read().decode(errors="replace")
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{message}")
     return proportional, resident
 
 
-def tree(root: int) -> list[int]:
-    """A process and all below it, by id."""
-    parents: dict[int, list[int]] = {}
-    for name in os.listdir(PROC):
-        if name.isdigit():
-            try:
-                # the command's name, in parentheses, may hold spaces and parentheses itself
-                fields = (PROC / name / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(name))
-    found = [root]
-    for pid in found:
-        found += parents.get(pid, [])
-    return found
-
-
-def memory_of(pid: int) -> tuple[int, int]:
-    """(proportional, resident) set size in bytes; zeros for a process that has ended."""
+def memory_of(process: Any) -> tuple[int, int]:
+    """Return the (proportional, resident) bytes of a `psutil.Process`, zeros once the process has ended."""
     try:
-        lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-    except OSError:
+        sizes = process.memory_full_info()
+    except psutil_library().NoSuchProcess:
         return 0, 0
-    sizes = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
-    return int(sizes.get("Pss", 0)) * 1024, int(sizes.get("Rss", 0)) * 1024
+    return sizes.pss, sizes.rss
+
+
+def psutil_library() -> Any:
+    """Return psutil. Raises UserError if the package is not installed."""
+    try:
+        import psutil
+    except ImportError as error:
+        raise UserError("psutil is not installed; pip install 'noiseutils[dev]'") from error
+    return psutil

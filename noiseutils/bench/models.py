@@ -1,4 +1,4 @@
-"""Seconds per epoch of every network, beside the least that it could take."""
+"""Time an epoch of every network, beside its roofline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from noiseutils.bench.epochs import BATCH, IMAGES, embedded, run_of
 from noiseutils.bench.machine import bandwidth, cache_bytes, peaks, rates
 from noiseutils.bench.ratios import Turns
-from noiseutils.bench.roofline import FLOAT, Work, floor_seconds, step_bytes, work_of_named
+from noiseutils.bench.roofline import FLOAT, Work, roofline_seconds, step_bytes, work_of_named
 from noiseutils.data import Dataset
 from noiseutils.models import MODELS
 from noiseutils.training.loop import train
@@ -20,10 +20,10 @@ HEAVY = 5e10  # operations of a step from which two steps are timed; below, sixt
 
 @dataclass(frozen=True)
 class Measured:
-    """One network's epoch of `IMAGES` images.
+    """Describe one network's epoch of `IMAGES` images.
 
-    operations: by formula, of the epoch.   step_bytes: by formula, of a step of `batch` images, caches left
-    out.   seconds: measured on `steps` steps of `batch` images in the epoch after the warm-up, and scaled.
+    operations: counted, of the epoch.   step_bytes: computed, of a step of `batch` images, caches left out.
+    seconds: measured on `steps` steps of `batch` images in the epoch after the warm-up, and scaled.
     warm_up_seconds: the first epoch, as many steps, not scaled.
     """
 
@@ -38,7 +38,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Models:
-    """All of them, and what the machine reached meanwhile."""
+    """Hold all networks' epochs, and the rates that the machine reached meanwhile."""
 
     images: int
     batch: int
@@ -48,39 +48,38 @@ class Models:
     rows: tuple[Measured, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything measured, with each network's floor and its share."""
-        # the peaks are known when all are measured: a floor uses the fastest sample of the whole time
-        return asdict(self) | {"rows": [asdict(row) | self._floor(row) for row in self.rows]}
+        """Return everything measured, with each network's roofline and its share."""
+        # the peaks are known when all are measured: a roofline uses the fastest sample of the whole time
+        return asdict(self) | {"rows": [asdict(row) | self._roofline(row) for row in self.rows]}
 
-    def _floor(self, row: Measured) -> dict[str, float]:
-        # without the cache's size nobody knows what has to leave it
-        least = floor_seconds(
+    def _roofline(self, row: Measured) -> dict[str, float]:
+        least = roofline_seconds(
             work_of_named(row.model),
             self.images,
             row.batch,
             rate=self.peaks["rate"],
             bandwidth=self.peaks["bandwidth"],
+            # a cache of unknown size may hold everything
             cache=self.cache_bytes if self.cache_bytes is not None else 1 << 62,
         )
-        return {"floor_seconds": least, "share": least / row.seconds}
+        return {"roofline_seconds": least, "share": least / row.seconds}
 
 
-def models(names: Iterable[str] = tuple(MODELS), *, peak_rounds: int = 1) -> list[Models]:
-    """Time a few steps of each network on CPU; between them, what the machine can compute and move."""
+def models(names: Iterable[str] = tuple(MODELS)) -> list[Models]:
+    """Time a few steps of each network on CPU; between them, measure the machine's rates."""
     turns = Turns({**rates(), "copy": bandwidth()})
     turns.take()
     rows = []
     for name in names:
-        for _ in range(peak_rounds):
-            turns.take()
+        turns.take()
         rows.append(measured(name, embedded(IMAGES)))
-    return [Models(IMAGES, BATCH, "cpu", cache_bytes("cpu"), peaks(turns.sides()), tuple(rows))]
+    return [Models(IMAGES, BATCH, "cpu", cache_bytes(), peaks(turns.sides()), tuple(rows))]
 
 
-def measured(name: str, data: Dataset, batch: int = BATCH) -> Measured:
-    """Train a network for two short epochs; the second is timed."""
+def measured(name: str, data: Dataset) -> Measured:
+    """Train a network for two short epochs, and time the second."""
     work = work_of_named(name)
-    batch = fitting(work, batch)
+    batch = fitting(work, BATCH)
     steps = 2 if work.operations * batch > HEAVY else 16
     few = replace(data, train=data.train.take(steps * batch), test=data.test.take(10))
     history = train(run_of(name, batch_size=batch, epochs=2), data=few, device="cpu").history
@@ -97,7 +96,7 @@ def measured(name: str, data: Dataset, batch: int = BATCH) -> Measured:
 
 
 def fitting(work: Work, batch: int) -> int:
-    """The batch, halved until a step's activations take no more than `SAVED`."""
+    """Halve the batch until a step's activations take no more than `SAVED` bytes."""
     while batch > 1 and batch * work.saved * FLOAT > SAVED:
         batch //= 2
     return batch

@@ -1,4 +1,4 @@
-"""The loop that a user would write, to be compared with.
+"""Train as a tutorial shows, for comparison.
 
 PIL images, torchvision's transforms, a DataLoader with two workers kept alive, `.item()` for the log. On CUDA
 with pinned memory and copies that do not wait, but no autocast, compiler or graph.
@@ -20,7 +20,7 @@ WORKERS = 2
 
 
 class PilImages(torch.utils.data.Dataset):
-    """Arrays served as torchvision's CIFAR10 serves them: an array to a PIL image to a transform."""
+    """Serve arrays as torchvision's CIFAR10 does: from an array to a PIL image to a transform."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable) -> None:
         self.arrays = pixels.permute(0, 2, 3, 1).contiguous().numpy()
@@ -37,7 +37,7 @@ class PilImages(torch.utils.data.Dataset):
 
 
 class PlainLoop:
-    """Training and testing as a tutorial shows them: crop and flip, SGD with momentum."""
+    """Train and test with crop and flip, and SGD with momentum."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class PlainLoop:
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.01, momentum=0.9)
 
     def epoch(self) -> float:
-        """Train on every image once; returns the seconds."""
+        """Train on every image once; return the seconds."""
         started = time.perf_counter()
         self.net.train()
         total, correct = 0.0, 0
@@ -86,7 +86,7 @@ class PlainLoop:
         return time.perf_counter() - started
 
     def accuracy(self) -> float:
-        """On the test images."""
+        """Return the accuracy on the test images."""
         self.net.eval()
         correct = 0
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A ratio of medians, and how two or more ways of doing the same thing take turns in one process.
+"""Time two or more ways of doing the same thing in turn, in one process, as ratios of medians.
 
 An absolute time says little on a shared machine; a ratio of interleaved runs holds when its speed drifts.
 """
@@ -11,15 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Way = Callable[[], float]  # does its work once and returns what counts, such as seconds
+Way = Callable[[], float]  # does its work once and returns its cost, such as seconds
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a ratio.
+    """Hold one side of a ratio.
 
-    values: one a round, in the ratio's unit.   warm_up: seconds of the first call, which does not count; it
-    holds what is paid once: compiling, recording a graph, libraries choosing kernels, workers starting.
+    values: one a round, in the ratio's unit.   warm_up: seconds of the first call, which does
+    not count: compiling, recording a graph, libraries choosing kernels, workers starting.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Side:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median of `above` over median of `below`.
+    """Divide the median of `above` by the median of `below`.
 
     name: of the benchmark, or one of its parts.   what: a phrase for a table.   unit: of both sides.
-    details: numbers that explain it, as JSON holds them.
+    details: numbers that explain the ratio, as JSON holds them.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Ratio:
 
     @property
     def slow_seconds(self) -> float:
-        """Median above, of a ratio of seconds."""
+        """Return the median above, of a ratio of seconds."""
         return self.above.median
 
     @property
     def fast_seconds(self) -> float:
-        """Median below, of a ratio of seconds."""
+        """Return the median below, of a ratio of seconds."""
         return self.below.median
 
     def to_json(self) -> dict[str, Any]:
-        """The ratio, and everything that it was computed from."""
+        """Return the ratio and everything from which the ratio was computed."""
         sides = {
             name: {
                 "name": side.name,
@@ -79,7 +79,7 @@ class Ratio:
 
 
 def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, Side]:
-    """Each way once, to warm up, then `rounds` times all of them in turn."""
+    """Call each way once, to warm up, then `rounds` times all ways in turn."""
     turns = Turns(ways)
     for _ in range(rounds + 1):
         turns.take()
@@ -87,7 +87,7 @@ def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, Side]:
 
 
 class Turns:
-    """Ways that take turns, a round a call of `take`; the first round is the warm-up."""
+    """Call ways in turn, a round a call of `take`; the first round is the warm-up."""
 
     def __init__(self, ways: Mapping[str, Way]) -> None:
         self.ways = ways
@@ -95,7 +95,7 @@ class Turns:
         self._values: dict[str, list[float]] = {name: [] for name in ways}
 
     def take(self) -> None:
-        """One round."""
+        """Call each way once."""
         first = not self._warm_up
         for name, way in self.ways.items():
             started = time.perf_counter()
@@ -106,12 +106,12 @@ class Turns:
                 self._values[name].append(value)
 
     def sides(self) -> dict[str, Side]:
-        """What came of the rounds so far."""
+        """Return the values of the rounds so far."""
         return {name: Side(name, tuple(values), self._warm_up[name]) for name, values in self._values.items()}
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long a call takes. On CUDA it has to wait for the device itself."""
+    """Time a call, which on CUDA has to wait for the device itself."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Benchmarks by name, and what a call of `noiseutils bench` says and writes."""
+"""List the benchmarks by name, and run those that `noiseutils bench` asks for."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from noiseutils.bench import cuda, steps
-from noiseutils.bench.epochs import CIFAR10, epoch, rate
+from noiseutils.bench import steps
+from noiseutils.bench.cuda import CUDA, graphed, loader_share, noise_epochs
+from noiseutils.bench.epochs import CIFAR10, IMAGES, embedded, epoch, rate, synthetic
 from noiseutils.bench.machine import description
 from noiseutils.bench.memory import training_memory
 from noiseutils.bench.models import Models, models
@@ -21,11 +22,11 @@ from noiseutils.errors import UserError, one_of
 Found = Sequence[Ratio | Models]
 
 ON_CPU: dict[str, Callable[[], Found]] = {
-    "babycnn_epoch": lambda: epoch("babycnn", rounds=5, images=CIFAR10),
-    "tinycnn_epoch": lambda: epoch("tinycnn", rounds=3, images=CIFAR10),
-    "cifar10net_epoch": lambda: epoch("cifar10net", rounds=3),
-    "tinycnn_rate": lambda: rate("tinycnn", rounds=5),
-    "cifar10net_rate": lambda: rate("cifar10net", rounds=5),
+    "babycnn_epoch": lambda: epoch("babycnn", 5, embedded(CIFAR10)),
+    "tinycnn_epoch": lambda: epoch("tinycnn", 3, embedded(CIFAR10)),
+    "cifar10net_epoch": lambda: epoch("cifar10net", 3, embedded(IMAGES)),
+    "tinycnn_rate": lambda: rate("tinycnn", 5, embedded(IMAGES)),
+    "cifar10net_rate": lambda: rate("cifar10net", 5, embedded(IMAGES)),
     "augmentation": lambda: [steps.augmentation()],
     "blur": lambda: [steps.blur()],
     "noisy_dropout_step": lambda: [steps.noisy_dropout_step()],
@@ -37,23 +38,27 @@ ON_CPU: dict[str, Callable[[], Found]] = {
     "models": models,
 }
 ON_CUDA: dict[str, Callable[[], Found]] = {
-    "resnet18_bf16_epoch": cuda.bf16_epoch,
-    "resnet18_plain": cuda.plain_epoch,
-    "resnet20_graphed": lambda: cuda.graphed("resnet20"),
-    "resnet56_graphed": lambda: cuda.graphed("resnet56"),
-    "vgg16_graphed": lambda: cuda.graphed("vgg16"),
-    "vgg16_noise_steps_cuda": cuda.noise_epochs,
-    "eight_seeds": cuda.seeds_together,
-    "loader_share": cuda.loader_share,
+    "resnet18_bf16_epoch": lambda: rate(
+        "resnet18", 3, synthetic(CIFAR10), batch_size=512, device=CUDA, engine="compiled"
+    ),
+    "resnet18_plain": lambda: epoch("resnet18", 3, synthetic(CIFAR10), device=CUDA, engine="graphed"),
+    "resnet20_graphed": lambda: graphed("resnet20", 3, synthetic(IMAGES)),
+    "resnet56_graphed": lambda: graphed("resnet56", 3, synthetic(IMAGES)),
+    "vgg16_graphed": lambda: graphed("vgg16", 3, synthetic(IMAGES)),
+    "vgg16_noise_steps_cuda": lambda: noise_epochs("vgg16", 3, synthetic(IMAGES)),
+    "eight_seeds": lambda: side_by_side("resnet20", 8, 2, epochs=5, device=CUDA),
+    "loader_share": lambda: loader_share("resnet18", 5, synthetic(CIFAR10)),
 }
 BENCHMARKS = ON_CPU | ON_CUDA
 
 
-def report(names: Sequence[str] = (), file: Path | None = None, say: Callable[[str], object] = print) -> None:
-    """Run benchmarks and say what they found, each as soon as it is there; as JSON too if a file is named.
+def report(
+    names: Sequence[str] = (), file: Path | None = None, echo: Callable[[str], object] = print
+) -> None:
+    """Run benchmarks and print each result as soon as it is measured; write JSON too if a file is named.
 
     names: none for all that can run here.
-    Raises UserError before anything runs for an unknown name, and for one that needs a GPU where none is.
+    Raises UserError, before anything runs, for an unknown name, and for one that needs a GPU without a GPU.
     """
     for name in names:
         if name not in BENCHMARKS:
@@ -61,31 +66,31 @@ def report(names: Sequence[str] = (), file: Path | None = None, say: Callable[[s
     if lacking := [name for name in names if name in ON_CUDA and not torch.cuda.is_available()]:
         raise UserError("\n".join(f"{name} needs a CUDA device: not run" for name in lacking))
     if file is not None and not file.absolute().parent.is_dir():
-        raise UserError(f"{file}: its folder is not there; make it, or name another")
+        raise UserError(f"{file}: no such folder; make the folder, or name another file")
     chosen = names or list(BENCHMARKS if torch.cuda.is_available() else ON_CPU)
     found: list[Ratio | Models] = []
     machine = description()
     for name in chosen:
         for item in BENCHMARKS[name]():
             found.append(item)
-            say(line_of(item))
+            echo(line_of(item))
             if file is not None:  # after each: what is measured outlives what fails
                 file.write_text(json.dumps({"machine": machine, **as_json(found)}, indent=1) + "\n")
-    say(f"on {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}")
+    echo(f"on {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}")
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """Ratios as a list, in the order measured; the networks beside their floors, if they were."""
+    """Return the ratios in the order measured, and the networks beside their rooflines, if measured."""
     tables = [item.to_json() for item in found if isinstance(item, Models)]
     ratios = [item.to_json() for item in found if isinstance(item, Ratio)]
     return {"ratios": ratios} | ({"models": tables[-1]} if tables else {})
 
 
 def line_of(item: Ratio | Models) -> str:
-    """One result as text."""
+    """Write one result as text."""
     if isinstance(item, Models):
         rows = item.to_json()["rows"]
-        head = f"seconds of {item.images:,} images, and the share that is the floor's:"
+        head = f"seconds of {item.images:,} images, and the roofline's share of them:"
         return "\n".join(
             [head, *(f"  {row['model']:<20} {row['seconds']:8.3f} s  {row['share']:6.1%}" for row in rows)]
         )

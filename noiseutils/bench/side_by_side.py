@@ -1,4 +1,4 @@
-"""Several small trainings at once, over the same one after another."""
+"""Time several small trainings at once, over the same trainings one after another."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def side_by_side(
     width: float = 1.0,
     device: str = "cpu",
 ) -> list[Ratio]:
-    """Several seeds at once over the same seeds one after another: their rates of images.
+    """Time several seeds at once over the same seeds one after another: images a second.
 
-    At once is a process each on CPU, where they share the cores that the one has to itself, and a thread each
-    on CUDA. Seconds are those of training, from the first start to the last end: starting processes is not
-    counted, as it weighs less the longer a run is. Stores are temporary.
+    Trainings at once are a process each on CPU, which share the cores that a single one has to itself, and a
+    thread each on CUDA. Seconds are those of training, from the first start to the last end: starting
+    processes is not counted, which weighs less the longer a run is. Stores are temporary.
     """
-    at_once, spoken = ("local", "processes") if device == "cpu" else ("threads", "threads on one GPU")
+    at_once, kind = ("local", "processes") if device == "cpu" else ("threads", "threads on one GPU")
     sizes = Data(train_size=images, test_size=10)
     wanted = [run_of(model, width=width, data=sizes, epochs=epochs, seed=seed) for seed in range(runs)]
     embedded(images, 10)
@@ -41,7 +41,7 @@ def side_by_side(
             values.append(trained / _span(wanted, executor, runs, device))
     together, alone = (
         Side(name, tuple(rates[executor]))
-        for name, executor in ((f"{runs} {spoken}", at_once), ("one after another", "inline"))
+        for name, executor in ((f"{runs} {kind}", at_once), ("one after another", "inline"))
     )
     where = f"{torch.get_num_threads()} threads" if device == "cpu" else device
     what = f"images a second, {runs} trainings of {model} side by side / one after another, {where}"
@@ -51,7 +51,7 @@ def side_by_side(
 
 
 def _span(runs: list[Run], executor: str, workers: int, device: str) -> float:
-    """Seconds of training alone: inline summed, side by side from the first start to the last end."""
+    """Return the seconds of training: inline summed, at once from the first start to the last end."""
     with tempfile.TemporaryDirectory() as folder:
         done = sweep(runs, Store(folder), executor, workers=workers, device=device, progress=False)
         if done.failed or len(done.results) != len(runs):

@@ -1,4 +1,4 @@
-"""Single operations and single training steps, both sides built alike: what one part costs or saves."""
+"""Time single operations and single training steps, both sides built alike."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from noiseutils import _torchvision_shim  # noqa: F401
 from noiseutils.bench.ratios import Ratio, Way, interleaved, seconds
-from noiseutils.bench.roofline import outputs_of_named
 from noiseutils.config import Data, ScriptedNoise
 from noiseutils.corruptions import gaussian_blur
 from noiseutils.data import crop_and_flip, draw_augmentation, load, to_float
 from noiseutils.models import build_model
+from noiseutils.models.output_size import output_numel
 from noiseutils.noise import (
     AdversarialNoise,
     ClassAdversarialNoise,
@@ -34,11 +34,11 @@ ANL_NOISE: dict[str, ActivationNoise] = {  # the sizes of You et al., section 4
     "lat": LayerwiseAdversarialNoise(epsilon=0.03),
     "gaussian": GaussianNoise(std=0.0125),
 }
-SPOKEN = {"anl": "ANL", "canl": "CANL", "lat": "LAT", "gaussian": "Gaussian noise"}
+NOISE_NAMES = {"anl": "ANL", "canl": "CANL", "lat": "LAT", "gaussian": "Gaussian noise"}
 
 
 def augmentation(rounds: int = 30) -> Ratio:
-    """Crop and flip of a batch of 128: torchvision's transforms on PIL images over one call on the batch."""
+    """Time crop and flip of 128 images: torchvision's transforms on PIL images over one call on the batch."""
     from PIL import Image
     from torchvision import transforms
 
@@ -57,7 +57,7 @@ def augmentation(rounds: int = 30) -> Ratio:
 
 
 def blur(sigma: float = 5.0, rounds: int = 15) -> Ratio:
-    """Gaussian blur of a batch of 128: torchvision's on image after image over one call on the batch.
+    """Time a Gaussian blur of 128 images: torchvision's one by one over one call on the batch.
 
     Both cut the filter off at four sigma. Ours has kept its matrices from the first call.
     """
@@ -79,7 +79,7 @@ def blur(sigma: float = 5.0, rounds: int = 15) -> Ratio:
 
 
 def noisy_dropout_step(rounds: int = 15, width: float = 1.0) -> Ratio:
-    """A training step of cifar10net with NoisyDropout over the same with torch's own dropout."""
+    """Time a training step of cifar10net with NoisyDropout over the same with torch's own dropout."""
     keep_freed_memory()
     data = load(Data(train_size=BATCH, test_size=10))
     x, y = to_float(data.train.pixels), data.train.labels
@@ -108,7 +108,7 @@ def noisy_dropout_step(rounds: int = 15, width: float = 1.0) -> Ratio:
 def noise_steps(
     model: str = "vgg16", *, width: float = 1.0, batch_size: int = 32, rounds: int = 11
 ) -> dict[str, Ratio]:
-    """A training step with each noise of You et al. over the same step without, all in turn.
+    """Time a training step with each noise of You et al. over the same step without, all in turn.
 
     The paper's timing sentence as ratios. Both sides are built alike: channels last, fused SGD, momentum.
     """
@@ -126,14 +126,14 @@ def noise_steps(
         handle = attach(network, noise)
         return _step(optimizer, lambda: handle.loss(criterion, x, y))
 
-    # the warm-up also fills what CANL and LAT remember
+    # the warm-up also fills the memories of CANL and LAT
     kinds = {"no noise": None, **ANL_NOISE}
     sides = interleaved({name: step(noise) for name, noise in kinds.items()}, rounds)
     clean = sides.pop("no noise")
     return {
         name: Ratio(
             f"{model}_{name}_step",
-            f"training step of {model}, batch {batch_size}, {SPOKEN[name]} / no noise",
+            f"training step of {model}, batch {batch_size}, {NOISE_NAMES[name]} / no noise",
             side,
             clean,
         )
@@ -144,10 +144,10 @@ def noise_steps(
 def parameter_noise_steps(
     model: str = "resnet18", *, width: float = 1.0, batch_size: int = BATCH, rounds: int = 7
 ) -> list[Ratio]:
-    """A training step with noise on gradients, and on weights, over the same step without, in turn."""
+    """Time a training step with noise on gradients, and on weights, over the same step without, in turn."""
     network = build_model(model, width=width)
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    keep_freed_memory(4 * batch_size * outputs_of_named(model, width, 3, 32))
+    keep_freed_memory(4 * batch_size * output_numel(model, width, 3, 32))
     data = load(Data(train_size=batch_size, test_size=10))
     x, y = to_float(data.train.pixels), data.train.labels
     parameters, criterion = list(network.parameters()), nn.CrossEntropyLoss()

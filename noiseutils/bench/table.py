@@ -1,4 +1,4 @@
-"""The README's tables, rendered from a benchmark's JSON: what is printed there was measured."""
+"""Render the README's tables from a benchmark's JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIGITS = 2  # of a ratio, which is compared with its goal as printed
 
 @dataclass(frozen=True)
 class Goal:
-    """What a ratio should be; without a bound there is nothing to meet.   why: a few words on it."""
+    """Bound a ratio; without a bound there is nothing to meet.   why: a few words on the bound."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -23,11 +23,11 @@ class Goal:
 
     def __str__(self) -> str:
         bounds = (("at least", self.at_least), ("at most", self.at_most))
-        said = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
-        return "; ".join([*said, *([self.why] if self.why else [])])
+        parts = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+        return "; ".join([*parts, *([self.why] if self.why else [])])
 
     def verdict(self, ratio: float) -> str:
-        """yes or no, computed from the ratio as it is printed; empty where there is nothing to meet."""
+        """Return yes or no, from the ratio as printed; empty where there is nothing to meet."""
         if self.at_least is None and self.at_most is None:
             return ""
         shown = round(ratio, DIGITS)
@@ -56,7 +56,7 @@ GOALS: dict[str, Goal] = {  # by the ratio's name; one that is not here has none
 
 
 def render(file: Path) -> str:
-    """The Markdown tables of a benchmark's JSON."""
+    """Render the Markdown tables of a benchmark's JSON."""
     found = read(file)
     parts = [_machine(found["machine"]), _ratios(found["ratios"])]
     if "models" in found:
@@ -65,7 +65,7 @@ def render(file: Path) -> str:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What `noiseutils bench --json` wrote. Raises UserError if the file is not that."""
+    """Read the JSON of `noiseutils bench --json`. Raises UserError if the file is another."""
     try:
         found = json.loads(file.read_text())
         if found["ratios"] and not {"what", "above", "below"} <= found["ratios"][0].keys():
@@ -90,12 +90,12 @@ def rewrite(readme: Path, file: Path) -> None:
 
 
 def between_markers(text: str) -> str:
-    """What stands between the two markers."""
+    """Return the text between the two markers."""
     return text.partition(BEGIN)[2].partition(END)[0].strip()
 
 
 def _machine(machine: dict[str, Any]) -> str:
-    said = [
+    parts = [
         machine["cpu"],
         f"{machine['cores']} cores",
         f"{machine['threads']} threads",
@@ -104,7 +104,7 @@ def _machine(machine: dict[str, Any]) -> str:
         f"torch {machine['torch']}",
         f"commit {machine['commit']}" if machine["commit"] else "",
     ]
-    return f"Measured on: {', '.join(part for part in said if part)}."
+    return f"Measured on: {', '.join(part for part in parts if part)}."
 
 
 def _ratios(ratios: list[dict[str, Any]]) -> str:
@@ -128,15 +128,15 @@ def _models(models: dict[str, Any]) -> str:
             (
                 f"{row['model']}{batch}",
                 _three_digits(row["operations"] / 1e12),
-                _three_digits(row["floor_seconds"]),
+                _three_digits(row["roofline_seconds"]),
                 _three_digits(row["seconds"]),
                 f"{row['share']:.0%}",
             )
         )
-    head = ("network", "10¹² operations", "floor, s", "measured, s", "share")
+    head = ("network", "10¹² operations", "roofline, s", "measured, s", "share")
     return (
-        f"An epoch of {images:,} images in batches of {usual}, scaled from a few steps. The floor is what "
-        f"this machine takes at least: operations by formula at the best rate seen (medians: {reached}), or "
+        f"An epoch of {images:,} images in batches of {usual}, scaled from a few steps. The roofline is the "
+        f"least that this machine takes: counted operations at the best rate seen (medians: {reached}), or "
         f"bytes that must be moved at {peaks['bandwidth'] / 1e9:.0f} GB/s.\n\n" + _table(head, rows)
     )
 

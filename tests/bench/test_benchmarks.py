@@ -9,6 +9,7 @@ from noiseutils.bench import cuda, epochs, machine, models, noise_steps, noisy_d
 from noiseutils.bench.epochs import embedded, synthetic
 from noiseutils.bench.plain import PilImages, PlainLoop
 from noiseutils.bench.roofline import Work, work_of_named
+from noiseutils.bench.side_by_side import side_by_side
 from noiseutils.config import Data
 from noiseutils.data import load
 from noiseutils.training import allocator
@@ -46,7 +47,7 @@ def test_an_epoch_is_compared_with_the_plain_loop_under_the_ordinary_allocator(m
     now, kept, epoch = [allocator.KEEP], [], PlainLoop.epoch
     monkeypatch.setattr(allocator, "_set", lambda values: now.append(values))
     monkeypatch.setattr(PlainLoop, "epoch", lambda self: kept.append(now[-1]) or epoch(self))
-    plain, eager = epochs.epoch("babycnn", 2, images=200, workers=0)
+    plain, eager = epochs.epoch("babycnn", 2, embedded(200), workers=0)
     assert (plain.name, eager.name) == ("babycnn_epoch", "babycnn_epoch_eager")
     assert kept == [allocator.ORDINARY] * 3, "a warm-up and two rounds"
     assert now[-1] == allocator.KEEP, "and afterwards as before"
@@ -61,8 +62,8 @@ def test_a_training_that_diverges_is_no_benchmark():
         epochs.in_turn_with_training(run, embedded(200), {}, 2)
 
 
-def test_a_rate_is_operations_by_formula_over_seconds(small_peaks):
-    product, convolution = epochs.rate("tinycnn", 1, images=150, width=0.1)
+def test_a_rate_is_counted_operations_over_seconds(small_peaks):
+    product, convolution = epochs.rate("tinycnn", 1, embedded(150), width=0.1)
     operations = work_of_named("tinycnn", width=0.1).operations * 150
     assert product.above.median == pytest.approx(operations / product.details["seconds_an_epoch"])
     assert product.details["operations_an_epoch"] == operations
@@ -97,50 +98,50 @@ def test_every_noise_of_the_anl_paper_is_timed_against_the_same_step():
 
 @pytest.mark.slow
 def test_trainings_side_by_side_are_over_the_same_images():
-    (ratio,) = cuda.seeds_together("babycnn", 2, 1, images=200, epochs=1, device="cpu")
-    assert ratio.name == "eight_seeds"
+    (ratio,) = side_by_side("babycnn", 2, 1, images=200, epochs=1)
+    assert ratio.name == "side_by_side"
     assert (ratio.above.name, ratio.below.name) == ("2 processes", "one after another")
     assert ratio.unit == "images/s"
     assert min(ratio.above.median, ratio.below.median) > 0
 
 
-def test_networks_are_measured_beside_their_floors(small_peaks, monkeypatch):
+def test_networks_are_measured_beside_their_rooflines(small_peaks, monkeypatch):
     monkeypatch.setattr(models, "embedded", lambda images: embedded(40))
     (found,) = models.models(["babycnn", "lenet5"])
-    told = json.loads(json.dumps(found.to_json()))
-    assert [row["model"] for row in told["rows"]] == ["babycnn", "lenet5"]
-    for row in told["rows"]:
+    record = json.loads(json.dumps(found.to_json()))
+    assert [row["model"] for row in record["rows"]] == ["babycnn", "lenet5"]
+    for row in record["rows"]:
         assert row["operations"] == work_of_named(row["model"]).operations * 10_000
-        assert row["share"] == pytest.approx(row["floor_seconds"] / row["seconds"])
-        compute = row["operations"] / told["peaks"]["rate"]
-        assert row["floor_seconds"] >= compute * (1 - 1e-9)
+        assert row["share"] == pytest.approx(row["roofline_seconds"] / row["seconds"])
+        compute = row["operations"] / record["peaks"]["rate"]
+        assert row["roofline_seconds"] >= compute * (1 - 1e-9)
 
 
 def test_a_batch_that_would_not_fit_is_halved():
-    a_megabyte = Work(forward=1, backward=1, saved=2**18, parameters=1)
+    a_megabyte = Work(operations=1, saved=2**18, parameters=1)
     assert models.fitting(a_megabyte, 128) == 128
-    assert models.fitting(Work(1, 1, saved=100 * 2**18, parameters=1), 128) == 16
-    assert models.fitting(Work(1, 1, saved=10**12, parameters=1), 128) == 1
+    assert models.fitting(Work(1, saved=100 * 2**18, parameters=1), 128) == 16
+    assert models.fitting(Work(1, saved=10**12, parameters=1), 128) == 1
 
 
 def test_random_images_are_a_set_like_any_other():
-    data = synthetic(30, 10)
+    data = synthetic(30)
     assert data.train.pixels.shape == (30, 3, 32, 32)
     assert data.train.pixels.is_contiguous()
-    assert torch.equal(data.train.pixels, synthetic(30, 10).train.pixels)
+    assert torch.equal(data.train.pixels, synthetic(30).train.pixels)
 
 
 def test_the_gpu_benchmarks_run_on_cpu_where_they_prove_nothing(small_peaks):
-    tiny = {"rounds": 1, "images": 20, "width": 0.1, "device": "cpu"}
+    tiny = {"rounds": 1, "data": synthetic(20), "width": 0.1, "device": "cpu"}
     small = tiny | {"batch_size": 10, "engine": "eager"}
-    (bf16,) = cuda.bf16_epoch("resnet20", **small)
-    assert bf16.unit == "operations/s"
-    assert bf16.details["seconds_an_epoch"] > 0
+    product, _ = epochs.rate("resnet20", **small)
+    assert product.unit == "operations/s"
+    assert product.details["seconds_an_epoch"] > 0
     (graphed,) = cuda.graphed("resnet20", **tiny)
     assert (graphed.above.name, graphed.below.name) == ("eager", "graphed")
     noisy = cuda.noise_epochs("resnet20", **small)
     assert [r.name.split("_")[1] for r in noisy] == ["anl", "canl", "lat", "gaussian"]
-    (plain,) = cuda.plain_epoch("resnet20", workers=0, **tiny)
-    assert plain.name == "resnet20_plain"
+    plain, _ = epochs.epoch("resnet20", workers=0, engine="graphed", **tiny)
+    assert plain.name == "resnet20_epoch"
     (loader,) = cuda.loader_share("resnet20", **small)
     assert loader.ratio > 0

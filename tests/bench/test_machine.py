@@ -5,10 +5,10 @@ from noiseutils.bench.ratios import Side
 
 
 def test_the_description_names_the_machine_and_the_software():
-    told = machine.description()
-    assert told.keys() >= {"cpu", "cores", "threads", "memory_gib", "gpu", "torch", "commit"}
-    assert told["cpu"]
-    assert told["threads"] == 1, "as conftest set it"
+    description = machine.description()
+    assert description.keys() >= {"cpu", "cores", "threads", "memory_gib", "gpu", "torch", "commit"}
+    assert description["cpu"]
+    assert description["threads"] == 1, "as conftest set it"
 
 
 def test_a_rate_is_operations_over_seconds(monkeypatch):
@@ -28,7 +28,7 @@ def test_a_copy_reads_and_writes(monkeypatch):
     assert machine.bandwidth(size=1024)() == 2 * 1024 / 4
 
 
-def test_a_floor_takes_the_fastest_sample_where_a_ratio_takes_the_best_median():
+def test_a_roofline_takes_the_fastest_sample_where_a_ratio_takes_the_best_median():
     found = machine.peaks(
         {
             "product 1": Side("product 1", (3.0, 4.0, 9.0)),

@@ -1,12 +1,13 @@
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from noiseutils.bench import memory
 from noiseutils.errors import UserError
 
-pytestmark = pytest.mark.skipif(not (memory.PROC / "self" / "smaps_rollup").exists(), reason="needs Linux")
+pytestmark = pytest.mark.skipif(not psutil.LINUX, reason="needs Linux")
 MEGABYTE = 2**20
 
 
@@ -33,12 +34,13 @@ def test_a_command_that_fails_says_why():
 
 def test_a_process_that_has_ended_takes_nothing():
     process = subprocess.Popen(python("pass"))
+    found = psutil.Process(process.pid)
     process.wait()
-    assert memory.memory_of(process.pid) == (0, 0)
+    assert memory.memory_of(found) == (0, 0)
 
 
-def test_elsewhere_than_on_linux_it_is_an_error_before_anything_runs(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "PROC", tmp_path)
+def test_elsewhere_than_on_linux_it_is_an_error_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(psutil, "LINUX", False)
     monkeypatch.setattr(memory.subprocess, "Popen", lambda *a, **k: pytest.fail("it ran"))
     with pytest.raises(UserError, match="this needs Linux"):
         memory.peak_of(python("pass"))

@@ -76,7 +76,7 @@ def test_without_a_gpu_its_benchmarks_are_refused_by_name_and_left_out_of_all(mo
     with pytest.raises(UserError, match="eight_seeds needs a CUDA device: not run"):
         report.report(["augmentation", "eight_seeds"])
     assert ran == []
-    report.report(say=lambda line: None)
+    report.report(echo=lambda line: None)
     assert ran == list(report.ON_CPU)
 
 
@@ -140,8 +140,8 @@ def test_the_figure_shows_every_networks_two_numbers(measured):
     found = json.loads(measured.read_text())
     drawn = figure.networks(found["models"], found["machine"])
     ax = drawn.axes[0]
-    floors, seconds = (np.asarray(line.get_xdata()).tolist() for line in ax.get_lines())
-    assert floors == pytest.approx([1504, 2.015], rel=1e-3)
+    rooflines, seconds = (np.asarray(line.get_xdata()).tolist() for line in ax.get_lines())
+    assert rooflines == pytest.approx([1504, 2.015], rel=1e-3)
     assert seconds == [9000.0, 4.0]
     assert ax.get_xscale() == "log"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["resnet56", "babycnn"]

@@ -25,7 +25,7 @@ MOVES = 40  # of a slider
 RESTARTS = 10
 NOISE = "Gaussian noise on activations (You et al., for comparison)"
 LIVE = "sum(t.name == 'noiseutils-live' for t in __import__('threading').enumerate())"
-RESIDENT = "int(open('/proc/self/statm').read().split()[1]) * __import__('os').sysconf('SC_PAGESIZE') / 2**20"
+RESIDENT = "__import__('psutil').Process().memory_info().rss / 2**20"
 
 
 def reactions(lab: LabPage) -> list[float]:
