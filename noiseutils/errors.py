@@ -1,5 +1,9 @@
 """The one exception that means: what was asked for cannot be done, and here is what would be."""
 
+from __future__ import annotations
+
+import traceback
+
 
 class UserError(ValueError):
     """Bad input, in one screen: what is wrong, where, and what is allowed.
@@ -15,3 +19,16 @@ class UserError(ValueError):
 def one_of(what: str, got: object, allowed) -> UserError:
     """Return the error for a name that is not in a list: it has the name and lists the right ones."""
     return UserError(f"{what} {got!r} is not known; allowed: {', '.join(map(str, allowed))}")
+
+
+def portable(error: Exception, where: str) -> Exception:
+    """Return an exception to send to another process: the package's own, or else a RuntimeError.
+
+    Its traceback is in a note, headed by `where` it was raised.
+    """
+    if type(error).__module__.startswith("noiseutils."):
+        copy = type(error)(*error.args)
+    else:  # another's arguments may not travel, nor make it again
+        copy = RuntimeError(f"{type(error).__name__}: {error}")
+    copy.add_note(f"{where}:\n{''.join(traceback.format_exception(error)).rstrip()}")
+    return copy

@@ -1,4 +1,4 @@
-"""What is asked of trained networks once the sweep is over: each finding kept in the store, beside its run.
+"""Questions to trained networks, asked after the sweep; each answer is kept in the store, beside its run.
 
 That needs the weights and takes longer than many a training; what a GPU machine found is shown where there
 are neither weights nor time.
@@ -6,21 +6,17 @@ are neither weights nor time.
 
 from __future__ import annotations
 
-import math
-import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from noiseutils.errors import UserError
+from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.jobs import cores
+from noiseutils.sweeps.processes import SPAWN, Ended, Processes, Send
 
 Job = TypeVar("Job")
 
@@ -33,30 +29,39 @@ def work_off(jobs: Sequence[Job], keep: Callable[[Job], None], what: str, budget
     keep: at the top level of a module; it and its jobs go to other processes.   what: of the progress bar.
     Raises UserError if a process was killed; what was kept stays.
     """
-    workers = min(cores(), len(jobs))
-    bar = partial(tqdm, total=len(jobs), desc=what, disable=None if jobs else True)
-    if torch.cuda.is_available() or budget is not None or workers < 2:
-        deadline = math.inf if budget is None else time.monotonic() + budget
-        longest = 0.0
-        for job in bar(jobs):
-            started = time.monotonic()
-            if started + longest > deadline:
-                return
-            keep(job)
-            longest = max(longest, time.monotonic() - started)
-        return
-    context = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads broken
-    with ProcessPoolExecutor(workers, context, _start_worker, (max(1, cores() // workers),)) as pool:
-        try:
-            for made in bar(as_completed([pool.submit(keep, job) for job in jobs])):
-                made.result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"a process of the {what} was killed, perhaps for memory; what was found is kept, and the "
-                "same command goes on; a profile with no images to attack leaves them out"
-            ) from None
+    count = min(cores(), len(jobs))
+    with tqdm(total=len(jobs), desc=what, disable=None if jobs else True) as bar:
+        if torch.cuda.is_available() or budget is not None or count < 2:
+            clock = Clock(None if budget is None else time.monotonic() + budget)
+            for job in jobs:
+                if clock.over():
+                    return
+                clock.start()
+                keep(job)
+                clock.lap()
+                bar.update()
+            return
+        with Processes(max(1, cores() // count)) as workers:
+            taken = SPAWN.Value("i", 0)
+            for _ in range(count):
+                workers.start(_work, jobs, keep, taken)
+            for _, message in workers.messages():
+                if not isinstance(message, Ended):
+                    bar.update()
+                elif message.code:
+                    raise UserError(
+                        f"a process of the {what} was killed, perhaps for memory; what was found is kept, "
+                        "and the same command goes on; a profile with no images to attack leaves them out"
+                    )
 
 
-def _start_worker(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, and without a traceback
-    torch.set_num_threads(threads)
+def _work(send: Send, jobs: Sequence[Job], keep: Callable[[Job], None], taken: Any) -> None:
+    """Take one job after the other.   taken: number of jobs taken by all processes."""
+    while True:
+        with taken.get_lock():
+            number = taken.value
+            taken.value += 1
+        if number >= len(jobs):
+            return
+        keep(jobs[number])
+        send(number)

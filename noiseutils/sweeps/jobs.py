@@ -1,4 +1,4 @@
-"""What a sweep is asked to do and what it leaves: the values that all executors share."""
+"""A sweep's task and its outcome: the values that all executors share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from noiseutils.data import Dataset
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
-POLL_SECONDS = 0.2  # between two looks at runs that other processes hold
-
-Tell = Callable[[str, Run, Any], None]  # (event, run, detail): claimed, epoch, done, failed
+OnEvent = Callable[[str, Run, Any], None]  # (event, run, detail): claimed, epoch, done, failed
 
 
 @dataclass
 class Sweep:
-    """What a sweep leaves: `failed` holds tracebacks by run key, `out_of_time` says the budget ended it."""
+    """Outcome of a sweep: `failed` holds tracebacks by run key; `out_of_time`: the budget ended it."""
 
     runs: Sequence[Run]
     store: Store
@@ -28,12 +26,12 @@ class Sweep:
 
     @property
     def results(self) -> list[Result]:
-        """The stored results, in the order of the runs; those that are not there are left out."""
+        """Return the stored results, in the order of the runs; those that are not there are left out."""
         return [result for run in self.runs if (result := self.store.load(run)) is not None]
 
     @property
     def missing(self) -> list[Run]:
-        """The runs without a result."""
+        """Return the runs without a result."""
         return [run for run in self.runs if not self.store.finished(run)]
 
 
@@ -41,7 +39,7 @@ class Sweep:
 class Job:
     """Runs to compute, and how.
 
-    sets: the images, by their configuration.   done: where results and failures go.   tell: takes events.
+    sets: the images, by their configuration.   done: takes failures.   on_event: called at each event.
     deadline: on the monotonic clock.   device: None for CUDA where there is one.   workers: how many runs
     side by side, None for the executor's choice.
     owner: what the claims of one sweep's workers have in common.
@@ -50,7 +48,7 @@ class Job:
     todo: Sequence[Run]
     sets: Mapping[Data, Dataset]
     done: Sweep
-    tell: Tell
+    on_event: OnEvent
     deadline: float | None = None
     device: str | None = None
     workers: int | None = None
@@ -58,7 +56,7 @@ class Job:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

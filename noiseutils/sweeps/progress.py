@@ -19,8 +19,8 @@ class Bar:
         # disable=None: silent where the output is no terminal, so that executed notebooks stay clean
         self.bar = tqdm(total=total, unit="epoch", desc=f"{len(runs)} runs", disable=None if shown else True)
 
-    def tell(self, event: str, run: Run, detail: Any) -> None:
-        """Take an event: claimed, epoch (detail: its history row), done, failed (detail: a traceback)."""
+    def on_event(self, event: str, run: Run, detail: Any) -> None:
+        """Show an event: claimed, epoch (detail: its history row), done, failed (detail: a traceback)."""
         left = self.left.get(run.key, 0)
         if event == "claimed":
             return

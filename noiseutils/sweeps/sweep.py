@@ -1,6 +1,6 @@
 """`sweep(runs, store)`: every run once, whoever else is sweeping the same store.
 
-There is one loop, `noiseutils.sweeps.inline`. Each process walks the list, claims a run that nobody else
+There is one loop, `noiseutils.sweeps.execution`. Each process walks the list, claims a run that nobody else
 holds, computes it and lets go. The `local` executor is several processes in that loop, `threads` several
 threads; two terminals, or a killed and repeated command, are the same case.
 """
@@ -13,22 +13,21 @@ from collections.abc import Callable, Iterable
 import torch
 
 from noiseutils.config import Run
-from noiseutils.errors import one_of
-from noiseutils.sweeps.distributed import train_together, under_torchrun
-from noiseutils.sweeps.inline import inline
+from noiseutils.errors import UserError, one_of
+from noiseutils.sweeps.execution import execute
 from noiseutils.sweeps.jobs import Job, Sweep
 from noiseutils.sweeps.local import local
 from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.threads import threads
-from noiseutils.training.distributed import in_turn, on_rank0, rank
+from noiseutils.training.distributed import in_turn, launched, on_rank0, rank, start
 
 EXECUTORS: dict[str, Callable[[Job], None]] = {
-    "inline": inline,
+    "inline": execute,
     "local": local,
     "threads": threads,
-    "distributed": train_together,
+    "distributed": execute,  # in all processes of torchrun
 }
 
 
@@ -58,7 +57,19 @@ def sweep(
     done = Sweep(runs, store)
     if executor not in ("auto", *EXECUTORS):
         raise one_of("executor", executor, ("auto", *EXECUTORS))
-    executor = under_torchrun(executor)
+    if launched():
+        if executor not in ("auto", "distributed"):
+            raise UserError(
+                f"executor {executor!r} does not go with torchrun, whose processes train every run together: "
+                "leave the executor out, or torchrun"
+            )
+        executor = "distributed"
+        start()
+    elif executor == "distributed":
+        raise UserError(
+            "executor 'distributed' needs several processes: "
+            "torchrun --nproc-per-node 4 -m noiseutils sweep STUDY"
+        )
     todo = on_rank0(lambda: [run for run in runs if not store.finished(run)])
     sets = in_turn(lambda: load_sets(runs, todo))
     on_rank0(lambda: check_images(runs, sets, store))
@@ -68,8 +79,8 @@ def sweep(
     for run in todo:
         on_rank0(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
     with Bar(todo, progress and rank() == 0) as bar:
-        job = Job(todo, sets, done, bar.tell, deadline, device, workers)
-        EXECUTORS[executor if executor != "auto" else chosen(job)](job)
+        job = Job(todo, sets, done, bar.on_event, deadline, device, workers)
+        EXECUTORS[chosen(job) if executor == "auto" else executor](job)
     return done
 
 

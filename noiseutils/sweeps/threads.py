@@ -1,4 +1,4 @@
-"""The sweep of several threads that share a GPU: each trains runs of its own, on a CUDA stream of its own.
+"""The executor of several threads that share a GPU: each trains runs of its own, on a CUDA stream of its own.
 
 A small network leaves most of a GPU idle, even replayed as a graph; several at once fill it. On CPU, where
 threads would take turns, processes do better: see `noiseutils.sweeps.local`.
@@ -12,28 +12,28 @@ from dataclasses import replace
 from typing import Any
 
 from noiseutils.config import Run
-from noiseutils.sweeps.inline import inline
+from noiseutils.sweeps.execution import execute
 from noiseutils.sweeps.jobs import Job
 
-WORKERS = 8  # threads, unless told otherwise
+WORKERS = 8  # threads by default
 
 
 def threads(job: Job) -> None:
-    """`job.workers` threads in the loop of `inline`. What ends one of them ends all, and is raised here."""
+    """Train in `job.workers` threads side by side; what ends one of them ends all, and is raised here."""
     lock, stop = threading.Lock(), threading.Event()
     troubles: list[BaseException] = []
 
-    def tell(event: str, run: Run, detail: Any) -> None:
+    def on_event(event: str, run: Run, detail: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         with lock:
-            job.tell(event, run, detail)
+            job.on_event(event, run, detail)
 
-    mine = replace(job, tell=tell, owner=secrets.token_hex(8))
+    mine = replace(job, on_event=on_event, owner=secrets.token_hex(8))
 
     def work() -> None:
         try:
-            inline(mine)
+            execute(mine)
         except BaseException as error:
             if not stop.is_set():
                 troubles.append(error)

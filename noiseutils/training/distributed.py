@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, portable
 from noiseutils.rng import derived_seed
 
 T = TypeVar("T")
@@ -123,7 +122,9 @@ def raise_on_all() -> Iterator[None]:
     source = int(first)
     if source == world():
         return
-    told = broadcast_object(None if error is None else _portable(error), source)
+    told = broadcast_object(
+        None if error is None else portable(error, f"on rank {rank()} of {world()}"), source
+    )
     raised = told if error is None or source != rank() else error
     assert raised is not None
     vars(raised)["alike"] = True
@@ -233,13 +234,3 @@ def _each(items: Iterator[T]) -> Iterator[T]:
         if found is None:
             return
         yield found
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an exception to send: the package's own, or else a RuntimeError; its traceback in a note."""
-    if type(error).__module__.startswith("noiseutils."):
-        copy = type(error)(*error.args)
-    else:  # another's arguments may not travel, nor make it again
-        copy = RuntimeError(f"{type(error).__name__}: {error}")
-    copy.add_note(f"on rank {rank()} of {world()}:\n{''.join(traceback.format_exception(error)).rstrip()}")
-    return copy

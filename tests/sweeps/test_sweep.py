@@ -34,9 +34,9 @@ import json, sys, torch
 from noiseutils.config import Run
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
-import noiseutils.sweeps.inline
+import noiseutils.sweeps.budget
 torch.set_num_threads(1)
-noiseutils.sweeps.inline.CHECKPOINT_SECONDS = 0.0
+noiseutils.sweeps.budget.CHECKPOINT_SECONDS = 0.0
 if __name__ == "__main__":
     runs = [Run.model_validate_json(text) for text in sys.argv[3:]]
     done = sweep(runs, Store(sys.argv[1]), sys.argv[2], progress=False)
@@ -65,14 +65,14 @@ def test_a_finished_run_is_never_computed_again(tmp_path, monkeypatch):
     store = Store(tmp_path)
     first = sweep(RUNS, store, "inline", progress=False)
     assert [r.run for r in first.results] == RUNS
-    monkeypatch.setattr("noiseutils.sweeps.inline.train", None)
+    monkeypatch.setattr("noiseutils.sweeps.execution.train", None)
     again = sweep([*RUNS, RUNS[0]], Store(tmp_path), "inline", progress=False)
     assert len(again.results) == 3
 
 
 @pytest.mark.parametrize("executor", ["inline", "threads"])
 def test_a_failing_run_is_recorded_with_its_traceback_and_stops_no_other(tmp_path, monkeypatch, executor):
-    from noiseutils.sweeps import inline as module
+    from noiseutils.sweeps import execution as module
 
     real = module.train
 
@@ -171,7 +171,7 @@ def test_a_full_disk_stops_the_sweep_with_a_clear_error(tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_run_is_an_error_before_anything_is_computed(tmp_path, monkeypatch, change, said):
-    monkeypatch.setattr("noiseutils.sweeps.inline.train", None)
+    monkeypatch.setattr("noiseutils.sweeps.execution.train", None)
     with pytest.raises(UserError, match=said):
         sweep([*RUNS, BASE.replace(**change)], Store(tmp_path), "inline", progress=False)
 
@@ -372,19 +372,19 @@ def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path
 
     from noiseutils.sweeps.progress import Bar
 
-    ordinary, told = Bar.tell, []
+    ordinary, events = Bar.on_event, []
 
-    def tell(self, event, run, detail):
-        told.append(event)
-        if event == "epoch" and told.count("epoch") == 1:
+    def on_event(self, event, run, detail):
+        events.append(event)
+        if event == "epoch" and events.count("epoch") == 1:
             os.kill(os.getpid(), signal.SIGINT)
         ordinary(self, event, run, detail)
 
-    monkeypatch.setattr(Bar, "tell", tell)
+    monkeypatch.setattr(Bar, "on_event", on_event)
     runs = [BASE.replace(seed=seed, epochs=200) for seed in range(2)]
     with pytest.raises(KeyboardInterrupt):
         sweep(runs, Store(tmp_path), "threads", workers=2, device="cpu", progress=False)
     assert not [thread for thread in threading.enumerate() if "(work)" in thread.name and thread.is_alive()]
-    monkeypatch.setattr(Bar, "tell", ordinary)
+    monkeypatch.setattr(Bar, "on_event", ordinary)
     short = [run.replace(epochs=1) for run in runs]
     assert not sweep(short, Store(tmp_path), "threads", workers=2, device="cpu", progress=False).failed

@@ -31,8 +31,7 @@ from noiseutils.config import (
 from noiseutils.data import batch_parts, batches
 from noiseutils.errors import UserError
 from noiseutils.studies import adversarial_noise_layer
-from noiseutils.sweeps import budget
-from noiseutils.sweeps import distributed as distributed_sweep
+from noiseutils.sweeps import budget, execution
 from noiseutils.sweeps.budget import OutOfTime
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import Sweep, sweep
@@ -194,7 +193,7 @@ def sweeps(folder: Path) -> dict:
         calls[run.seed] += 1
         return train(run, **options)
 
-    distributed_sweep.train = counted
+    execution.train = counted
     module = sys.modules["noiseutils.training.engines"]
     module.batches = torn  # pyright: ignore[reportAttributeAccessIssue]
     store = Store(folder / "runs")

@@ -1,0 +1,96 @@
+"""Processes side by side: spawned, each with a pipe of its own, ended with the block that they belong to."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, cast
+
+import torch
+
+from noiseutils.errors import portable
+
+Send = Callable[[Any], None]
+
+SPAWN = multiprocessing.get_context("spawn")  # a forked child inherits torch's threads and CUDA broken
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Last message of a process. `code` is 0 unless the process was killed, or never began its work."""
+
+    code: int | None
+
+
+class Processes:
+    """Child processes, each known by its pipe; a child computes with `threads` threads."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._running: dict[Connection, Any] = {}
+
+    def start(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Start a process that calls `work(send, *arguments)`: a function at the top level of a module."""
+        # a pipe each: a process killed while it writes to a shared queue would take the queue's lock with it
+        receive, send = SPAWN.Pipe(duplex=False)
+        process = SPAWN.Process(target=_child, args=(self.threads, send, work, arguments), daemon=True)
+        with ignore_sigint():
+            process.start()
+            self._running[receive] = process
+        send.close()
+
+    def messages(self) -> Iterator[tuple[Connection, Any]]:
+        """Yield what processes send, until all have ended; an exception in one of them is raised here."""
+        while self._running:
+            for pipe in cast("list[Connection]", wait(list(self._running))):
+                try:
+                    message = pipe.recv()
+                except (EOFError, OSError):
+                    process = self._running.pop(pipe)
+                    process.join()
+                    message = Ended(process.exitcode)
+                if isinstance(message, Exception):
+                    raise message
+                yield pipe, message
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            process.join()
+
+
+@contextlib.contextmanager
+def ignore_sigint() -> Iterator[None]:
+    """Let processes started inside ignore Ctrl-C, which a terminal sends to all: their parent ends them.
+
+    The parent gets it when the block ends; if it ignored the signal, one sent meanwhile would be lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _child(threads: int, pipe: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(threads)
+
+    def send(message: Any) -> None:
+        try:
+            pipe.send(message)
+        except OSError:  # the parent is gone: stop as Ctrl-C would stop it, not as a failure of the work
+            raise KeyboardInterrupt from None
+
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            work(send, *arguments)
+        except Exception as error:
+            send(portable(error, "in a process of its own"))

@@ -1,0 +1,62 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from noiseutils.errors import UserError
+from noiseutils.sweeps.analysis import work_off
+from noiseutils.sweeps.processes import Ended, Processes
+
+pytestmark = pytest.mark.slow
+
+
+def write(job: tuple[Path, int]) -> None:
+    folder, number = job
+    with (folder / str(number)).open("x") as file:
+        file.write(str(os.getpid()))
+
+
+def fail(job: tuple[Path, int]) -> None:
+    raise UserError(f"job {job[1]} cannot be done")
+
+
+def die(job: tuple[Path, int]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr("noiseutils.sweeps.analysis.cores", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("two_cores")
+def test_each_job_is_done_once_by_other_processes(tmp_path):
+    work_off([(tmp_path, i) for i in range(7)], write, "jobs", None)
+    done = {int(path.name): int(path.read_text()) for path in tmp_path.iterdir()}
+    assert sorted(done) == list(range(7))
+    assert os.getpid() not in done.values()
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize(
+    ("work", "said"), [(fail, "job . cannot be done"), (die, "a process of the jobs was killed")]
+)
+def test_what_ends_a_process_ends_all_and_is_raised(tmp_path, work, said):
+    with pytest.raises(UserError, match=said):
+        work_off([(tmp_path, i) for i in range(4)], work, "jobs", None)
+
+
+def report(send, name: str) -> None:
+    send((name, torch.get_num_threads()))
+
+
+def test_messages_come_from_each_process_and_then_its_end():
+    with Processes(threads=1) as processes:
+        for name in ("a", "b"):
+            processes.start(report, name)
+        messages = [message for _, message in processes.messages()]
+    assert sorted(m for m in messages if not isinstance(m, Ended)) == [("a", 1), ("b", 1)]
+    assert messages.count(Ended(0)) == 2
