@@ -47,13 +47,14 @@ def run(
 ) -> None:
     """Train what is missing, then render the study's notebook: figures, tables, HTML."""
     from noiseutils.book import pipeline
+    from noiseutils.studies import profiles
 
     if launched():
         raise UserError("torchrun is for `noiseutils sweep`; then `noiseutils run`, without it, renders")
     pipeline.require_notebooks()
     names = pipeline.everything(profile, changes or ()) if study == "all" else [study]
     failed = False
-    wanted = [pipeline.study_params(name, profile, changes or ()) for name in names]
+    wanted = [profiles.study_params(name, profile, changes or ()) for name in names]
     for params in wanted:
         started = time.monotonic()
         with _resumable():
@@ -91,7 +92,7 @@ def sweep(
     from noiseutils.studies import profiles
 
     limit = profiles.seconds(budget) if budget else None
-    params = pipeline.study_params(study, profile, changes or ())
+    params = profiles.study_params(study, profile, changes or ())
     with _resumable():
         done = pipeline.sweep_study(params, executor, workers, limit)
     missing = on_rank0(lambda: len(done.missing))
@@ -108,8 +109,9 @@ def sweep(
 def status(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
     """Count the runs that are finished, missing, failed or interrupted."""
     from noiseutils.book import pipeline
+    from noiseutils.studies import profiles
 
-    counts, failures = pipeline.status_of(pipeline.study_params(study, profile, changes or ()))
+    counts, failures = pipeline.status_of(profiles.study_params(study, profile, changes or ()))
     typer.echo(f"{study}, {profile}: {sum(counts.values())} runs")
     for state in ("finished", "diverged", "interrupted", "failed", "missing"):
         typer.echo(f"  {state:<12} {counts[state]}")
@@ -121,8 +123,9 @@ def status(study: Study, profile: Profile = "quick", changes: Changes = None) ->
 def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
     """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed."""
     from noiseutils.book import pipeline
+    from noiseutils.studies import profiles
 
-    typer.echo(_near(pipeline.publish(pipeline.study_params(study, profile, changes or ()))))
+    typer.echo(_near(pipeline.publish(profiles.study_params(study, profile, changes or ()))))
 
 
 @app.command()

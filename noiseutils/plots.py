@@ -125,3 +125,9 @@ def no_noise_line(ax: Axes, values: Sequence[float], label: str = "no noise") ->
     )
     if interval.n > 1:
         ax.axhspan(interval.low, interval.high, color=VERMILION, alpha=0.12, linewidth=0)
+
+
+def shared_legend(figure: Figure, ax: Axes, where: str = "lower center", **options: Any) -> None:
+    """Put the legend of one panel, which holds for all of them, outside the panels."""
+    handles, names = ax.get_legend_handles_labels()
+    figure.legend(handles, names, loc=f"outside {where}", **options)  # pyright: ignore[reportArgumentType]

@@ -33,6 +33,14 @@ class Interval:
             bounds = f" [{self.low * scale:.{digits}f}, {self.high * scale:.{digits}f}]"
         return f"{self.mean * scale:.{digits}f}{bounds} n={self.n}"
 
+    def row(self, name: str) -> dict[str, float]:
+        """Return the columns of a table about one mean: `name`, low, high and n."""
+        return {name: self.mean, "low": self.low, "high": self.high, "n": self.n}
+
+    def columns(self, name: str) -> dict[str, float]:
+        """Return the columns of a table about several means: `name`, `<name>_low` and `<name>_high`."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 @dataclass(frozen=True)
 class Paired:

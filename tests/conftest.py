@@ -44,7 +44,7 @@ def interrupted():
 
 @pytest.fixture(scope="session")
 def rendered_outputs(tmp_path_factory):
-    """An outputs folder with one rendering, noisy_dropout/quick: a figure and a table of claims, shelved.
+    """An outputs folder with one rendering, noisy_dropout/quick: a figure and a table of claims.
 
     Its data parameter is a path, which one cell prints. Read it, or copy it; it is made once.
     """
@@ -56,7 +56,7 @@ def rendered_outputs(tmp_path_factory):
     cells = [
         v4.new_markdown_cell("# Made for tests\n\nWith $\\sigma$; see [the other](02_adaptive_noise.ipynb)."),
         v4.new_code_cell("data: str = 'shapes'  # which images", metadata={"tags": ["parameters"]}),
-        v4.new_code_cell(SHELVED),
+        v4.new_code_cell(WRITTEN),
     ]
     (root / "notebooks").mkdir()
     source = root / "notebooks" / "01_noisy_dropout.ipynb"
@@ -68,17 +68,17 @@ def rendered_outputs(tmp_path_factory):
     return outputs
 
 
-SHELVED = """
+WRITTEN = """
 import pandas as pd
 from noiseutils import plots
-from noiseutils.studies.common import StudyParams
-from noiseutils.studies.shelf import Drawn, Shelf
+from noiseutils.studies.output import Drawn, OutputWriter
+from noiseutils.studies.params import StudyParams
 
-shelf = Shelf(StudyParams(study="noisy_dropout", profile="quick"), "shapes")
+output = OutputWriter(StudyParams(study="noisy_dropout", profile="quick"), "shapes")
 figure, axes = plots.canvas(size=(6, 3))
 axes[0, 0].plot([1, 2, 3], [3, 1, 2])
 axes[0, 0].set(title="A line that falls", xlabel="epoch")
-shelf.show([Drawn("figure_01_line", figure, "A line that falls & rises.")])
+output.show([Drawn("figure_01_line", figure, "A line that falls & rises.")])
 rows = {
     "claim": ["noise raises the error (p < 0.3)", "noise lowers the gap", "noise does nothing", "one more"],
     "difference": [0.05, -0.002, 0.0101, float("nan")],
@@ -86,6 +86,6 @@ rows = {
     "high": [0.06, 0.001, 0.0102, float("nan")],
     "verdict": ["held", "not shown", "the opposite", "not run"],
 }
-shelf.table(pd.DataFrame(rows), "claims", "Differences in top-1 error, shares in [0, 1], by noise.")
+output.table(pd.DataFrame(rows), "claims", "Differences in top-1 error, shares in [0, 1], by noise.")
 print("images from", data)
 """

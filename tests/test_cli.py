@@ -180,7 +180,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path):
 
 
 def test_two_files_that_mean_the_same_give_the_same_keys(tmp_path):
-    from noiseutils.studies import noisy_dropout
+    from noiseutils.studies.noisy_dropout import STUDY
     from noiseutils.studies.profiles import read_profile
 
     lines = SMALL.strip().splitlines()
@@ -188,10 +188,7 @@ def test_two_files_that_mean_the_same_give_the_same_keys(tmp_path):
     a.write_text("\n".join(lines))
     b.write_text("\n".join(reversed(lines)).replace("0.25", "2.5e-1").replace("[0.5]", "\n- 5e-1"))
     keys = [
-        [
-            run.key
-            for run in noisy_dropout.runs(read_profile(noisy_dropout.Params, "noisy_dropout", str(path)))
-        ]
+        [run.key for run in STUDY.runs(read_profile(STUDY.Params, "noisy_dropout", str(path)))]
         for path in (a, b)
     ]
     assert keys[0] == keys[1]

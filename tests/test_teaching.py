@@ -18,7 +18,7 @@ pytest.importorskip("papermill", reason="needs the notebooks extra")
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
 START = FOLDER / "00_start_here.ipynb"
-PAPERS = [FOLDER / f"{study.NOTEBOOK}.ipynb" for study in STUDIES.values()]
+PAPERS = [FOLDER / f"{study.notebook}.ipynb" for study in STUDIES.values()]
 TWINS = [FOLDER / "solutions" / f"{path.stem}_solutions.ipynb" for path in PAPERS]
 of_papers = pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 of_twins = pytest.mark.parametrize("path", TWINS, ids=lambda path: path.stem)

@@ -13,13 +13,12 @@ import yaml
 
 from noiseutils.book.page import notebooks_extra
 from noiseutils.book.render import Rendered, current, render, stamp, write_index
-from noiseutils.config import Data, Run
+from noiseutils.config import Data
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import RENDERED, STUDIES, start_here
-from noiseutils.studies.common import StudyParams, store
-from noiseutils.studies.profiles import read_profile
-from noiseutils.sweeps.store import Store
+from noiseutils.studies.params import StudyParams
+from noiseutils.studies.study import store
 from noiseutils.sweeps.sweep import Sweep, sweep
 from noiseutils.training.distributed import on_rank0
 
@@ -30,36 +29,21 @@ def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
     return [*STUDIES, *(["live_lab"] if lab else [])]
 
 
-def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> StudyParams:
-    """The checked parameters of a study's profile."""
-    if study not in RENDERED:
-        raise one_of("study", study, RENDERED)
-    return read_profile(RENDERED[study].Params, study, profile, changes)
-
-
-def runs_of(params: StudyParams, place: Store) -> list[Run]:
-    """Every training of a study that can be named now: its runs, and those that follow from their results."""
-    study = RENDERED[params.study]
-    found = study.runs(params)
-    if hasattr(study, "follow_ups"):
-        found += study.follow_ups(params, [place.load(run) for run in found if place.finished(run)])
-    return found
-
-
 def sweep_study(
     params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
 ) -> Sweep:
-    """Train what the study still lacks, then find out what it wants to know of the trained networks."""
+    """Train what the study still lacks, then analyse the trained networks."""
     started, study, place = time.monotonic(), RENDERED[params.study], store()
 
     def left() -> float | None:
         return None if budget is None else budget - (time.monotonic() - started)
 
+    study.check(params)
     done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
-    if not done.out_of_time and hasattr(study, "follow_ups"):
-        wanted = on_rank0(lambda: runs_of(params, place))
+    if not done.out_of_time and study.follow_ups:
+        wanted = on_rank0(lambda: study.runs_known(params, place))
         done = sweep(wanted, place, executor, workers=workers, budget=left())
-    if not done.out_of_time and hasattr(study, "analyse"):
+    if not done.out_of_time:
         on_rank0(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone
     return done
 
@@ -67,7 +51,7 @@ def sweep_study(
 def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
     """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
     place = store()
-    runs = runs_of(params, place)
+    runs = RENDERED[params.study].runs_known(params, place)
     states = {run: place.state(run) for run in runs}
     failures = {
         str(run): (place.failure(run) or "").strip().splitlines()[-1]
@@ -86,11 +70,12 @@ def require_notebooks() -> None:
 
 def render_study(params: StudyParams) -> tuple[Rendered, bool]:
     """The study's notebook, executed, and whether that was done already."""
-    notebook = notebook_path(RENDERED[params.study].NOTEBOOK)
+    study = RENDERED[params.study]
+    notebook = notebook_path(study.notebook)
     folder = outputs_root() / params.study / params.profile
     values = params.model_dump(mode="json")
     place = store()
-    results = [(run.key, place.digest(run)) for run in runs_of(params, place)]
+    results = [(run.key, place.digest(run)) for run in study.runs_known(params, place)]
     mark = stamp(notebook, values, results)
     return _rendered(notebook, folder, values, mark)
 
@@ -115,10 +100,11 @@ def publish(params: StudyParams) -> Path:
     """
     if params.study not in STUDIES:
         raise one_of("study to publish", params.study, STUDIES)
+    study = STUDIES[params.study]
     rendered = outputs_root() / params.study / params.profile
     folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
     place = store()
-    for run in runs_of(params, place):
+    for run in study.runs_known(params, place):
         if place.finished(run):
             place.publish(run, folder / "runs")
     for name in ("figures", "tables"):
@@ -129,7 +115,7 @@ def publish(params: StudyParams) -> Path:
         shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
         shutil.copytree(rendered / name, folder / name)
     values = params.model_dump(mode="json")
-    for name in getattr(RENDERED[params.study], "DATA_PARAMETERS", ("data",)):
+    for name in study.data_parameters:
         given = values[name]
         values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
     text = yaml.safe_dump(values, sort_keys=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from noiseutils.book.pipeline import runs_of, study_params
 from noiseutils.config import Evaluation, Run
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.spec import identity
 from noiseutils.stats import Interval, mean_interval
-from noiseutils.studies.common import store
-from noiseutils.studies.profiles import profile_path
+from noiseutils.studies import RENDERED
+from noiseutils.studies.output import read_figure_runs
+from noiseutils.studies.profiles import profile_path, study_params
+from noiseutils.studies.study import store
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
@@ -93,7 +93,7 @@ def stored(study: str, profile: str, place: Store | None = None) -> Stored:
     path = profile_path(study, profile)
     committed = path.is_relative_to(REFERENCE)
     folder = path.parent if committed else outputs_root() / study / params.profile
-    wanted = runs_of(params, place)
+    wanted = RENDERED[study].runs_known(params, place)
     results = [result for run in wanted if (result := place.load(run)) is not None]
     figures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
     return Stored(
@@ -103,7 +103,7 @@ def stored(study: str, profile: str, place: Store | None = None) -> Stored:
         missing=len(wanted) - len(results),
         folder=folder,
         figures=figures,
-        behind={name: set(keys) for name, keys in _told(folder / "figures" / "runs.json").items()},
+        behind={name: set(keys) for name, keys in read_figure_runs(folder / "figures" / "runs.json").items()},
         beside=_beside(folder / "tables"),
     )
 
@@ -150,14 +150,6 @@ def _short(name: str, value: Any) -> str:
     text = " ".join(f"{word:g}" if isinstance(word, float) else str(word) for word in words)
     text = text if len(text) <= SHORT else text[: SHORT - 1] + "…"
     return text if last in NAMES else f"{last} {text}"
-
-
-def _told(path: Path) -> dict[str, list[str]]:
-    """Which runs each figure was drawn from; empty for one that was drawn before that was kept."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _beside(folder: Path) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""The studies: one module a paper. Each has Params, runs(params), NOTEBOOK, tables and figures.
+"""The studies: one folder a paper, each a `Study`.
 
-The live lab has the first three, too, so that `noiseutils run` renders it; it is no study.
+The live lab is rendered like a study, with the command line's `run`; it makes no claim.
 """
 
 from noiseutils.studies import (
@@ -12,9 +12,9 @@ from noiseutils.studies import (
 )
 
 STUDIES = {
-    "noisy_dropout": noisy_dropout,
-    "adaptive_noise": adaptive_noise,
-    "adversarial_noise_layer": adversarial_noise_layer,
-    "training_data_variation": training_data_variation,
+    "noisy_dropout": noisy_dropout.STUDY,
+    "adaptive_noise": adaptive_noise.STUDY,
+    "adversarial_noise_layer": adversarial_noise_layer.STUDY,
+    "training_data_variation": training_data_variation.STUDY,
 }
-RENDERED = {**STUDIES, "live_lab": live_lab}
+RENDERED = {**STUDIES, "live_lab": live_lab.STUDY}

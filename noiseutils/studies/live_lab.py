@@ -1,6 +1,6 @@
-"""The live lab's parameters: a noise of any of the four papers, its strength, two trainings from one seed.
+"""Parameters of the live lab: a noise of any of the four papers, its strength, two trainings from one seed.
 
-It is no study of its own: what it shows is one seed, to look at and to play with.
+The lab is no study of its own: it shows one seed, to look at and to play with.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.models import build_model
 from noiseutils.noise.sites import INPUT
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
-from noiseutils.studies.common import OneSetParams, data_of, gather, known_model, store
+from noiseutils.studies.params import OneSetParams, data_of, known_model
+from noiseutils.studies.study import Study, gather, store
 
-NOTEBOOK = "06_live_lab"
 EPOCHS = 6  # of the attack lab's networks
 Indices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, max_length=4)]
 DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the first paper's grid
@@ -43,9 +43,9 @@ DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the fi
 class Kind:
     """A noise that the lab offers.
 
-    title: how it is called, with its paper.   symbol: of its strength.   unit: of that.   usual, most: its
-    strength at first, and the end of its slider.   parts: strength, epochs -> the fields of a `Run`.
-    sites: whether it goes on activations, so that it needs places.
+    title: its name, with its paper.   symbol, unit: of its strength.   usual, most: the strength at first,
+    and the end of the slider.   parts: strength, epochs -> the fields of a `Run`.
+    sites: whether the noise goes on activations, and needs places.
     """
 
     title: str
@@ -58,13 +58,13 @@ class Kind:
 
 
 def _scripted(gradient: float, weight: float, epochs: int) -> dict[str, Any]:
-    """Noise of the same std in every epoch."""
+    """Return noise of the same std in every epoch."""
     levels = (gradient,) * epochs, (weight,) * epochs
     return {"parameter_noise": ScriptedNoise(gradient=levels[0], weight=levels[1], weight_every="step")}
 
 
 def _adaptive(sigma: float, epochs: int) -> dict[str, Any]:
-    """The paper's scheduler, whose 70 quiet epochs of 300 become two of what the lab shows."""
+    """Return the paper's scheduler, whose 70 quiet epochs of 300 become two."""
     return {
         "parameter_noise": AdaptiveNoise(
             min_epochs=2,
@@ -189,7 +189,7 @@ KINDS = {
 
 
 class Params(OneSetParams):
-    """What the lab starts with, see the parameters cell of its notebook. Strength: see `KINDS`."""
+    """Settings that the lab starts with, see the parameters cell of its notebook. Strength: see `KINDS`."""
 
     study: str = "live_lab"
     data: str = "digits"
@@ -223,26 +223,26 @@ class Params(OneSetParams):
 
     @property
     def kind(self) -> Kind:
-        """The noise's entry in `KINDS`."""
+        """Return the noise's entry in `KINDS`."""
         return KINDS[self.noise]
 
 
 def places(model: str) -> tuple[str, ...]:
-    """Names of the modules of a network that noise on activations can follow, in its order."""
+    """Return the names of the modules that noise on activations can follow, in the network's order."""
     small = build_model(model, width=0.05)
     kinds = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
     return tuple(name for name, module in small.named_modules() if isinstance(module, kinds))[:-1]
 
 
 def usual_places(model: str) -> tuple[str, ...]:
-    """Where noise goes unless somebody says: after every BatchNorm, in a network without after every ReLU."""
+    """Return the default places of noise: after every BatchNorm, in a network without after every ReLU."""
     small = build_model(model, width=0.05)
     batchnorm = any(isinstance(module, nn.BatchNorm2d) for module in small.modules())
     return ("BatchNorm2d",) if batchnorm else ("ReLU",)
 
 
 def noisy_run(params: Params) -> Run:
-    """The training with noise."""
+    """Return the training with noise."""
     kind = params.kind
     if params.strength < 0 and kind.symbol != "ε":
         raise UserError(f"strength {params.strength:g} of {params.noise} must be at least 0")
@@ -253,7 +253,7 @@ def noisy_run(params: Params) -> Run:
 
 
 def plain_run(params: Params) -> Run:
-    """The same training without noise: the same initial weights, the same batches."""
+    """Return the same training without noise: the same initial weights, the same batches."""
     return Run(
         data=data_of(params),
         model=Model(name=params.model, width=params.width),
@@ -266,27 +266,22 @@ def plain_run(params: Params) -> Run:
 
 
 def pair(params: Params) -> dict[str, Run]:
-    """What the training lab trains, by name: with noise, and without, where that is to be compared."""
+    """Return the trainings of the training lab by name: with noise, and where compared, without."""
     if params.noise == "none":
         return {"no noise": plain_run(params)}
     named = {params.noise.replace("_", " "): noisy_run(params)}
     return named | ({"no noise": plain_run(params)} if params.compare else {})
 
 
-def runs(params: Params) -> list[Run]:
-    """The trainings behind the attack lab's networks: the same two, for a few epochs, and kept."""
-    return list(_attacked(params).values())
-
-
 def networks(params: Params) -> dict[str, nn.Module]:
-    """The attack lab's networks by name, from the store; what is not there is trained first.
+    """Return the attack lab's networks by name, from the store; missing ones are trained first.
 
     Raises UserError for a training that failed or diverged.
     """
-    gather(runs(params), "inline")
-    found = {}
-    for name, run in _attacked(params).items():
-        result = store().load(run, weights=True)
+    wanted, place, found = attacked(params), store(), {}
+    gather(list(wanted.values()), place, "inline")
+    for name, run in wanted.items():
+        result = place.load(run, weights=True)
         if result is None or result.model is None:
             said = f"{run} could not be trained" if result is None else f"the training of {run} diverged"
             raise UserError(f"{said}: choose another strength or learning rate")
@@ -294,17 +289,18 @@ def networks(params: Params) -> dict[str, nn.Module]:
     return found
 
 
-def _attacked(params: Params) -> dict[str, Run]:
+def attacked(params: Params) -> dict[str, Run]:
+    """Return the trainings of the attack lab's networks by name: the same two, for a few epochs."""
     return pair(params.replace(epochs=min(EPOCHS, params.epochs), compare=True))
 
 
 def choices(model: str) -> Sequence[str]:
-    """What can be said of where noise goes in a network: types, then names."""
+    """Return the places that can be named for noise in a network: types, then names."""
     return (*dict.fromkeys(("ReLU", *usual_places(model), "Conv2d", "Linear", INPUT)), *places(model))
 
 
 def facts(params: Params, label: str) -> dict[str, Any]:
-    """What a training is, in words.   label: of its data."""
+    """Describe a training in words.   label: of its data."""
     kind = params.kind
     return {
         "noise": kind.title,
@@ -315,3 +311,13 @@ def facts(params: Params, label: str) -> dict[str, Any]:
         "learning rate": params.learning_rate,
         "seed": params.seed,
     }
+
+
+STUDY = Study(
+    "live_lab",
+    "06_live_lab",
+    Params,
+    cells=lambda params: list(attacked(params)),
+    run_of=lambda params, name, seed: attacked(params)[name],
+    seeds=lambda params: (params.seed,),
+)

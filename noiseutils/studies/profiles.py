@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import CHECKOUT
-from noiseutils.studies.common import StudyParams
+from noiseutils.studies import RENDERED
+from noiseutils.studies.params import StudyParams
 
 P = TypeVar("P", bound=StudyParams)
 
@@ -41,8 +42,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+def study_params(study: str, profile: str, changes: Sequence[str] = ()) -> StudyParams:
+    """Read the parameters of a profile of a study, or of the live lab, by name; see `read_profile`."""
+    if study not in RENDERED:
+        raise one_of("study", study, RENDERED)
+    return read_profile(RENDERED[study].Params, study, profile, changes)
+
+
 def read_profile(kind: type[P], study: str, profile: str, changes: Sequence[str] = ()) -> P:
-    """The checked parameters of a study.
+    """Read and check the parameters of a study.
 
     profile: the name of a file in params/<study>/, or the path of a YAML file of one's own.
     changes: "key=value" texts, values in YAML.
@@ -50,9 +58,9 @@ def read_profile(kind: type[P], study: str, profile: str, changes: Sequence[str]
     """
     path = profile_path(study, profile)
     values = read_yaml(path)
-    told = values.get("study", study)
-    if told != study:
-        raise UserError(f"{path}: these are parameters of the study {told!r}, not of {study!r}")
+    owner = values.get("study", study)
+    if owner != study:
+        raise UserError(f"{path}: these are parameters of the study {owner!r}, not of {study!r}")
     values.setdefault("profile", path.stem)
     where = str(path)
     for change in changes:
@@ -68,7 +76,7 @@ def read_profile(kind: type[P], study: str, profile: str, changes: Sequence[str]
 
 
 def profile_path(study: str, profile: str) -> Path:
-    """The YAML file of a profile: a name in params/<study>/ or a path."""
+    """Return the YAML file of a profile: a name in params/<study>/ or a path."""
     folder = CHECKOUT / "params" / study
     path = Path(profile).expanduser() if profile.endswith((".yaml", ".yml")) else folder / f"{profile}.yaml"
     if not path.is_file():
@@ -80,7 +88,7 @@ def profile_path(study: str, profile: str) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
+    """Read the mapping in a YAML file."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError:
@@ -105,7 +113,7 @@ def _brief(error: Exception) -> str:
 
 
 def seconds(text: str) -> float:
-    """Seconds in `90`, `90s`, `9m` or `1.5h`."""
+    """Read the seconds in `90`, `90s`, `9m` or `1.5h`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if not found or float(found[1]) == 0:
         raise UserError(f"budget {text!r} is not a time; write 90s, 9m or 1.5h")

@@ -1,4 +1,4 @@
-"""The two pictures of the start page: images at hand, and two trainings side by side."""
+"""Figures of the start page: images at hand, and two trainings side by side."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from noiseutils import plots
 from noiseutils.data import Dataset
-from noiseutils.studies.common import StudyParams
-from noiseutils.studies.shelf import Drawn, Shelf
+from noiseutils.studies.output import Drawn, OutputWriter
+from noiseutils.studies.params import StudyParams
 from noiseutils.training.loop import Result
 
 NOTEBOOK = "00_start_here"
@@ -15,7 +15,7 @@ PLACE = StudyParams(study="start_here", profile="quick")  # its folder under out
 
 
 def show_images(data: Dataset) -> None:
-    """One training image of each class."""
+    """Show one training image of each class."""
     figure, axes = plots.canvas(1, data.num_classes, size=(10, 1.5))
     for index, (ax, name) in enumerate(zip(axes[0], data.classes, strict=True)):
         first = int((data.train.labels == index).nonzero()[0, 0])
@@ -24,11 +24,11 @@ def show_images(data: Dataset) -> None:
         ax.set_title(name, fontsize=9)
         ax.grid(False)
     alt = f"One training image of each class: {', '.join(data.classes)}."
-    Shelf(PLACE, data.label).show([Drawn("images", figure, alt, ())])
+    OutputWriter(PLACE, data.label).show([Drawn("images", figure, alt, ())])
 
 
 def show_curves(results: Mapping[str, Result]) -> None:
-    """Training and test loss, and test accuracy, over epochs for each training."""
+    """Show training and test loss, and test accuracy, over epochs for each training."""
     figure, axes = plots.canvas(1, 2, size=(10, 3.4))
     ways = zip((plots.GREY, plots.BLUE, plots.ORANGE), "os^", strict=True)
     for (name, result), (colour, marker) in zip(results.items(), ways, strict=False):
@@ -42,11 +42,11 @@ def show_curves(results: Mapping[str, Result]) -> None:
         ax.legend(fontsize=8)
     labels = sorted({result.info["data"]["label"] for result in results.values()})
     figure.suptitle(f"{', '.join(labels)}, one seed")
-    Shelf(PLACE, labels).show([Drawn("curves", figure, _ends(results), results.values())])
+    OutputWriter(PLACE, labels).show([Drawn("curves", figure, _ends(results), results.values())])
 
 
 def _ends(results: Mapping[str, Result]) -> str:
-    """What the curves come to, for a reader who cannot see them."""
+    """Describe where the curves end, for readers who cannot see them."""
     ends = {name: result.history.iloc[-1] for name, result in results.items()}
     said = [
         f"{name}: training loss {end.train_loss:.2f}, test loss {end.test_loss:.2f}, "

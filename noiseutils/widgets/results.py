@@ -14,7 +14,7 @@ from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
-from noiseutils.studies.shelf import brief, with_intervals
+from noiseutils.studies.output import brief, with_intervals
 from noiseutils.widgets.view import Markup, View, button, chosen, dropdown, hiding, problem, table, telling
 
 FIRST = 3  # cells that are chosen at first

@@ -17,8 +17,8 @@ from noiseutils.live.record import Record
 from noiseutils.live.session import Looks, Session
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
-from noiseutils.studies.common import data_of
-from noiseutils.studies.live_lab import KINDS, NOTEBOOK, Params, choices, facts, pair
+from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts, pair
+from noiseutils.studies.params import data_of
 from noiseutils.widgets.view import (
     View,
     broken,
@@ -293,7 +293,7 @@ class TrainingLab(View):
         near = shlex.quote(str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path))
         self._say(
             f"Written to {near}. From the project's folder: noiseutils run live_lab --profile {near}, or "
-            f"papermill notebooks/{NOTEBOOK}.ipynb mine.ipynb --cwd notebooks -f {near}"
+            f"papermill notebooks/{STUDY.notebook}.ipynb mine.ipynb --cwd notebooks -f {near}"
         )
 
     def _say(self, text: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from noiseutils import cli
 from noiseutils.book import pipeline
 from noiseutils.errors import UserError
+from noiseutils.studies.profiles import study_params
 from noiseutils.training.loop import Result
 
 pytest.importorskip("papermill", reason="needs the notebooks extra")
@@ -68,7 +69,7 @@ def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, mo
 def test_a_page_is_drawn_again_when_its_results_have_changed(tmp_path, monkeypatch):
     """The stamp holds which results are there, not only which are wanted."""
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
-    params = pipeline.study_params("noisy_dropout", "smoke")
+    params = study_params("noisy_dropout", "smoke")
     stamps = []
 
     def note(notebook, *parts):
@@ -92,6 +93,6 @@ def test_all_is_the_studies_and_the_live_lab_where_it_has_the_profile():
 
 
 def test_the_live_lab_has_nothing_to_publish():
-    params = pipeline.study_params("live_lab", "smoke")
+    params = study_params("live_lab", "smoke")
     with pytest.raises(UserError, match="study to publish 'live_lab' is not known; allowed: noisy_dropout"):
         pipeline.publish(params)

@@ -2,104 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from factory import ADAPTIVE as PARAMS
+from factory import adaptive_result, adaptive_results, diverged
 from matplotlib import pyplot
 
 from noiseutils.book import pipeline
 from noiseutils.config import AdaptiveNoise, ScriptedNoise
 from noiseutils.errors import UserError
-from noiseutils.studies.adaptive_noise import claims, figures, tables
-from noiseutils.studies.adaptive_noise import grid as an
+from noiseutils.studies.adaptive_noise import STUDY, claims, figures, tables
+from noiseutils.studies.adaptive_noise.choice import chosen, control_cells, controls
+from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, Cell
+from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.profiles import read_profile
-from noiseutils.training.loop import Result
-
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks" / "02_adaptive_noise.ipynb"
-PARAMS = an.Params(
-    data="shapes",
-    models=("babycnn", "tinycnn"),
-    optimizers=("momentum",),
-    learning_rates=(0.1, 0.01),
-    epochs=6,
-    restart_epochs=2,
-    min_epochs=2,
-    seeds=3,
-)
-
-
-def result_of(run, accuracy: float, gap: float, sigma: float = 0.0) -> Result:
-    """A made-up training; with noise in epochs 3 and 5 of six."""
-    epochs = np.arange(1, 7)
-    history = pd.DataFrame(
-        {
-            "epoch": epochs,
-            "train_accuracy": accuracy + 0.05,
-            "train_loss": 1.0,
-            "validation_accuracy": accuracy,
-            "validation_loss": 1.0 + gap,
-            "test_accuracy": 0.99 - accuracy,  # the wrong way round: nothing may be chosen by it
-            "test_loss": 1.0,
-            "gradient_norm": 1.0,
-            "update_norm": 1.0,
-        }
-    )
-    if sigma:
-        history["gradient_noise"] = [0, 0, sigma, 0, 2 * sigma, 0]
-        history["weight_noise"] = [0, 0, 0, 0, sigma, 0]
-        history["gradient_flag"] = history["gradient_noise"] > 0
-        history["weight_flag"] = history["weight_noise"] > 0
-        history["cooldown"] = 0
-    info = {"versions": {"commit": "abc"}, "device": "made up", "data": {"fingerprint": "f"}}
-    return Result(run, "finished", {}, history, None, info)
-
-
-def made_up(params: an.Params = PARAMS, controls: bool = True) -> an.Outcome:
-    """Noise costs 3 points and closes the gap by half; rate 0.01 is best without noise, 0.1 with it."""
-    found = []
-    for cell in an.cells(params):
-        for seed in range(params.seeds):
-            noisy = cell.kind != "none"
-            best = cell.learning_rate == (0.1 if noisy else 0.01)
-            accuracy = 0.6 - 0.03 * noisy + 0.02 * best + seed / 1000 * (1 + noisy)
-            gap = (0.1 if noisy else 0.2) + seed / 1000 * (1 + noisy)
-            found.append(result_of(an.run_of(params, cell, seed), accuracy, gap, 0.01 if noisy else 0.0))
-    if controls:
-        for i, run in enumerate(an.follow_ups(params, found)):
-            found.append(result_of(run, 0.5 + i / 1000, 0.3))
-    return an.Outcome(params, found)
-
 
 # --- the grid
 
 
 def test_the_papers_grid_is_all_there():
-    params = read_profile(an.Params, "adaptive_noise", "paper")
-    assert len(an.cells(params)) == len(set(an.cells(params))) == 4 * 3 * 4 * 3
-    assert len({run.key for run in an.runs(params)}) == 144 * 6
-    (epochs,) = {run.epochs for run in an.runs(params)}
+    params = read_profile(Params, "adaptive_noise", "paper")
+    assert len(STUDY.cells(params)) == len(set(STUDY.cells(params))) == 4 * 3 * 4 * 3
+    assert len({run.key for run in STUDY.runs(params)}) == 144 * 6
+    (epochs,) = {run.epochs for run in STUDY.runs(params)}
     assert epochs == 300
-    run = an.run_of(params, an.Cell("resnet18", "adam", 1e-4, "uniform"), 2)
+    run = STUDY.run_of(params, Cell("resnet18", "adam", 1e-4, "uniform"), 2)
     assert run.parameter_noise == AdaptiveNoise(distribution="uniform", weight_every="epoch")
     assert (run.optimizer.name, run.optimizer.weight_decay, run.augment, run.seed) == ("adam", 1e-4, True, 2)
     schedule = run.schedule
     assert (schedule.every, schedule.last, schedule.minimum, schedule.t_mult) == (50, 1e-5, 1e-6, 1)
     assert run.validation_size == 5000
-    assert an.run_of(params, an.Cell("babycnn", "sgd", 0.1, "none"), 0).parameter_noise is None
+    assert STUDY.run_of(params, Cell("babycnn", "sgd", 0.1, "none"), 0).parameter_noise is None
 
 
 def test_the_papers_way_holds_nothing_out():
-    run = an.runs(PARAMS.replace(validate_on="test"))[0]
+    run = STUDY.runs(PARAMS.replace(validate_on="test"))[0]
     assert run.validation_size == 0
 
 
 def test_optimisers_are_the_papers_three():
     runs = {
-        name: an.run_of(PARAMS, an.Cell("babycnn", name, 0.1, "none"), 0).optimizer for name in an.OPTIMIZERS
+        name: STUDY.run_of(PARAMS, Cell("babycnn", name, 0.1, "none"), 0).optimizer for name in OPTIMIZERS
     }
     assert (runs["sgd"].momentum, runs["momentum"].momentum, runs["adam"].name) == (0, 0.9, "adam")
 
@@ -118,99 +62,95 @@ def test_optimisers_are_the_papers_three():
 )
 def test_what_cannot_be_is_refused(changes, words):
     with pytest.raises(UserError, match=words):
-        an.Params.read({**PARAMS.model_dump(), **changes}, "here")
+        Params.read({**PARAMS.model_dump(), **changes}, "here")
 
 
 # --- the choice of a rate
 
 
 def test_the_rate_is_chosen_for_each_kind_by_the_validation_accuracy():
-    outcome = made_up()
-    chosen = {
-        kind: outcome.chosen("tinycnn", "momentum", kind).learning_rate for kind in ("none", "gaussian")
-    }
-    assert chosen == {"none": 0.01, "gaussian": 0.1}
+    results = adaptive_results()
+    found = {kind: chosen(results, "tinycnn", "momentum", kind).learning_rate for kind in PARAMS.kinds}
+    assert found == {"none": 0.01, "gaussian": 0.1, "uniform": 0.1}
 
 
 def test_of_equal_rates_the_larger_and_none_while_one_is_missing():
-    cells = [an.Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
-    both = [result_of(an.run_of(PARAMS, cell, 0), 0.5, 0.1) for cell in cells]
-    assert an.Outcome(PARAMS, both).chosen("babycnn", "momentum", "none").learning_rate == 0.1
-    assert an.Outcome(PARAMS, both[:1]).chosen("babycnn", "momentum", "none") is None
+    cells = [Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
+    both = [adaptive_result(STUDY.run_of(PARAMS, cell, 0), 0.5, 0.1) for cell in cells]
+    assert chosen(STUDY.results(PARAMS, both), "babycnn", "momentum", "none").learning_rate == 0.1
+    assert chosen(STUDY.results(PARAMS, both[:1]), "babycnn", "momentum", "none") is None
 
 
 def test_a_rate_that_diverged_is_not_chosen():
-    cells = [an.Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
-    good = result_of(an.run_of(PARAMS, cells[1], 0), 0.1, 0.1)
-    diverged = Result(
-        an.run_of(PARAMS, cells[0], 0), "diverged", {}, pd.DataFrame({"epoch": [1]}), None, good.info
-    )
-    outcome = an.Outcome(PARAMS, [diverged, good])
-    assert outcome.chosen("babycnn", "momentum", "none").learning_rate == 0.01
-    assert set(outcome.frame.status) == {"diverged", "finished"}
-    assert math.isnan(outcome.frame.set_index("status").loc["diverged", "gap"])
+    cells = [Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
+    good = adaptive_result(STUDY.run_of(PARAMS, cells[1], 0), 0.1, 0.1)
+    wild = diverged(adaptive_result(STUDY.run_of(PARAMS, cells[0], 0), 0.9, 0.1))
+    results = STUDY.results(PARAMS, [wild, good])
+    assert chosen(results, "babycnn", "momentum", "none").learning_rate == 0.01
+    assert [results.diverged(cell) for cell in cells] == [1, 0]
+    assert results.frame.learning_rate.tolist() == [0.01], "what diverged has no numbers"
 
 
 def test_a_rate_that_one_seed_survives_by_luck_is_not_chosen():
-    cells = [an.Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
-    lucky = result_of(an.run_of(PARAMS, cells[0], 0), 0.9, 0.1)
-    dead = Result(
-        an.run_of(PARAMS, cells[0], 1), "diverged", {}, pd.DataFrame({"epoch": [1]}), None, lucky.info
-    )
-    steady = [result_of(an.run_of(PARAMS, cells[1], seed), 0.5, 0.1) for seed in range(2)]
-    chosen = an.Outcome(PARAMS, [lucky, dead, *steady]).chosen("babycnn", "momentum", "none")
-    assert chosen.learning_rate == 0.01
+    cells = [Cell("babycnn", "momentum", rate, "none") for rate in PARAMS.learning_rates]
+    lucky = adaptive_result(STUDY.run_of(PARAMS, cells[0], 0), 0.9, 0.1)
+    dead = diverged(adaptive_result(STUDY.run_of(PARAMS, cells[0], 1), 0.9, 0.1))
+    steady = [adaptive_result(STUDY.run_of(PARAMS, cells[1], seed), 0.5, 0.1) for seed in range(2)]
+    results = STUDY.results(PARAMS, [lucky, dead, *steady])
+    assert chosen(results, "babycnn", "momentum", "none").learning_rate == 0.01
 
 
 # --- the controls
 
 
 def test_controls_carry_the_same_noise_but_for_one_thing():
-    outcome = made_up()
-    for (model, optimizer, control), runs in outcome.controls.items():
-        cell = outcome.chosen(model, optimizer, "gaussian")
-        for seed, run in runs.items():
-            adaptive = outcome.by_cell[cell, seed].history
-            script, followed = run.parameter_noise, outcome.by_cell[cell, seed].run
-            assert isinstance(script, ScriptedNoise)
-            assert run.replace(parameter_noise=followed.parameter_noise) == followed
-            amounts = list(adaptive.gradient_noise), list(adaptive.weight_noise)
-            found = list(script.gradient), list(script.weight)
-            assert script.distribution == ("uniform" if control == "replayed_uniform" else "gaussian")
-            if control == "shuffled":
-                pairs, shuffled = list(zip(*amounts, strict=True)), list(zip(*found, strict=True))
-                assert sorted(pairs) == sorted(shuffled)
-                assert pairs[: PARAMS.min_epochs] == shuffled[: PARAMS.min_epochs]
-            else:
-                assert found == (amounts[::-1] if control == "swapped" else amounts)
+    results = adaptive_results()
+    for (control, seed), run in controls(results).items():
+        adaptive = results.by_cell[chosen(results, control.model, control.optimizer, "gaussian"), seed]
+        script, followed = run.parameter_noise, adaptive.run
+        assert isinstance(script, ScriptedNoise)
+        assert run.replace(parameter_noise=followed.parameter_noise) == followed
+        amounts = list(adaptive.history.gradient_noise), list(adaptive.history.weight_noise)
+        found = list(script.gradient), list(script.weight)
+        assert script.distribution == ("uniform" if control.kind == "replayed_uniform" else "gaussian")
+        if control.kind == "shuffled":
+            pairs, shuffled = list(zip(*amounts, strict=True)), list(zip(*found, strict=True))
+            assert sorted(pairs) == sorted(shuffled)
+            assert pairs[: PARAMS.min_epochs] == shuffled[: PARAMS.min_epochs]
+        else:
+            assert found == (amounts[::-1] if control.kind == "swapped" else amounts)
 
 
 def test_seeds_are_shuffled_differently_and_each_always_alike():
+    shuffled = Cell("tinycnn", "momentum", 0.1, "shuffled")
     scripts = [
         [
             run.parameter_noise.gradient
-            for run in made_up().controls["tinycnn", "momentum", "shuffled"].values()
+            for (c, _), run in controls(adaptive_results()).items()
+            if c == shuffled
         ]
         for _ in range(2)
     ]
+    assert len(scripts[0]) == PARAMS.seeds
     assert scripts[0] == scripts[1]
     assert len(set(scripts[0])) > 1
 
 
 def test_controls_wait_until_the_rate_cannot_change_any_more():
-    whole = made_up(controls=False).results
-    assert len(an.follow_ups(PARAMS, whole)) == 2 * 3 * 3
-    late = [r for r in whole if (r.run.seed, r.run.model.name) != (2, "tinycnn")]
-    assert {run.model.name for run in an.follow_ups(PARAMS, late)} == {"babycnn"}
-    assert an.follow_ups(PARAMS.replace(controls=False), whole) == []
+    whole = adaptive_results(controls=False)
+    assert len(controls(whole)) == 2 * 3 * 3
+    late = [r for r in whole.stored if (r.run.seed, r.run.model.name) != (2, "tinycnn")]
+    assert {cell.model for cell in control_cells(STUDY.results(PARAMS, late))} == {"babycnn"}
+    without = PARAMS.replace(controls=False)
+    assert controls(STUDY.results(without, whole.stored)) == {}
 
 
 def test_a_sweep_trains_the_grid_then_the_controls_and_status_counts_both(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     params = read_profile(
-        an.Params, "adaptive_noise", "smoke", ["models=[babycnn]", "optimizers=[sgd]", "seeds=1", "epochs=3"]
+        Params, "adaptive_noise", "smoke", ["models=[babycnn]", "optimizers=[sgd]", "seeds=1", "epochs=3"]
     )
-    assert len(an.runs(params)) == 6
+    assert len(STUDY.runs(params)) == 6
     done = pipeline.sweep_study(params, "inline")
     assert len(done.runs) == len(done.results) == 6 + 3
     assert pipeline.status_of(params)[0] == {"finished": 9}
@@ -237,24 +177,24 @@ def test_the_papers_three_tables_are_all_there():
 
 
 def test_reported_table_judges_only_the_papers_data_and_epochs():
-    table = claims.reported_table(made_up())
+    table = claims.reported_table(adaptive_results())
     assert len(table) == 2 * 3 * 4
     assert set(table.verdict) == {"other data: no verdict"}
     row = table[(table.model == "tinycnn") & (table.noise == "none")].set_index("quantity")
     assert row.loc["validation_accuracy", "ours"] == pytest.approx(0.621)
     assert row.loc["validation_accuracy", "n"] == 3
-    real = an.Params(data="some/cifar10-jpeg", models=("tinycnn",), optimizers=("sgd",), seeds=2)
-    verdicts = claims.reported_table(an.Outcome(real, [])).verdict
+    real = Params(data="some/cifar10-jpeg", models=("tinycnn",), optimizers=("sgd",), seeds=2)
+    verdicts = claims.reported_table(STUDY.results(real, [])).verdict
     assert set(verdicts) == {"not run"}
-    assert an.Outcome(real, []).comparable
-    assert an.Outcome(real.replace(weight_every="epoch"), []).comparable, "the paper has no word on it"
-    assert not an.Outcome(real.replace(epochs=30, restart_epochs=5), []).comparable
-    found = claims.reported_table(made_up(PARAMS.replace(data="some/cifar10-jpeg")))
+    assert real.comparable
+    assert real.replace(weight_every="epoch").comparable, "the paper has no word on it"
+    assert not real.replace(epochs=30, restart_epochs=5).comparable
+    found = claims.reported_table(adaptive_results(PARAMS.replace(data="some/cifar10-jpeg")))
     assert set(found.verdict) == {"other settings: no verdict"}
 
 
 def test_claims_follow_the_differences():
-    table = claims.claims_table(made_up()).set_index("claim")
+    table = claims.claims_table(adaptive_results()).set_index("claim")
     accuracy = table.loc["III: noise lowers the validation accuracy (tinycnn, momentum, gaussian)"]
     assert accuracy.difference == pytest.approx(-0.029)
     assert accuracy.verdict == "held"
@@ -265,7 +205,7 @@ def test_claims_follow_the_differences():
 
 
 def test_results_tables_have_intervals_and_epochs_with_noise():
-    (table,) = tables.results_tables(made_up()).values()
+    (table,) = tables.results_tables(adaptive_results()).values()
     row = table[(table.model == "babycnn") & (table.noise == "gaussian")].iloc[0]
     assert (row.gradient_epochs, row.weight_epochs, row.n, row.diverged) == (2, 1, 3, 0)
     assert row.validation_accuracy_low < row.validation_accuracy < row.validation_accuracy_high
@@ -274,21 +214,21 @@ def test_results_tables_have_intervals_and_epochs_with_noise():
 
 
 def test_rates_table_names_the_chosen_rate():
-    table = tables.rates_table(made_up())
+    table = tables.rates_table(adaptive_results())
     assert (table.groupby(["model", "noise"]).chosen.apply(lambda c: (c == "chosen").sum()) == 1).all()
     assert len(table) == 2 * 3 * 2
 
 
 def test_controls_are_compared_with_the_run_that_they_follow():
-    outcome = made_up()
-    table = claims.controls_table(outcome)
+    results = adaptive_results()
+    table = claims.controls_table(results)
     assert len(table) == 2 * 3 * 2
     row = table[(table.model == "babycnn") & (table.control == "shuffled")].set_index("quantity")
-    mine = outcome.control_values("babycnn", "momentum", "shuffled", "validation_accuracy")
+    mine = results.values(Cell("babycnn", "momentum", 0.1, "shuffled"), "validation_accuracy")
     assert row.loc["validation_accuracy", "difference"] == pytest.approx(
         np.mean(list(mine.values())) - np.mean([0.59 + 2 * seed / 1000 for seed in range(3)])
     )
-    assert claims.controls_table(made_up(controls=False)).n.eq(0).all()
+    assert claims.controls_table(adaptive_results(controls=False)).n.eq(0).all()
 
 
 def test_play_tells_of_each_epoch_what_acts_on_it():
@@ -305,12 +245,12 @@ def test_play_tells_of_each_epoch_what_acts_on_it():
 
 
 def test_every_figure_is_drawn_and_says_where_its_data_come_from():
-    outcome = made_up()
+    results = adaptive_results()
     drawn = [
-        *figures.training(outcome),
-        *figures.results(outcome),
-        *figures.rates(outcome),
-        *figures.controls(outcome),
+        *figures.training(results),
+        *figures.accuracy_and_gap(results),
+        *figures.rates(results),
+        *figures.controls(results),
     ]
     assert [d.name for d in drawn] == [
         "figure_01_training", "table_2_momentum", "rates_momentum", "controls_momentum",
@@ -324,6 +264,6 @@ def test_every_figure_is_drawn_and_says_where_its_data_come_from():
 
 
 def test_what_is_missing_is_left_out_of_the_figures():
-    empty = an.Outcome(PARAMS, [])
-    for draw in (figures.training, figures.results, figures.rates, figures.controls):
+    empty = STUDY.results(PARAMS, [])
+    for draw in (figures.training, figures.accuracy_and_gap, figures.rates, figures.controls):
         assert list(draw(empty)) == []

@@ -19,10 +19,7 @@ from matplotlib.figure import Figure
 
 pytest.importorskip("IPython", reason="needs the notebooks extra")
 
-import test_adaptive_noise as of_adaptive
-import test_adversarial_noise_layer as of_anl
-import test_noisy_dropout as of_dropout
-import test_training_data_variation as of_data
+import factory
 
 from noiseutils import plots
 from noiseutils.bench.figure import networks
@@ -122,52 +119,34 @@ def of(study: str, change=lambda params: params) -> Any:
 
 
 def dropout() -> Iterator:
-    outcome = of_dropout.made_up(of("noisy_dropout"), of_dropout.costly)
+    results = factory.dropout_results(of("noisy_dropout"))
     for name in ("per_class", "errors", "weighted_accuracy", "readings", "robustness", "curves"):
-        yield from getattr(dropout_figures, name)(outcome)
+        yield from getattr(dropout_figures, name)(results)
 
 
 def adaptive() -> Iterator:
-    params = of_adaptive.PARAMS.replace(learning_rates=(0.1, 0.01, 0.001, 0.0001))
-    outcome = of_adaptive.made_up(params)
+    params = factory.ADAPTIVE.replace(learning_rates=(0.1, 0.01, 0.001, 0.0001))
+    results = factory.adaptive_results(params)
     yield from adaptive_figures.schedule(params)
-    for name in ("training", "results", "rates", "controls"):
-        yield from getattr(adaptive_figures, name)(outcome)
-
-
-def attack_record(delta: float) -> dict:
-    names = [name for name in anl_attacks.ATTACKS if name not in ("noise", "best")]
-    return {
-        "delta": delta,
-        "noise": {"accuracy": 0.9},
-        "attacks": {name: {"accuracy": 0.5} for name in names},
-        "transfer": {},
-        "best": {"accuracy": 0.3},
-    }
+    for name in ("training", "accuracy_and_gap", "rates", "controls"):
+        yield from getattr(adaptive_figures, name)(results)
 
 
 def adversarial() -> Iterator:
-    outcome = of_anl.made_up(of("adversarial_noise_layer"), of_anl.helpful)
+    results = factory.anl_results(of("adversarial_noise_layer"), reports=True)
     for name in ("similarity", "activation_std", "error_over_epsilon", "robustness"):
-        yield from getattr(anl_figures, name)(outcome)
+        yield from getattr(anl_figures, name)(results)
     for part in ("table2", "table3"):
-        yield from anl_figures.errors(outcome, part)
-    report = {
-        "clean": {"accuracy": 0.9},
-        "settings": {"images": 9},
-        "deltas": [attack_record(8 / 255)],
-        "curve": {"deltas": [1 / 255, 2 / 255], "accuracies": [0.5, 0.0]},
-    }
-    found = {(cell, 0): report for cell in outcome.of("table4")}
-    yield from anl_figures.attacks(outcome, found)
+        yield from anl_figures.errors(results, part)
+    yield from anl_figures.attacks(results, anl_attacks.reports(results))
 
 
 def data_variation() -> Iterator:
-    outcome = of_data.made_up(of("training_data_variation"))
+    results = factory.variation_results(of("training_data_variation"))
     for name in ("accuracy", "changes"):
-        yield from getattr(data_figures, name)(outcome)
+        yield from getattr(data_figures, name)(results)
     for name in ("common", "autoattacked", "calibration"):
-        yield from getattr(beyond, name)(outcome)
+        yield from getattr(beyond, name)(results)
 
 
 @pytest.mark.parametrize("study", [dropout, adaptive, adversarial, data_variation], ids=lambda f: f.__name__)

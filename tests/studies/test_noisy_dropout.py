@@ -6,93 +6,44 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from factory import DROPOUT as PARAMS
+from factory import costly, diverged, dropout_results
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.studies.noisy_dropout import claims, figures, tables
-from noiseutils.studies.noisy_dropout import grid as nd
+from noiseutils.studies import study
+from noiseutils.studies.noisy_dropout import STUDY, claims, figures, tables
+from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
+from noiseutils.studies.noisy_dropout.params import Params
+from noiseutils.studies.output import OutputWriter
+from noiseutils.studies.params import data_of
 from noiseutils.studies.profiles import read_profile
-from noiseutils.studies.shelf import Shelf
-from noiseutils.training.loop import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_noisy_dropout.ipynb"
 NOTEBOOKS = sorted(
     (*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 )
-PARAMS = nd.Params(noise_levels=(0.5, 1.0), seeds=3, fgsm_255=(2.0,), input_noise=(0.1,))
-CLASSES = ("a", "b", "c")
-
-
-def made_up(params: nd.Params, error) -> nd.Outcome:
-    """An outcome whose top-1 errors are `error(cell, seed, condition)`."""
-    results = []
-    for seed in range(params.seeds):
-        for cell in nd.cells(params):
-            records = []
-            for condition, size in (("clean", 0.0), ("fgsm", 2 / 255), ("gaussian_noise", 0.1)):
-                top1 = error(cell, seed, condition)
-                records.append(
-                    {
-                        "condition": condition,
-                        "size": size,
-                        "statistics": "trained",
-                        "top1_error": top1,
-                        "top5_error": top1 / 10,
-                        "weighted_accuracy": 1 - top1,
-                        "weighted_precision": 1 - top1,
-                        "calibration_error": 0.1,
-                        "per_class": dict.fromkeys(CLASSES, 1 - top1),
-                    }
-                )
-            history = pd.DataFrame(
-                {
-                    "epoch": [1, 2],
-                    "train_loss": [2.0, 1.0],
-                    "test_loss": [2.1, 1.1],
-                    "gradient_norm": [1.0, 1.0],
-                    "seconds": [1.0, 3.0],
-                    "activation_std.conv4": [0.5, 0.6 + seed / 10],
-                }
-            )
-            info = {
-                "parameters": 10,
-                "device": "made up",
-                "versions": {"commit": "abc"},
-                "data": {"fingerprint": "f", "classes": ["a", "bird"]},
-            }
-            run = nd.run_of(params, cell, seed)
-            results.append(Result(run, "finished", {"conditions": records}, history, None, info))
-    return nd.Outcome(params, results)
-
-
-def costly(cell: nd.Cell, seed: int, condition: str) -> float:
-    """Noise costs 3 points at p = 0.2 and 6 at p = 0.3; it helps under attack."""
-    noise = (0.01 + seed / 1000) if cell.level == 0 else 0.0
-    base = 0.25 + seed / 100 - noise
-    if condition == "fgsm":
-        return base + 0.3 - (0.1 if cell.level else 0)
-    return base + (0.3 * (cell.p - 0.1) if cell.level else 0)
 
 
 def test_the_papers_grid_is_all_there():
-    params = read_profile(nd.Params, "noisy_dropout", "paper")
-    grid = nd.cells(params)
+    params = read_profile(Params, "noisy_dropout", "paper")
+    grid = STUDY.cells(params)
     assert len(grid) == len(set(grid)) == 3 + 2 * 3 * 5 + 3 * 2 + 3
-    assert len(nd.runs(params)) == len({run.key for run in nd.runs(params)}) == 6 * len(grid)
-    assert {run.epochs for run in nd.runs(params)} == {10}
-    assert {run.model.width for run in nd.runs(params)} == {1.0}
+    assert len(STUDY.runs(params)) == len({run.key for run in STUDY.runs(params)}) == 6 * len(grid)
+    assert {run.epochs for run in STUDY.runs(params)} == {10}
+    assert {run.model.width for run in STUDY.runs(params)} == {1.0}
 
 
 def test_noise_levels_are_the_papers_printed_ones():
     printed = [0.007975, 0.01595, 0.04785, 0.07975, 0.1595]
-    params = nd.Params()
-    ours = [nd.run_of(params, nd.Cell(0.2, level, "dropped"), 0).noise.std for level in params.noise_levels]
+    params = Params()
+    ours = [STUDY.run_of(params, Cell(0.2, level, "dropped"), 0).noise.std for level in params.noise_levels]
     assert ours == pytest.approx(printed)
 
 
 def test_each_reading_is_the_layer_that_it_says():
-    noise = {r: nd.run_of(PARAMS, nd.Cell(0.2, 0.5, r), 0).noise for r in nd.READINGS}
+    noise = {r: STUDY.run_of(PARAMS, Cell(0.2, 0.5, r), 0).noise for r in READINGS}
     assert (noise["dropped"].where, noise["dropped"].rescale) == ("dropped", True)
     assert (noise["all"].where, noise["all"].rescale) == ("all", True)
     assert (noise["unscaled"].where, noise["unscaled"].rescale) == ("dropped", False)
@@ -100,8 +51,8 @@ def test_each_reading_is_the_layer_that_it_says():
 
 
 def test_a_sweep_cut_short_has_the_middle_probability_and_a_whole_seed_first():
-    runs = nd.runs(PARAMS)
-    assert {run.seed for run in runs[: len(nd.cells(PARAMS))]} == {0}
+    runs = STUDY.runs(PARAMS)
+    assert {run.seed for run in runs[: len(STUDY.cells(PARAMS))]} == {0}
     assert [run.noise.p for run in runs[:3]] == [0.25] * 3
     assert runs[0].noise.std == 0
 
@@ -113,13 +64,13 @@ def notebook(path: Path):
 def test_the_notebook_finds_its_parameters_and_refuses_unknown_ones(notebook_parameters):
     defaults = notebook_parameters("noisy_dropout")
     names = defaults | {"In": ["", "x = 1"], "std": 0.3, "np": np}
-    assert nd.Params.from_notebook(names) == read_profile(nd.Params, "noisy_dropout", "smoke")
+    assert Params.from_notebook(names) == read_profile(Params, "noisy_dropout", "smoke")
     names["In"].append("# Parameters\nepoch = 3\nseeds = 2\n")
     names["epoch"] = 3
     with pytest.raises(UserError, match="epoch: unknown key"):
-        nd.Params.from_notebook(names)
+        Params.from_notebook(names)
     with pytest.raises(UserError, match="seeds"):
-        nd.Params.from_notebook(defaults | {"seeds": "two"})
+        Params.from_notebook(defaults | {"seeds": "two"})
 
 
 def test_reported_numbers_stand_in_the_sentences_they_are_quoted_from():
@@ -132,26 +83,26 @@ def test_reported_numbers_stand_in_the_sentences_they_are_quoted_from():
 
 def test_reported_table_takes_extremes_per_seed_and_judges_only_comparable_data():
     full = PARAMS.replace(noise_levels=(0.05, 0.1, 0.3, 0.5, 1.0))
-    outcome = made_up(full, lambda cell, seed, condition: 0.25 + cell.level / 10 + seed / 1000)
-    table = claims.reported_table(outcome)
+    results = dropout_results(full, lambda cell, seed, condition: 0.25 + cell.level / 10 + seed / 1000)
+    table = claims.reported_table(results)
     highest = table[(table.figure == 6) & (table.quantity == "top1_error") & (table.over == "max")].iloc[0]
     assert highest.ours == pytest.approx(0.351)
     assert highest.n == 3
     assert set(table.verdict) == {"other data: no verdict"}
     real = full.replace(data="some/cifar10-jpeg")
-    verdicts = set(claims.reported_table(made_up(real, costly)).verdict)
+    verdicts = set(claims.reported_table(dropout_results(real, costly)).verdict)
     assert verdicts <= {"agrees", "ours is higher", "ours is lower"}
-    missing = claims.reported_table(made_up(real.replace(probabilities=(0.25,)), costly))
+    missing = claims.reported_table(dropout_results(real.replace(probabilities=(0.25,)), costly))
     assert set(missing[missing.p == 0.2].verdict) == {"not run"}
 
 
 def test_extremes_over_an_incomplete_grid_are_not_run():
-    table = claims.reported_table(made_up(PARAMS, costly))
+    table = claims.reported_table(dropout_results(PARAMS, costly))
     assert set(table[table.over.notna()].verdict) == {"not run"}
 
 
 def test_claims_follow_the_differences():
-    table = claims.claims_table(made_up(PARAMS, costly)).set_index("claim")
+    table = claims.claims_table(dropout_results(PARAMS, costly)).set_index("claim")
     assert table.loc["4.2: noise raises the top-1 error (p = 0.25)", "difference"] == pytest.approx(
         0.045 + 0.011
     )
@@ -164,18 +115,20 @@ def test_claims_follow_the_differences():
 
 
 def test_the_nearest_reading_is_the_one_whose_cost_is_the_papers():
-    def error(cell: nd.Cell, seed: int, condition: str) -> float:
+    def error(cell: Cell, seed: int, condition: str) -> float:
         rise = {"dropped": 0.001, "all": 0.06, "unscaled": 0.02, "printed": 0.04}[cell.reading]
         return 0.25 + seed / 1000 + (rise if cell.level else 0) + (1 if cell.level == 1.0 else 0)
 
-    table = claims.readings_table(made_up(PARAMS.replace(data="./cifar10-jpeg"), error))
+    table = claims.readings_table(dropout_results(PARAMS.replace(data="./cifar10-jpeg"), error))
     middle = table[table.p == 0.25].set_index("reading")
     assert middle.paper.tolist() == pytest.approx([0.3238 - 0.2618] * 4)
     assert middle.cost.tolist() == pytest.approx([0.001, 0.06, 0.02, 0.04]), (
         "at 0.5, the level that all share"
     )
     assert middle.nearest.to_dict() == {"dropped": "", "all": "nearest", "unscaled": "", "printed": ""}
-    assert set(claims.readings_table(made_up(PARAMS, error)).nearest) == {""}, "no verdict on other data"
+    assert set(claims.readings_table(dropout_results(PARAMS, error)).nearest) == {""}, (
+        "no verdict on other data"
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,15 +137,15 @@ def test_the_nearest_reading_is_the_one_whose_cost_is_the_papers():
 )
 def test_other_settings_than_ours_of_the_paper_get_no_verdict(change):
     real = PARAMS.replace(data="./cifar10-jpeg")
-    assert nd.Outcome(real, []).comparable
-    assert not nd.Outcome(real.replace(**change), []).comparable
+    assert real.comparable
+    assert not real.replace(**change).comparable
 
 
 def test_a_probability_without_results_leaves_a_gap_and_no_error(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
-    whole = made_up(PARAMS, costly)
-    outcome = nd.Outcome(PARAMS, [r for r in whole.results if r.run.noise.p != 0.2])
-    shelf = Shelf(PARAMS, "shapes", outcome.results)
+    whole = dropout_results(PARAMS, costly)
+    results = STUDY.results(PARAMS, [r for r in whole.stored if r.run.noise.p != 0.2])
+    output = OutputWriter(PARAMS, "shapes", results.stored)
     for draw in (
         figures.per_class,
         figures.errors,
@@ -200,27 +153,27 @@ def test_a_probability_without_results_leaves_a_gap_and_no_error(tmp_path, monke
         figures.readings,
         figures.curves,
     ):
-        shelf.show(draw(outcome))
+        output.show(draw(results))
     for table in (tables.grid_table, tables.robustness_table, tables.significance_table, claims.claims_table):
-        assert len(table(outcome))
-    assert "not run" in set(claims.claims_table(outcome).verdict)
+        assert len(table(results))
+    assert "not run" in set(claims.claims_table(results).verdict)
 
 
 def test_a_study_of_which_nothing_finished_is_one_clear_error(monkeypatch):
-    monkeypatch.setattr(nd, "gather", lambda runs, executor: [])
+    monkeypatch.setattr(study, "gather", lambda runs, place, executor: [])
     with pytest.raises(UserError, match="none of the study's"):
-        nd.collect(PARAMS)
+        STUDY.collect(PARAMS)
 
 
 def test_one_seed_gives_no_verdict():
-    table = claims.claims_table(made_up(PARAMS.replace(seeds=1), costly))
+    table = claims.claims_table(dropout_results(PARAMS.replace(seeds=1), costly))
     assert set(table.verdict) == {"one seed: no verdict"}
 
 
 def test_significance_compares_every_cell_with_ordinary_dropout_on_equal_seeds():
-    outcome = made_up(PARAMS, costly)
-    table = tables.significance_table(outcome)
-    assert len(table) == len(nd.cells(PARAMS)) - 3
+    results = dropout_results(PARAMS, costly)
+    table = tables.significance_table(results)
+    assert len(table) == len(STUDY.cells(PARAMS)) - 3
     assert (table.n == 3).all()
     row = table[(table.p == 0.3) & (table.level == 0.5) & (table.reading == "dropped")].iloc[0]
     assert row.difference == pytest.approx(0.06 + 0.011)
@@ -228,29 +181,26 @@ def test_significance_compares_every_cell_with_ordinary_dropout_on_equal_seeds()
 
 
 def test_a_missing_seed_drops_out_of_the_pairing():
-    whole = made_up(PARAMS, costly)
-    gone = nd.run_of(PARAMS, nd.Cell(0.25, 0.5, "dropped"), 1).key
-    outcome = nd.Outcome(PARAMS, [r for r in whole.results if r.run.key != gone])
-    table = tables.significance_table(outcome)
+    whole = dropout_results(PARAMS, costly)
+    gone = STUDY.run_of(PARAMS, Cell(0.25, 0.5, "dropped"), 1).key
+    results = STUDY.results(PARAMS, [r for r in whole.stored if r.run.key != gone])
+    table = tables.significance_table(results)
     row = table[(table.p == 0.25) & (table.level == 0.5) & (table.reading == "dropped")].iloc[0]
     assert row.n == 2
 
 
 def test_a_diverged_run_is_counted_and_never_averaged_in():
-    whole = made_up(PARAMS, costly)
-    bad = whole.results[0]
-    diverged = Result(bad.run, "diverged", {}, bad.history, None, bad.info)
-    grid = tables.grid_table(nd.Outcome(PARAMS, [diverged, *whole.results[1:]]))
+    whole = dropout_results(PARAMS, costly)
+    bad, *others = whole.stored
+    grid = tables.grid_table(STUDY.results(PARAMS, [diverged(bad), *others]))
     row = grid[(grid.p == 0.25) & (grid.level == 0) & (grid.reading == "dropped")].iloc[0]
     assert (row.n, row.diverged) == (2, 1)
-    assert row.top1_error == pytest.approx(
-        np.mean([costly(nd.Cell(0.25, 0, ""), s, "clean") for s in (1, 2)])
-    )
+    assert row.top1_error == pytest.approx(np.mean([costly(Cell(0.25, 0, ""), s, "clean") for s in (1, 2)]))
 
 
 def test_dataset_std_is_the_plain_one():
-    params = nd.Params(train_size=50, test_size=20)
-    data = load(nd.data_of(params))
+    params = Params(train_size=50, test_size=20)
+    data = load(data_of(params))
     table = tables.dataset_std(params).set_index("over").loc[:, "std"]
     pixels = data.train.pixels.numpy() / 255
     assert table["all pixels"] == pytest.approx(pixels.std())
@@ -259,28 +209,28 @@ def test_dataset_std_is_the_plain_one():
 
 
 def test_classes_that_cifar10_lacks_are_named():
-    table = tables.class_names(made_up(PARAMS, costly)).set_index("named")
+    table = tables.class_names(dropout_results(PARAMS, costly)).set_index("named")
     lacking = set(table[table["in CIFAR-10"] == "no"].index)
     assert lacking == {"Fruit", "Rabbit", "Train", "Baby"}
     assert table.loc["Bird", "in the data here"] == "yes"
 
 
 def test_results_are_shown_where_the_images_are_not(capsys):
-    table = tables.dataset_std(nd.Params(data="./no/such/cifar10-jpeg"))
+    table = tables.dataset_std(Params(data="./no/such/cifar10-jpeg"))
     assert table.over.tolist() == ["the paper's"]
     assert "The images are not here" in capsys.readouterr().out
 
 
 def test_cost_is_a_median_over_epochs_and_seeds():
-    table = tables.cost_table(made_up(PARAMS, costly))
+    table = tables.cost_table(dropout_results(PARAMS, costly))
     assert set(table.seconds_per_epoch) == {2.0}
     assert set(table.n) == {6}
 
 
 def test_every_figure_of_the_paper_is_drawn_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
-    outcome = made_up(PARAMS, costly)
-    shelf = Shelf(PARAMS, "shapes", outcome.results)
+    results = dropout_results(PARAMS, costly)
+    output = OutputWriter(PARAMS, "shapes", results.stored)
     for draw in (
         figures.per_class,
         figures.errors,
@@ -289,7 +239,7 @@ def test_every_figure_of_the_paper_is_drawn_and_kept(tmp_path, monkeypatch):
         figures.robustness,
         figures.curves,
     ):
-        shelf.show(draw(outcome))
+        output.show(draw(results))
     folder = tmp_path / "noisy_dropout" / "smoke" / "figures"
     names = {path.stem for path in folder.glob("*.png")}
     assert {int(name.split("_")[1]) for name in names if name.startswith("figure_")} == set(range(3, 12))
@@ -299,8 +249,8 @@ def test_every_figure_of_the_paper_is_drawn_and_kept(tmp_path, monkeypatch):
 
 def test_tables_say_data_commit_and_device(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
-    outcome = made_up(PARAMS, costly)
-    Shelf(PARAMS, "cifar10-jpeg", outcome.results).table(tables.grid_table(outcome), "grid", "Grid.")
+    results = dropout_results(PARAMS, costly)
+    OutputWriter(PARAMS, "cifar10-jpeg", results.stored).table(tables.grid_table(results), "grid", "Grid.")
     kept = pd.read_csv(tmp_path / "noisy_dropout" / "smoke" / "tables" / "grid.csv")
     assert set(kept.data) == {"cifar10-jpeg"}
     assert set(kept.commit) == {"abc"}
@@ -309,10 +259,10 @@ def test_tables_say_data_commit_and_device(tmp_path, monkeypatch, capsys):
 
 
 def test_results_of_different_images_under_one_name_are_refused():
-    outcome = made_up(PARAMS, costly)
-    outcome.results[0].info["data"] = {"fingerprint": "another"}
+    results = dropout_results(PARAMS, costly)
+    results.stored[0].info["data"] = {"fingerprint": "another"}
     with pytest.raises(UserError, match="2 different sets of images"):
-        Shelf(PARAMS, "photos", outcome.results)
+        OutputWriter(PARAMS, "photos", results.stored)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

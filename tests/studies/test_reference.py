@@ -29,9 +29,9 @@ import torch
 import noiseutils.data
 from noiseutils import Run
 from noiseutils.config import Data
-from noiseutils.studies import STUDIES, common
+from noiseutils.studies import STUDIES, study
+from noiseutils.studies.output import OutputWriter
 from noiseutils.studies.profiles import read_yaml
-from noiseutils.studies.shelf import Shelf
 from noiseutils.sweeps.jobs import Sweep
 from noiseutils.sweeps.store import Store
 
@@ -100,7 +100,7 @@ def stand_in(patch: pytest.MonkeyPatch) -> None:
     """Train nothing, measure nothing, and have embedded images for those that are not committed."""
 
     embedded = noiseutils.data.load(Data(name="shapes", train_size=64, test_size=20))
-    patch.setattr(common, "sweep", lambda runs, store, executor: Sweep(runs, store))
+    patch.setattr(study, "sweep", lambda runs, store, executor: Sweep(runs, store))
     patch.setattr(noiseutils.data, "load", lambda data: embedded)
 
 
@@ -113,17 +113,19 @@ def execute(patch: pytest.MonkeyPatch, folder: Path) -> tuple[dict[str, pd.DataF
             figures[one.name] = [len({result.run.key for result in one.results}), *arrays(one.figure)]
             pyplot.close(one.figure)
 
-    patch.setattr(Shelf, "show", keep_figures)
-    patch.setattr(Shelf, "table", lambda self, table, name, *said, **more: tables.update({name: table}))
-    study = STUDIES[folder.parent.name]
+    patch.setattr(OutputWriter, "show", keep_figures)
+    patch.setattr(
+        OutputWriter, "table", lambda self, table, name, *said, **more: tables.update({name: table})
+    )
+    stem = STUDIES[folder.parent.name].notebook
     names = read_yaml(folder / "params.yaml")
-    notebook = nbformat.read(ROOT / "notebooks" / f"{study.NOTEBOOK}.ipynb", as_version=4)
+    notebook = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
     torch.manual_seed(0)  # for a walkthrough's made-up network
     for cell in notebook.cells:
         if cell.cell_type == "markdown" or cell.id == "parameters" or cell.id.startswith("exercise"):
             continue
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(cell.source, f"{study.NOTEBOOK}:{cell.id}", "exec"), names)
+            exec(compile(cell.source, f"{stem}:{cell.id}", "exec"), names)
         for name in MEASURES & vars(names.get("tables", folder)).keys():
             patch.setattr(names["tables"], name, lambda params: pd.DataFrame())
     return {name: table for name, table in tables.items() if len(table)}, figures

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pandas as pd
 import pytest
+from factory import VARIATION as PARAMS
+from factory import accuracy_of, change_of, variation_results
 from matplotlib import pyplot
 from torch import nn
 
@@ -17,99 +16,32 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.studies.profiles import read_profile
-from noiseutils.studies.training_data_variation import attacks, beyond, claims, figures, tables
-from noiseutils.studies.training_data_variation import grid as tdv
-from noiseutils.studies.training_data_variation import outcome as outcome_of
+from noiseutils.studies.training_data_variation import STUDY, attacks, beyond, claims, figures, tables
+from noiseutils.studies.training_data_variation.grid import COMMON, Cell, shown_levels
+from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.sweeps.store import Store
-from noiseutils.training.loop import Result
-
-ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks" / "04_training_data_variation.ipynb"
-PARAMS = tdv.Params(
-    change_seeds=3,
-    data="shapes",
-    architectures=("resnet", "inception"),
-    sigmas=(0.1, 1.0),
-    change_images=8,
-    attack_images=10,
-    attack_255=(2.0,),
-    seeds=3,
-)
-
-
-def accuracy_of(cell: tdv.Cell, kind: str, level: float, seed: int) -> float:
-    """Made up: highest where trained and shown agree; Inception a little better."""
-    cell = cell.plain if tdv.untouched(cell) else cell
-    off = abs(level - cell.sigma) if kind in (cell.kind, "none") or cell.kind == "none" else 1.5
-    better = cell.architecture == "inception"
-    return 0.8 - 0.2 * min(off, 2) + 0.05 * better + seed / 1000 * (1 + cell.sigma + better)
-
-
-def result_of(params: tdv.Params, cell: tdv.Cell, seed: int) -> Result:
-    records = []
-    names = {"none": "clean", **tdv.KINDS}
-    for kind in ("none", *params.kinds):
-        for level in [0.0] if kind == "none" else tdv.shown_levels(params, kind):
-            accuracy = accuracy_of(cell, kind, level, seed)
-            records.append(
-                {
-                    "condition": names[kind],
-                    "size": tdv.size_of(kind, level),
-                    "statistics": "trained",
-                    "top1_error": 1 - accuracy,
-                    "calibration_error": 0.1,
-                }
-            )
-    info = {"versions": {"commit": "abc"}, "device": "made up", "data": {"fingerprint": "f"}}
-    run = tdv.run_of(params, cell, seed)
-    return Result(run, "finished", {"conditions": records}, pd.DataFrame({"epoch": [1]}), None, info)
-
-
-def change_of(cell: tdv.Cell, attack: str) -> dict:
-    """Made up: noise doubles the change, blur leaves it; one image is wrong, one withstands."""
-    base = np.linspace(0.5, 1.2, 6) * (2 if cell.kind == "noise" else 1)
-    sizes = [0.0, None, *base.tolist()]
-    ones = [0.0, None, *[1.0] * 6]
-    flags = [False] * 7 + [True]
-    return {
-        "attack": attack, "size": sizes, "l2": ones, "linf": ones, "half": flags, "rounded": flags,
-        "seconds": 2.0,
-    }  # fmt: skip
-
-
-def made_up(params: tdv.Params = PARAMS) -> outcome_of.Outcome:
-    results = [result_of(params, cell, seed) for cell in tdv.cells(params) for seed in range(params.seeds)]
-    found = {}
-    for cell, seed, question in attacks.questions(params):
-        if question == attacks.AUTOATTACK:
-            answer = {"clean": "1111111100", "correct": {"2": "1111000000"}}
-        else:
-            answer = change_of(cell, question)
-        found[cell, seed, question] = answer
-    return outcome_of.Outcome(params, results, found)
-
 
 # --- the grid
 
 
 def test_the_papers_grid_is_all_there():
-    params = read_profile(tdv.Params, "training_data_variation", "paper")
-    cells = tdv.cells(params)
+    params = read_profile(Params, "training_data_variation", "paper")
+    cells = STUDY.cells(params)
     assert len(cells) == len(set(cells)) == 3 * (1 + 6 + 6)
-    runs = tdv.runs(params)
+    runs = STUDY.runs(params)
     assert len({run.key for run in runs}) == len(runs) == (39 - 9) * 6, "a blur up to 0.1 pixels is none"
-    run = tdv.run_of(params, tdv.Cell("inception", "noise", 0.5), 2)
+    run = STUDY.run_of(params, Cell("inception", "noise", 0.5), 2)
     assert run.corruption == Corruption(kind="gaussian_noise", sigma=0.25), "pixels here are in [0, 1]"
     assert (run.model.name, run.epochs, run.seed, run.augment) == ("module_inception", 90, 2, False)
-    blurred = tdv.run_of(params, tdv.Cell("resnet", "blur", 5.0), 0)
+    blurred = STUDY.run_of(params, Cell("resnet", "blur", 5.0), 0)
     assert blurred.corruption == Corruption(kind="gaussian_blur", sigma=5.0)
-    assert tdv.run_of(params, tdv.Cell("resnet", "none", 0.0), 0).corruption is None
+    assert STUDY.run_of(params, Cell("resnet", "none", 0.0), 0).corruption is None
     assert {0.005, 0.025, 0.05, 0.25, 0.5, 2.5, 0.04, 0.06, 0.08, 0.09, 0.1} == set(run.evaluation.noise)
     assert {0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 0.4, 0.6, 0.7, 0.8} == set(run.evaluation.blur)
 
 
 def test_the_most_telling_cells_come_first():
-    first = tdv.cells(tdv.Params())[:9]
+    first = STUDY.cells(Params())[:9]
     assert [cell.sigma for cell in first] == [0, 0, 0, 0.1, 0.1, 0.1, 1, 1, 1]
 
 
@@ -129,14 +61,14 @@ def test_the_most_telling_cells_come_first():
 )
 def test_what_cannot_be_is_refused(changes, words):
     with pytest.raises(UserError, match=words):
-        tdv.Params.read({**PARAMS.model_dump(), **changes}, "here")
+        Params.read({**PARAMS.model_dump(), **changes}, "here")
 
 
 # --- what the networks are asked
 
 
-def tiny() -> tdv.Params:
-    return tdv.Params(
+def tiny() -> Params:
+    return Params(
         data="digits", train_size=40, test_size=30, architectures=("resnet",), kinds=("noise",),
         sigmas=(0.1,), width=1 / 64, epochs=1, batch_size=20, common=False, recalibrate=False,
         change_images=6, change_steps=4, attack_images=5, attack_255=(4.0,), attack_queries=5, seeds=1,
@@ -147,8 +79,8 @@ def test_a_sweep_trains_then_asks_once_and_keeps_the_answers(tmp_path, monkeypat
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     params, place = tiny(), Store(tmp_path / "runs")
     pipeline.sweep_study(params, "inline", budget=1000)
-    found = attacks.findings(params, place)
-    plain, noisy = tdv.cells(params)
+    found = attacks.answers(params, place)
+    plain, noisy = STUDY.cells(params)
     asked = [(cell, question) for cell, _, question in found]
     assert asked == [
         (plain, "ddn"), (noisy, "ddn"), *((plain, a) for a in ATTACKS if a != "ddn"),
@@ -160,25 +92,25 @@ def test_a_sweep_trains_then_asks_once_and_keeps_the_answers(tmp_path, monkeypat
     assert all(a >= b for a, b in zip(auto["clean"], auto["correct"]["4"], strict=True))
     monkeypatch.setattr(attacks, "_keep_answer", None)  # nothing is asked again
     attacks.analyse(params, place)
-    outcome = outcome_of.collect(params, "inline")
-    assert outcome.found == found
-    assert len(attacks.findings(params.replace(change_steps=5), place)) == 2, "other settings, other answers"
+    results = STUDY.collect(params, "inline")
+    assert results.answers == found
+    assert len(attacks.answers(params.replace(change_steps=5), place)) == 2, "other settings, other answers"
 
 
 def test_a_blur_that_is_none_is_the_plain_network():
-    params = tdv.Params()
-    same = [tdv.run_of(params, tdv.Cell("resnet", *kind), 0).key for kind in (("none", 0.0), ("blur", 0.1))]
+    params = Params()
+    same = [STUDY.run_of(params, Cell("resnet", *kind), 0).key for kind in (("none", 0.0), ("blur", 0.1))]
     assert same[0] == same[1]
-    assert tdv.run_of(params, tdv.Cell("resnet", "blur", 0.5), 0).key != same[0]
-    outcome = made_up()
-    assert not any("blur 0.1" in claim for claim in claims.change_claims(outcome).claim)
+    assert STUDY.run_of(params, Cell("resnet", "blur", 0.5), 0).key != same[0]
+    results = variation_results()
+    assert not any("blur 0.1" in claim for claim in claims.change_claims(results).claim)
 
 
 def test_what_cannot_be_attacked_is_said_and_left_out(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     params, place = tiny().replace(change_images=31, attack_images=0), Store(tmp_path / "runs")
     pipeline.sweep_study(params, "inline", budget=1000)
-    assert attacks.findings(params, place) == {}
+    assert attacks.answers(params, place) == {}
     assert "31 images are to be attacked, the test set has 30" in caplog.text
 
 
@@ -209,18 +141,18 @@ def test_figure_2_shows_the_modules_as_they_are_built():
 
 
 def test_the_matrix_has_every_pair_of_strengths_and_the_best_on_its_diagonal():
-    table = tables.matrix_table(made_up(), "noise", "noise")
+    table = tables.matrix_table(variation_results(), "noise", "noise")
     one = table[(table.architecture == "resnet") & table.level.isin([0, 0.1, 1.0])]
     assert len(one) == 9
     assert set(one.n) == {3}
     best = one.loc[one.groupby("level").accuracy.idxmax()]
     assert (best.sigma == best.level).all()
-    across = tables.matrix_table(made_up(), "noise", "blur")
-    assert set(across.level) == {0.0, *tdv.shown_levels(PARAMS, "blur")}
+    across = tables.matrix_table(variation_results(), "noise", "blur")
+    assert set(across.level) == {0.0, *shown_levels(PARAMS, "blur")}
 
 
 def test_the_change_leaves_out_what_is_wrong_or_withstands_and_counts_it():
-    table = tables.change_table(made_up())
+    table = tables.change_table(variation_results())
     row = table[(table.architecture == "resnet") & (table.kind == "none")].iloc[0]
     assert (row.n, row.wrong, row.failed) == (6, 1, 1)
     assert row["size"] == pytest.approx(0.85)
@@ -230,14 +162,14 @@ def test_the_change_leaves_out_what_is_wrong_or_withstands_and_counts_it():
 
 
 def test_the_attacks_stand_side_by_side():
-    table = tables.attacks_table(made_up())
+    table = tables.attacks_table(variation_results())
     assert table.attack.tolist() == [*ATTACKS, *ATTACKS]
     assert set(table.seconds) == {2.0}
     assert set(table.networks) == {1}, "the same images in the same network"
 
 
 def test_autoattack_table_has_the_accuracy_with_and_without():
-    table = tables.autoattack_table(made_up(PARAMS.replace(attack_seeds=2)))
+    table = tables.autoattack_table(variation_results(PARAMS.replace(attack_seeds=2)))
     row = table[(table.architecture == "resnet") & (table.kind == "none") & (table.seed == 1)]
     assert row.delta_255.tolist() == [0, 2]
     assert row.accuracy.tolist() == [0.8, 0.4]
@@ -245,17 +177,17 @@ def test_autoattack_table_has_the_accuracy_with_and_without():
 
 
 def test_common_corruptions_are_averaged_over_their_severities():
-    table = tables.common_table(made_up())
+    table = tables.common_table(variation_results())
     row = table[(table.shown == "noise") & (table.kind == "none") & (table.architecture == "resnet")].iloc[0]
     expected = np.mean(
-        [accuracy_of(tdv.Cell("resnet", "none", 0.0), "noise", 2 * level, 1) for level in tdv.COMMON["noise"]]
+        [accuracy_of(Cell("resnet", "none", 0.0), "noise", 2 * level, 1) for level in COMMON["noise"]]
     )
     assert row.accuracy == pytest.approx(expected)
     assert row.n == 3
 
 
 def test_matched_noise_is_judged_against_its_best_rival():
-    table = claims.accuracy_claims(made_up()).set_index("claim")
+    table = claims.accuracy_claims(variation_results()).set_index("claim")
     row = table.loc["Fig. 4: on noise 1 training on it is best, here against 0.1 (resnet)"]
     assert row.difference == pytest.approx(0.18, abs=0.01)
     assert row.verdict == "held"
@@ -265,24 +197,24 @@ def test_matched_noise_is_judged_against_its_best_rival():
 
 
 def test_a_rival_chosen_after_the_fact_refutes_nothing():
-    outcome = made_up()
-    worse = outcome.frame.copy()
-    matched = (worse.kind == "noise") & (worse.sigma == 1) & (worse.level == 1) & (worse.shown == "noise")
-    worse.loc[matched, "accuracy"] -= 0.5
-    outcome.__dict__["frame"] = worse
-    table = claims.accuracy_claims(outcome).set_index("claim")
+    results = variation_results()
+    for (cell, _), result in results.by_cell.items():
+        for record in result.metrics["conditions"] if (cell.kind, cell.sigma) == ("noise", 1.0) else ():
+            if (record["condition"], record["size"]) == ("gaussian_noise", 0.5):
+                record["top1_error"] += 0.5
+    table = claims.accuracy_claims(results).set_index("claim")
     row = table.loc["Fig. 4: on noise 1 training on it is best, here against 0.1 (resnet)"]
     assert row.difference < 0
     assert row.verdict == "not shown"
 
 
 def test_changes_are_compared_over_seeds_or_else_over_the_images_of_one_network():
-    several = claims.change_claims(made_up()).set_index("claim")
+    several = claims.change_claims(variation_results()).set_index("claim")
     noise = several.loc["Fig. 5: training on noise 0.1 raises the needed change (resnet)"]
     assert (noise.over, noise.n) == ("seeds", 3)
     assert noise.difference == pytest.approx(0.85)
     assert noise.verdict == "held"
-    one = claims.change_claims(made_up(PARAMS.replace(change_seeds=1))).set_index("claim")
+    one = claims.change_claims(variation_results(PARAMS.replace(change_seeds=1))).set_index("claim")
     noise = one.loc["Fig. 5: training on noise 0.1 raises the needed change (resnet)"]
     assert (noise.over, noise.n, noise.verdict) == ("images", 6, "held, for these networks")
     strong = one.loc["Fig. 5: with noise 1 it is lower than with 0.1 (resnet)"]
@@ -291,52 +223,52 @@ def test_changes_are_compared_over_seeds_or_else_over_the_images_of_one_network(
 
 def test_a_claim_of_no_effect_is_refuted_and_never_proved():
     params = PARAMS.replace(sigmas=(0.1, 0.5), change_seeds=1)
-    outcome = made_up(params)
+    results = variation_results(params)
     claim = "Fig. 7: training on blur 0.5 does not move it (resnet)"
-    table = claims.change_claims(outcome).set_index("claim")
+    table = claims.change_claims(results).set_index("claim")
     assert table.loc[claim].verdict == "no difference shown, for these networks"
-    cell = tdv.Cell("resnet", "blur", 0.5)
-    outcome.found[cell, 0, "ddn"] = change_of(tdv.Cell("resnet", "noise", 0.1), "ddn")
-    table = claims.change_claims(outcome).set_index("claim")
+    cell = Cell("resnet", "blur", 0.5)
+    results.answers[cell, 0, "ddn"] = change_of(Cell("resnet", "noise", 0.1), "ddn")
+    table = claims.change_claims(results).set_index("claim")
     assert table.loc[claim].verdict == "a difference shown, for these networks"
 
 
 def test_one_percent_is_judged_by_the_most_robust_network():
-    outcome = made_up()
-    table = claims.percent_claims(outcome)
+    results = variation_results()
+    table = claims.percent_claims(results)
     assert set(table.most_robust) <= {"noise 0.1", "noise 1"}
     assert table["size"].tolist() == pytest.approx([1.7, 1.7])
     assert set(table.verdict) == {"not shown"}, "an image withstood in each network"
-    for answer in outcome.found.values():
+    for answer in results.answers.values():
         if "size" in answer:
             answer["size"][1] = 0.0
-    assert set(claims.percent_claims(outcome).verdict) == {"held"}
+    assert set(claims.percent_claims(results).verdict) == {"held"}
 
 
 def test_architectures_are_compared_in_pairs():
-    table = claims.architectures_table(made_up())
+    table = claims.architectures_table(variation_results())
     assert table.verdict.tolist() == ["inception is better"] * 2
     assert table.difference.tolist() == pytest.approx([-0.051, -0.051])
 
 
 def test_one_seed_gets_no_verdict():
-    outcome = made_up(PARAMS.replace(seeds=1))
-    assert set(claims.accuracy_claims(outcome).verdict) == {"one seed: no verdict"}
-    assert set(claims.architectures_table(outcome).verdict) == {"one seed: no verdict"}
+    results = variation_results(PARAMS.replace(seeds=1))
+    assert set(claims.accuracy_claims(results).verdict) == {"one seed: no verdict"}
+    assert set(claims.architectures_table(results).verdict) == {"one seed: no verdict"}
 
 
 # --- figures
 
 
 def test_every_figure_is_drawn_and_says_where_its_data_come_from():
-    outcome = made_up()
+    results = variation_results()
     drawn = [
-        *figures.accuracy(outcome),
-        *figures.changes(outcome),
-        *beyond.matrices(outcome),
-        *beyond.common(outcome),
-        *beyond.autoattacked(outcome),
-        *beyond.calibration(outcome),
+        *figures.accuracy(results),
+        *figures.changes(results),
+        *beyond.matrices(results),
+        *beyond.common(results),
+        *beyond.autoattacked(results),
+        *beyond.calibration(results),
     ]
     assert [d.name for d in drawn] == [
         "figure_04_noise", "figure_06_blur", "figure_05_change_noise", "figure_07_change_blur",
@@ -362,7 +294,7 @@ def test_examples_are_of_the_papers_classes_where_there_are_such():
 
 
 def test_what_is_missing_is_left_out():
-    empty = outcome_of.Outcome(PARAMS, [], {})
+    empty = STUDY.results(PARAMS, [])
     drawings = (
         figures.accuracy, figures.changes, beyond.matrices, beyond.common, beyond.autoattacked,
         beyond.calibration,

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ from noiseutils.config import (
 )
 from noiseutils.data import batch_parts, batches
 from noiseutils.errors import UserError
-from noiseutils.studies import adversarial_noise_layer
+from noiseutils.studies import STUDIES
+from noiseutils.studies.profiles import study_params
 from noiseutils.sweeps import budget, execution
 from noiseutils.sweeps.budget import OutOfTime
 from noiseutils.sweeps.store import Store
@@ -415,8 +417,9 @@ def test_what_follows_the_training_is_done_by_one_process(tmp_path, monkeypatch)
     told = []
     monkeypatch.setattr(pipeline, "on_rank0", lambda make: told.append(make))
     monkeypatch.setattr(pipeline, "sweep", lambda *_, **__: Sweep([], Store(tmp_path)))
-    params = pipeline.study_params("adversarial_noise_layer", "smoke")
-    monkeypatch.setattr(adversarial_noise_layer, "analyse", lambda *_: "analysed")
+    params = study_params("adversarial_noise_layer", "smoke")
+    study = replace(STUDIES[params.study], analyse=lambda *_: "analysed")
+    monkeypatch.setitem(pipeline.RENDERED, params.study, study)
     pipeline.sweep_study(params)
     assert [make() for make in told] == ["analysed"]
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from noiseutils.book.render import paper_first
-from noiseutils.studies.shelf import DPI
+from noiseutils.studies.output import DPI
 
 SMALL = 500_000  # bytes: an SVG up to here is shown, a larger one only if its PNG is larger still
 SHOWN = 90  # CSS pixels an inch, as in the notebooks

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from noiseutils.book.page import read_notebook, title_of
-from noiseutils.book.pipeline import placeless, runs_of
+from noiseutils.book.pipeline import placeless
 from noiseutils.book.report.captions import captions
 from noiseutils.book.report.figures import Figure, read_figures
 from noiseutils.book.report.tables import read_table, told
@@ -126,14 +126,12 @@ def study_title(found: ResultSet) -> str:
 
 
 def paper(study: str) -> tuple[str, str]:
-    """Authors and title of a study's paper, as its module names them; empty for what is no paper's study."""
-    module = STUDIES.get(study)
-    found = re.search(r"(?s)\n\n([^\n]+?), \*(.+?)\*", module.__doc__ or "") if module else None
-    return (found[1], " ".join(found[2].split())) if found else ("", "")
+    """Return authors and title of a study's paper; empty for what is no paper's study."""
+    return STUDIES[study].paper if study in STUDIES else ("", "")
 
 
 def _source(study: str) -> Path | None:
-    path = CHECKOUT / "notebooks" / f"{STUDIES[study].NOTEBOOK}.ipynb" if study in STUDIES else None
+    path = CHECKOUT / "notebooks" / f"{STUDIES[study].notebook}.ipynb" if study in STUDIES else None
     return path if path and path.is_file() else None
 
 
@@ -201,7 +199,8 @@ def _infos_of(study: str, given: dict[str, Any], store: Store) -> tuple[list[dic
     if study not in STUDIES:
         return [], 0
     try:
-        runs = runs_of(STUDIES[study].Params.read(given, "the notebook's parameters"), store)
+        params = STUDIES[study].Params.read(given, "the notebook's parameters")
+        runs = STUDIES[study].runs_known(params, store)
     except UserError:  # of an older version of the study: its tables still say where they come from
         return [], 0
     results = [store.load(run) for run in runs]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from noiseutils.book.report import verdicts
 from noiseutils.errors import UserError
-from noiseutils.studies.shelf import brief, with_intervals
+from noiseutils.studies.output import brief, with_intervals
 
 MADE_WITH = ["data", "commit", "device"]  # columns that every table ends with, equal in all rows
 NUMBER = re.compile(r"^[^\w.+-]*[-+−]?(\d|\.\d)")

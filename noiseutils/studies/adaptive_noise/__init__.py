@@ -1,5 +1,17 @@
-"""Logean & Feillard, *Effect of Adaptive Noise Injection in CNN Training*."""
+"""Noise on gradients or weights, triggered and scaled by stagnation, and controls that follow a script."""
 
-from noiseutils.studies.adaptive_noise.grid import NOTEBOOK, Params, follow_ups, runs
+from noiseutils.studies.adaptive_noise.choice import controls, last_epoch
+from noiseutils.studies.adaptive_noise.grid import cells, run_of
+from noiseutils.studies.adaptive_noise.params import Params
+from noiseutils.studies.study import Study
 
-__all__ = ["NOTEBOOK", "Params", "follow_ups", "runs"]
+STUDY = Study(
+    name="adaptive_noise",
+    notebook="02_adaptive_noise",
+    paper=("Logean & Feillard", "Effect of Adaptive Noise Injection in CNN Training"),
+    Params=Params,
+    cells=cells,
+    run_of=run_of,
+    follow_ups=controls,
+    records=last_epoch,
+)

@@ -1,27 +1,29 @@
-"""The figures of the adaptive-noise study: Figure 1, the schedule, and Tables I to III as bars."""
+"""Figures of the adaptive-noise study: Figure 1, the schedule, and Tables I to III as bars."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from noiseutils import plots
-from noiseutils.config import EMBEDDED, Data
 from noiseutils.schedules import cosine_decaying_restarts
-from noiseutils.studies.adaptive_noise.grid import Cell, Outcome, Params
-from noiseutils.studies.common import results_at, results_in, select
-from noiseutils.studies.shelf import Drawn
+from noiseutils.studies.adaptive_noise.choice import chosen, control_cells
+from noiseutils.studies.adaptive_noise.grid import Cell
+from noiseutils.studies.adaptive_noise.params import Params
+from noiseutils.studies.output import Drawn, figure_title, origin
+from noiseutils.studies.params import data_of
+from noiseutils.studies.results import Results, select
 from noiseutils.training.loop import Result
 
 KIND_NAMES = {"none": "no noise", "gaussian": "Gaussian", "uniform": "uniform"}
 KIND_COLOURS = {"none": plots.GREY, "gaussian": plots.BLUE, "uniform": plots.ORANGE}
 CONTROL_NAMES = {
-    "adaptive": "adaptive, Gaussian",
+    "gaussian": "adaptive, Gaussian",
     "shuffled": "same amounts, epochs at random",
     "replayed_uniform": "same epochs, uniform",
     "swapped": "gradients and weights exchanged",
@@ -31,7 +33,7 @@ OPTIMIZER_NAMES = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam"
 
 
 def schedule(params: Params) -> Iterator[Drawn]:
-    """The learning rate over epochs, a line a highest rate."""
+    """Draw the learning rate over epochs, a line a highest rate."""
     figure, axes = plots.canvas(size=(9, 3.4))
     steps = 50  # an epoch, enough for a smooth line
     epochs = np.arange(params.epochs * steps) / steps
@@ -60,7 +62,7 @@ def schedule(params: Params) -> Iterator[Drawn]:
 def machine(
     history: pd.DataFrame, name: str = "state_machine", title: str = "", shown: Iterable[Result] = ()
 ) -> Iterator[Drawn]:
-    """Gradient norm and validation loss over epochs, those with noise shaded; below, sigma and the flags.
+    """Draw gradient norm and validation loss over epochs, those with noise shaded; below, sigma and flags.
 
     history: what `tables.play` returns, or a run's own.   shown: that run, in the latter case.
     """
@@ -71,25 +73,25 @@ def machine(
     yield Drawn(name, figure, alt, shown)
 
 
-def training(outcome: Outcome) -> Iterator[Drawn]:
-    """Figure 1: the paper's is ResNet-18, Gaussian noise, SGD; here the profile's last network.
+def training(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figure 1: the paper's is ResNet-18, Gaussian noise, SGD; here the profile's last network.
 
-    The chosen learning rate, its first seed. With no noise in it, that is what it shows.
+    At the chosen learning rate, the first seed, whether noise was ever injected or not.
     """
-    params = outcome.params
+    params = results.params
     optimizer = "sgd" if "sgd" in params.optimizers else params.optimizers[0]
     model = "resnet18" if "resnet18" in params.models else params.models[-1]
-    cell = outcome.chosen(model, optimizer, params.distributions[0])
-    results = [r for (c, _), r in outcome.by_cell.items() if c == cell]
-    if cell is None or not results:
+    cell = chosen(results, model, optimizer, params.distributions[0])
+    shown = results.of_cell(cell)[:1]
+    if cell is None or not shown:
         return
-    rows = results[0].history
+    rows = shown[0].history
     loss = "validation_loss" if "validation_loss" in rows else "test_loss"
     what = (
         f"{model}, {OPTIMIZER_NAMES[optimizer]}, {KIND_NAMES[cell.kind]} noise, rate {cell.learning_rate:g}"
     )
-    title = f"{what}  ·  {_origin(outcome)}, one seed"
-    yield from machine(rows.assign(validation_loss=rows[loss]), "figure_01_training", title, results[:1])
+    title = f"{what}  ·  {origin(data_of(params).label)}, one seed"
+    yield from machine(rows.assign(validation_loss=rows[loss]), "figure_01_training", title, shown)
 
 
 def _figure_1(axes: Any, rows: pd.DataFrame) -> None:
@@ -131,44 +133,38 @@ def _figure_1(axes: Any, rows: pd.DataFrame) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=5, fontsize=8)
 
 
-def results(outcome: Outcome) -> Iterator[Drawn]:
-    """Tables I to III as bars: validation accuracy and the gap, one figure an optimiser."""
+def accuracy_and_gap(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Tables I to III as bars: validation accuracy and the gap, one figure an optimiser."""
     for number, optimizer in enumerate(OPTIMIZER_NAMES, 1):
-        if optimizer not in outcome.params.optimizers:
+        if optimizer not in results.params.optimizers:
             continue
-        table = _chosen_rows(outcome, optimizer)
+        kinds = results.params.kinds
+        cells = [chosen(results, model, optimizer, k) for model in results.params.models for k in kinds]
+        table = _rows_of(results, cells)
         if table.empty:
             continue
-        kinds = ("none", *outcome.params.distributions)
         figure, axes = plots.canvas(1, 2, size=(11, 3.8))
-        _accuracy_and_gap(
-            axes[0],
-            table,
-            "kind",
-            {kind: KIND_NAMES[kind] for kind in kinds},
-            [KIND_COLOURS[k] for k in kinds],
-        )
-        _legend(figure, axes[0, 0], 3)
-        figure.suptitle(_title(outcome, f"Table {'I' * number}: {OPTIMIZER_NAMES[optimizer]}"))
+        _bars(axes[0], table, {kind: KIND_NAMES[kind] for kind in kinds}, [KIND_COLOURS[k] for k in kinds])
+        plots.shared_legend(figure, axes[0, 0], ncols=3)
+        figure.suptitle(_title(results, f"Table {'I' * number}: {OPTIMIZER_NAMES[optimizer]}"))
         yield Drawn(
             f"table_{number}_{optimizer}",
             figure,
             f"Validation accuracy and generalisation gap of each network, {OPTIMIZER_NAMES[optimizer]}.",
-            results_in(outcome.by_cell, table),
+            results.behind(table),
         )
 
 
-def rates(outcome: Outcome) -> Iterator[Drawn]:
-    """Validation accuracy over the learning rate, a panel a network, a line a kind of noise."""
-    finished = select(outcome.frame, status="finished")
-    for optimizer in outcome.params.optimizers:
-        table = select(finished, optimizer=optimizer)
-        models = [model for model in outcome.params.models if model in set(table.model)]
-        if not models or len(outcome.params.learning_rates) < 2:
+def rates(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw the validation accuracy over the learning rate, a panel a network, a line a kind of noise."""
+    for optimizer in results.params.optimizers:
+        table = select(results.frame, optimizer=optimizer, kind=results.params.kinds)
+        models = [model for model in results.params.models if model in set(table.model)]
+        if not models or len(results.params.learning_rates) < 2:
             continue
         figure, axes = plots.canvas(1, len(models), size=(max(5, 2.9 * len(models) + 1), 3.4), sharey=True)
         for ax, model in zip(axes[0], models, strict=True):
-            for kind in ("none", *outcome.params.distributions):
+            for kind in results.params.kinds:
                 rows = select(table, model=model, kind=kind)
                 if len(rows):
                     rows = rows.assign(accuracy=rows.validation_accuracy * 100)
@@ -178,89 +174,50 @@ def rates(outcome: Outcome) -> Iterator[Drawn]:
                     )  # fmt: skip
             ax.set(title=model, xscale="log", xlabel="learning rate (log)", ylim=(0, 100))
         axes[0, 0].set_ylabel("validation accuracy (%)")
-        _legend(figure, axes[0, 0], 3)
-        figure.suptitle(_title(outcome, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}"))
+        plots.shared_legend(figure, axes[0, 0], ncols=3)
+        figure.suptitle(_title(results, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}"))
         alt = "Validation accuracy over the learning rate, a panel a network."
-        yield Drawn(f"rates_{optimizer}", figure, alt, results_in(outcome.by_cell, table))
+        yield Drawn(f"rates_{optimizer}", figure, alt, results.behind(table))
 
 
-def controls(outcome: Outcome) -> Iterator[Drawn]:
-    """Beyond the paper: adaptive noise beside the same noise at other times, of another kind or place."""
-    for optimizer in outcome.params.optimizers:
-        rows, shown = [], []
-        for model in outcome.params.models:
-            cell = outcome.chosen(model, optimizer, "gaussian")
-            if cell is None or (model, optimizer, "shuffled") not in outcome.controls:
-                continue
-            for name in CONTROL_NAMES:
-                accuracies, gaps = (
-                    outcome.values(cell, quantity)
-                    if name == "adaptive"
-                    else outcome.control_values(model, optimizer, name, quantity)
-                    for quantity in ("validation_accuracy", "gap")
-                )
-                rows += [
-                    {"model": model, "control": name, "accuracy": 100 * accuracy, "gap": gaps[seed]}
-                    for seed, accuracy in accuracies.items()
-                ]
-                shown += (
-                    results_at(outcome.by_cell, ((cell, seed) for seed in accuracies))
-                    if name == "adaptive"
-                    else outcome.control_results(model, optimizer, name).values()
-                )
-        if not rows:
+def controls(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw adaptive noise beside the same noise at other times, of another kind or place."""
+    for optimizer in results.params.optimizers:
+        own = [cell for cell in control_cells(results) if cell.optimizer == optimizer]
+        table = _rows_of(results, [c for cell in own for c in (replace(cell, kind="gaussian"), cell)])
+        if table.empty:
             continue
         figure, axes = plots.canvas(1, 2, size=(11, 3.8))
-        _accuracy_and_gap(axes[0], pd.DataFrame(rows), "control", CONTROL_NAMES, CONTROL_COLOURS)
-        _legend(figure, axes[0, 0], 2)
-        figure.suptitle(_title(outcome, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
+        _bars(axes[0], table, CONTROL_NAMES, CONTROL_COLOURS)
+        plots.shared_legend(figure, axes[0, 0], ncols=2)
+        figure.suptitle(_title(results, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
         alt = "Adaptive Gaussian noise beside three controls of equal amount."
-        yield Drawn(f"controls_{optimizer}", figure, alt, shown)
+        yield Drawn(f"controls_{optimizer}", figure, alt, results.behind(table))
 
 
-def _accuracy_and_gap(
-    axes: Any, table: pd.DataFrame, group: str, labels: dict[str, str], colours: list[str]
-) -> None:
-    """Two panels of bars, a cluster a network; whiskers that leave the panel are cut off."""
+def _bars(axes: Any, table: pd.DataFrame, labels: dict[str, str], colours: list[str]) -> None:
+    """Draw two panels of bars, a cluster a network; whiskers that leave the panel are cut off."""
     for ax, value, label, digits in (
         (axes[0], "accuracy", "validation accuracy (%)", 1),
         (axes[1], "gap", "gap: validation − training loss", 2),
     ):
         plots.grouped_bars(
-            ax, table, x="model", group=group, value=value, labels=labels, colours=colours, digits=digits,
+            ax, table, x="model", group="kind", value=value, labels=labels, colours=colours, digits=digits,
             inside=value == "accuracy",
         )  # fmt: skip
         ax.set_ylabel(label)
     axes[0].set_ylim(0, 100)
-    means = table.groupby(["model", group]).gap.mean()
+    means = table.groupby(["model", "kind"]).gap.mean()
     room = 0.35 * max(means.max() - min(means.min(), 0), 0.05)
     axes[1].set_ylim(min(means.min(), 0) - room, max(means.max(), 0) + room)
 
 
-def _chosen_rows(outcome: Outcome, optimizer: str) -> pd.DataFrame:
-    """A row a network, kind and seed, at the chosen rates, in the tables' order; a cell's fields with it."""
-    rows = []
-    for model in outcome.params.models:
-        for kind in ("none", *outcome.params.distributions):
-            cell: Cell | None = outcome.chosen(model, optimizer, kind)
-            if cell is None:
-                continue
-            gaps = outcome.values(cell, "gap")
-            for seed, accuracy in outcome.values(cell, "validation_accuracy").items():
-                rows.append({**vars(cell), "seed": seed, "accuracy": 100 * accuracy, "gap": gaps[seed]})
-    return pd.DataFrame(rows)
+def _rows_of(results: Results[Params, Cell], cells: Iterable[Cell | None]) -> pd.DataFrame:
+    """Return a row a cell and seed, cell after cell, with the validation accuracy in percent."""
+    tables = [select(results.frame, **vars(cell)) for cell in dict.fromkeys(cells) if cell]
+    table = pd.concat(tables) if tables else pd.DataFrame({"validation_accuracy": []})
+    return table.assign(accuracy=100 * table.validation_accuracy)
 
 
-def _legend(figure: Figure, ax: Axes, columns: int) -> None:
-    handles, names = ax.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=columns)
-
-
-def _title(outcome: Outcome, what: str) -> str:
-    seeds = outcome.frame.seed.nunique()
-    return f"{what}  ·  {_origin(outcome)}, {seeds} seed{'s' if seeds != 1 else ''}"
-
-
-def _origin(outcome: Outcome) -> str:
-    label = Data.parse(outcome.params.data).label
-    return f"{label}, embedded data" if label in EMBEDDED else label
+def _title(results: Results[Params, Cell], text: str) -> str:
+    return figure_title(text, data_of(results.params).label, len({seed for _, seed in results.by_cell}))

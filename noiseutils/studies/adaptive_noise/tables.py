@@ -1,4 +1,4 @@
-"""The tables of the adaptive-noise study; what the paper said stands in claims.py."""
+"""Tables of the adaptive-noise study; what the paper reports stands in claims.py."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import pandas as pd
 
 from noiseutils.config import AdaptiveNoise
 from noiseutils.noise.parameters import EpochStatistics
-from noiseutils.stats import mean_interval
-from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, QUANTITIES, Outcome
+from noiseutils.studies.adaptive_noise.choice import QUANTITIES, chosen
+from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, Cell
+from noiseutils.studies.adaptive_noise.params import Params
+from noiseutils.studies.results import Results
 
 TABLES = {"sgd": "table_1_sgd", "momentum": "table_2_momentum", "adam": "table_3_adam"}
 
 
 def play(spec: AdaptiveNoise, epochs: int, history: pd.DataFrame) -> pd.DataFrame:
-    """What the state machine does with a history, real or made up: one row an epoch.
+    """Run the noise scheduler over a history, real or made up: one row an epoch.
 
     history: epoch, gradient_norm, update_norm and validation_loss. Returns it with gradient_noise,
     weight_noise, gradient_flag, weight_flag, cooldown and the improvements, as a run's history has them: of
@@ -28,61 +30,45 @@ def play(spec: AdaptiveNoise, epochs: int, history: pd.DataFrame) -> pd.DataFram
     return pd.DataFrame(rows)
 
 
-def results_tables(outcome: Outcome) -> dict[str, pd.DataFrame]:
-    """Tables I to III, one an optimiser, by the names of their files; n seeds, last epoch.
+def results_tables(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
+    """Make Tables I to III, one an optimiser, by the names of their files; n seeds, last epoch.
 
     Columns: model, noise, learning_rate (the chosen one), train and validation accuracy and loss, gap and
     test accuracy, each with its interval; epochs with noise on gradients and on weights; diverged runs.
     """
     found = {}
-    for optimizer in (name for name in OPTIMIZERS if name in outcome.params.optimizers):
+    for optimizer in (name for name in OPTIMIZERS if name in results.params.optimizers):
         rows = []
-        for model in outcome.params.models:
-            for kind in ("none", *outcome.params.distributions):
-                cell = outcome.chosen(model, optimizer, kind)
+        for model in results.params.models:
+            for kind in results.params.kinds:
+                cell = chosen(results, model, optimizer, kind)
                 if cell is None:
                     continue
                 row: dict[str, object] = {"model": model, "noise": kind, "learning_rate": cell.learning_rate}
                 for quantity in (*QUANTITIES, "gap", "test_accuracy"):
-                    interval = mean_interval(list(outcome.values(cell, quantity).values()))
-                    row |= {quantity: interval.mean}
-                    row |= {f"{quantity}_low": interval.low, f"{quantity}_high": interval.high}
-                there = [r for (c, _), r in outcome.by_cell.items() if c == cell]
+                    row |= results.interval(cell, quantity).columns(quantity)
+                histories = [result.history for result in results.of_cell(cell)]
                 for target in ("gradient", "weight"):
                     name = f"{target}_noise"
-                    noisy = [np.count_nonzero(r.history[name]) if name in r.history else 0 for r in there]
+                    noisy = [np.count_nonzero(h[name]) if name in h else 0 for h in histories]
                     row[f"{target}_epochs"] = sum(noisy) / len(noisy)
-                row |= {
-                    "n": len(outcome.values(cell, "gap")),
-                    "diverged": sum(r.status == "diverged" for r in there),
-                }
-                rows.append(row)
+                rows.append(row | {"n": results.interval(cell, "gap").n, "diverged": results.diverged(cell)})
         found[TABLES[optimizer]] = pd.DataFrame(rows)
     return found
 
 
-def rates_table(outcome: Outcome) -> pd.DataFrame:
-    """How the learning rate was chosen: mean validation accuracy at every rate, and which was taken."""
-    frame = outcome.frame
-    rows = []
-    for place, group in frame.groupby(["optimizer", "model", "kind", "learning_rate"], sort=False):
-        assert isinstance(place, tuple)
-        optimizer, model, kind, rate = place
-        finished = group[group.status == "finished"]
-        accuracy = mean_interval(finished.validation_accuracy.tolist())
-        cell = outcome.chosen(model, optimizer, kind)
-        rows.append(
-            {
-                "optimizer": optimizer,
-                "model": model,
-                "noise": kind,
-                "learning_rate": rate,
-                "validation_accuracy": accuracy.mean,
-                "low": accuracy.low,
-                "high": accuracy.high,
-                "n": accuracy.n,
-                "diverged": int((group.status == "diverged").sum()),
-                "chosen": "chosen" if cell and cell.learning_rate == rate else "",
-            }
-        )
-    return pd.DataFrame(rows)
+def rates_table(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Show how the learning rate was chosen: mean validation accuracy at every rate, and which was taken."""
+    return pd.DataFrame(
+        {
+            "optimizer": cell.optimizer,
+            "model": cell.model,
+            "noise": cell.kind,
+            "learning_rate": cell.learning_rate,
+            **results.interval(cell, "validation_accuracy").row("validation_accuracy"),
+            "diverged": results.diverged(cell),
+            "chosen": "chosen" if cell == chosen(results, cell.model, cell.optimizer, cell.kind) else "",
+        }
+        for cell in results.cells
+        if results.of_cell(cell)
+    )

@@ -1,6 +1,19 @@
-"""You, Ye, Li, Xu & Wang, *Adversarial Noise Layer: Regularize Neural Network By Adding Noise*."""
+"""Noise on activations along the loss gradient (ANL, CANL), beside other noise and adversarial training."""
 
-from noiseutils.studies.adversarial_noise_layer.attacks import analyse
-from noiseutils.studies.adversarial_noise_layer.grid import DATA_PARAMETERS, NOTEBOOK, Params, runs
+from noiseutils.studies.adversarial_noise_layer.attacks import analyse, answers, check_library
+from noiseutils.studies.adversarial_noise_layer.grid import cells, run_of
+from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.study import Study
 
-__all__ = ["DATA_PARAMETERS", "NOTEBOOK", "Params", "analyse", "runs"]
+STUDY = Study(
+    name="adversarial_noise_layer",
+    notebook="03_adversarial_noise_layer",
+    paper=("You, Ye, Li, Xu & Wang", "Adversarial Noise Layer: Regularize Neural Network By Adding Noise"),
+    Params=Params,
+    cells=cells,
+    run_of=run_of,
+    check=check_library,
+    analyse=analyse,
+    answers=answers,
+    data_parameters=("data", "similarity_data", "lenet_data", "imagenet_data"),
+)

@@ -1,4 +1,4 @@
-"""The honest attack report of every Table 4 network: does its robustness survive more than FGSM?"""
+"""Attack reports of the Table 4 networks: does their robustness survive more than FGSM?"""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.attack_report import Effort, attack_report
 from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.stats import holm, mcnemar
-from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, Params, cells, data_of, run_of
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, cells, data_of, run_of
+from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.results import Record, Results
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 
+REPORT = "attacks"  # the one question asked of a trained network
 SURROGATES = (("baseline", 0.0), ("at", 0.05))  # whose adversarial images are tried on all the others
 ATTACKS = {
     "noise": "uniform noise",
@@ -32,20 +35,20 @@ ATTACKS = {
 
 
 def attacked(params: Params) -> list[tuple[Cell, int]]:
-    """The networks that get a report, by cell and seed."""
+    """Return the networks that get a report, by cell and seed."""
     grid = [cell for cell in cells(params) if cell.part == "table4"]
     seeds = min(params.attack_seeds, params.seeds)
     return [(cell, seed) for seed in range(seeds) for cell in grid] if params.attack_images else []
 
 
 def name_of(params: Params) -> str:
-    """What a report is kept under: another name for other settings."""
+    """Return the name that a report is stored under: another one for other settings."""
     settings = [params.attack_images, list(params.attack_255), params.attack_queries]
     return "attacks-" + hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
 
 
 def analyse(params: Params, store: Store, budget: float | None = None) -> None:
-    """Make every report that can be made and is not stored yet: that of a network whose weights are here.
+    """Make the reports that are not stored yet, of networks whose weights are here.
 
     budget: seconds, see `analysis.work_off`.
     """
@@ -68,7 +71,7 @@ def _keep_report(job: tuple[Params, Store, Cell, int]) -> None:
 
 
 def _report(params: Params, store: Store, cell: Cell, seed: int) -> dict[str, Any] | None:
-    """The report of one network; None without its weights, or its images."""
+    """Return the report of one network; None without its weights, or its images."""
     result = store.load(run_of(params, cell, seed), weights=True)
     if result is None or result.model is None:
         return None
@@ -97,14 +100,24 @@ def _report(params: Params, store: Store, cell: Cell, seed: int) -> dict[str, An
     )
 
 
-def reports(params: Params, store: Store) -> dict[tuple[Cell, int], dict[str, Any]]:
-    """The reports that are stored."""
-    found = {}
-    for cell, seed in attacked(params):
-        report = store.load_extra(run_of(params, cell, seed), name_of(params))
-        if report is not None:
-            found[cell, seed] = report
-    return found
+def answers(params: Params, store: Store) -> dict[tuple[Cell, int, str], Record]:
+    """Return the reports that are stored."""
+    found = {
+        (cell, seed, REPORT): store.load_extra(run_of(params, cell, seed), name_of(params))
+        for cell, seed in attacked(params)
+    }
+    return {place: report for place, report in found.items() if report is not None}
+
+
+def reports(results: Results[Params, Cell]) -> dict[tuple[Cell, int], Record]:
+    """Return the reports by cell and seed."""
+    return {(cell, seed): report for (cell, seed, _), report in results.answers.items()}
+
+
+def check_library(params: Params) -> None:
+    """Raise a UserError without the library that the reports need."""
+    if params.table4_model and params.attack_images and params.attack_queries:
+        autoattack_library()
 
 
 def _accuracies(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -116,8 +129,8 @@ def _accuracies(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield "best", record["best"]["accuracy"]
 
 
-def accuracy_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
-    """Accuracy of every network under every attack, a row an attack: shares of the attacked images.
+def accuracy_table(found: dict[tuple[Cell, int], Record]) -> pd.DataFrame:
+    """List the accuracy of every network under every attack, a row an attack: shares of the attacked images.
 
     delta: in 255ths of the pixel range.   images: how many were attacked.
     """
@@ -136,12 +149,11 @@ def accuracy_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFram
         for record in report["deltas"]
         for name, accuracy in _accuracies(record)
     ]
-    columns = ["method", "epsilon", "seed", "delta", "attack", "clean", "accuracy", "images"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)
 
 
-def masking_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
-    """What tells masked gradients from robustness, a row a network.
+def masking_table(found: dict[tuple[Cell, int], Record]) -> pd.DataFrame:
+    """Set out what tells masked gradients from robustness, a row a network.
 
     order: whether FGSM >= PGD-20 >= PGD-100 >= AutoAttack holds at every size.   zero_gradients: share of
     images whose input gradient is exactly zero.   zero_at: the attack size in 255ths at which PGD-20 leaves
@@ -163,22 +175,11 @@ def masking_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame
                 "images": report["settings"]["images"],
             }
         )
-    columns = [
-        "method",
-        "epsilon",
-        "seed",
-        "order",
-        "zero_gradients",
-        "zero_at",
-        "signs",
-        "skipped",
-        "images",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows)
 
 
-def survival_table(found: dict[tuple[Cell, int], dict[str, Any]]) -> pd.DataFrame:
-    """Does the gain over no noise survive? Against the baseline on equal images, FGSM beside all attacks.
+def survival_table(found: dict[tuple[Cell, int], Record]) -> pd.DataFrame:
+    """Test whether the gain over no noise survives FGSM, and all attacks, on equal images.
 
     only_here, only_baseline: images that only the one network gets right.   p_value: exact McNemar; the
     verdict goes by p_holm, corrected over the table.

@@ -1,23 +1,21 @@
-"""The figures of the ANL study: Figures 2 to 4 of the paper, its Tables 1 and 4 as pictures, and attacks."""
+"""Figures of the ANL study: Figures 2 to 4 of the paper, its Tables 1 and 4 as pictures, and attacks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
 from noiseutils import plots
-from noiseutils.config import EMBEDDED
 from noiseutils.evaluation.inspection import unpacked
 from noiseutils.studies.adversarial_noise_layer.attacks import ATTACKS, accuracy_table
-from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell
-from noiseutils.studies.adversarial_noise_layer.outcome import Outcome, label_of, results_with
-from noiseutils.studies.adversarial_noise_layer.tables import histories, similarities
-from noiseutils.studies.common import results_at, select
-from noiseutils.studies.shelf import Drawn
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, label_of
+from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.adversarial_noise_layer.parts import results_with, seeds_of
+from noiseutils.studies.adversarial_noise_layer.tables import similarities
+from noiseutils.studies.output import Drawn, figure_title, origin
+from noiseutils.studies.results import Record, Results, select
 
 COLOURS = {
     "baseline": plots.GREY, "gaussian": plots.ORANGE, "lat": plots.SKY, "anl": plots.BLUE,
@@ -33,7 +31,7 @@ SHOWN_IMAGES = 3
 
 
 def construction(values: Mapping[str, Tensor]) -> Iterator[Drawn]:
-    """The walkthrough's picture: activations, their gradient, and the noise made of it. name -> (H, W)."""
+    """Draw activations, their gradient, and the noise made of the gradient. values: name -> (H, W)."""
     figure, axes = plots.canvas(1, len(values), size=(2.6 * len(values), 2.6))
     for ax, (name, value) in zip(axes[0], values.items(), strict=True):
         top = float(value.abs().max()) or 1.0
@@ -45,22 +43,21 @@ def construction(values: Mapping[str, Tensor]) -> Iterator[Drawn]:
     yield Drawn("construction", figure, "One activation map, its loss gradient and the noise along it.", ())
 
 
-def similarity(outcome: Outcome) -> Iterator[Drawn]:
-    """Table 1 at every site: how alike gradients are within a class and between classes."""
-    rows = []
-    for seed, site, values in similarities(outcome):
-        off = values[~np.eye(len(values), dtype=bool)]
-        rows.append({"site": site, "seed": seed, "pair": "same class", "phi": np.nanmean(np.diag(values))})
-        rows.append({"site": site, "seed": seed, "pair": "other classes, mean", "phi": np.nanmean(off)})
-        rows.append({"site": site, "seed": seed, "pair": "other classes, greatest", "phi": np.nanmax(off)})
-    if not rows:
+def similarity(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Table 1 at every site: how alike gradients are within a class and between classes."""
+    found = similarities(results)
+    if found.empty:
         return
-    table = pd.DataFrame(rows)
+    pairs = {
+        "same_class": "same class",
+        "other_class": "other classes, mean",
+        "greatest_other": "other classes, greatest",
+    }
+    table = found.melt(["site", "seed"], list(pairs), "pair", "phi")
     figure, axes = plots.canvas(size=(9.5, 3.8))
     ax = axes[0, 0]
-    labels = {name: name for name in dict.fromkeys(table.pair)}
     colours = [plots.BLUE, plots.GREY, plots.ORANGE]
-    plots.grouped_bars(ax, table, x="site", group="pair", value="phi", labels=labels, colours=colours)
+    plots.grouped_bars(ax, table, x="site", group="pair", value="phi", labels=pairs, colours=colours)
     ax.axhline(
         0.77,
         color=plots.VERMILION,
@@ -68,29 +65,31 @@ def similarity(outcome: Outcome) -> Iterator[Drawn]:
         linewidth=1.3,
         label="the paper's 0.77: class 0 of MNIST, at a layer it does not name",
     )
-    cell = outcome.of("table1")[0]
-    title = _title(outcome, "Cosine of loss gradients (Table 1)", "table1", cell)
+    cell = results.of(part="table1")[0]
+    title = _title(results, "Cosine of loss gradients (Table 1)", "table1", cell)
     ax.set(ylabel="φ, mean over pairs of images", ylim=(min(0.0, table.phi.min() - 0.05), 1), title=title)
     ax.set_xlabel("where the gradient is taken: outputs of LeNet-5's modules, from the image to the logits")
     figure.legend(loc="outside lower center", ncols=4)
     alt = "Mean cosine of loss gradients of two images, of one class and of different classes, site by site."
-    yield Drawn("table_1_similarity", figure, alt, results_with(outcome, "gradient_similarity", "table1"))
+    yield Drawn(
+        "table_1_similarity", figure, alt, results_with(results, "gradient_similarity", part="table1")
+    )
 
 
-def activation_std(outcome: Outcome) -> Iterator[Drawn]:
-    """Figure 2: the activations' std over epochs, layer by layer."""
+def activation_std(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figure 2: the activations' std over epochs, layer by layer."""
     for part, model in (("table2", "lenet5"), ("ablation", None), ("table2", None)):
-        table = histories(outcome, part)
+        table = results.histories(part=part)
         if table.empty:
             continue
         for name in dict.fromkeys(table.model):
             if model not in (None, name) or (model is None and name == "lenet5"):
                 continue
-            yield _activation_std(outcome, select(table, model=name), part, str(name))
+            yield _activation_std(results, select(table, model=name), part, str(name))
 
 
-def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str) -> Drawn:
-    """A panel a kind of training, a line a layer."""
+def _activation_std(results: Results[Params, Cell], table: pd.DataFrame, part: str, model: str) -> Drawn:
+    """Draw a panel a kind of training, a line a layer."""
     kind = "BatchNorm" if model != "lenet5" else "conv"
     marks = {"BatchNorm": ("bn", "downsample.1", "norm"), "conv": ("conv", "fc")}[kind]
     columns = [c for c in table.columns if c.startswith("activation_std.")]
@@ -119,21 +118,20 @@ def _activation_std(outcome: Outcome, table: pd.DataFrame, part: str, model: str
         ax.xaxis.get_major_locator().set_params(integer=True)
         if ax in axes[:, 0]:
             ax.set_ylabel("std of the outputs")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    columns_shown = 1 if len(names) <= 20 else 2
-    figure.legend(handles, names, loc="outside right center", fontsize=8, title="layer", ncols=columns_shown)
-    cell = outcome.of(part, model=model)[0]
-    figure.suptitle(_title(outcome, f"Activation std over epochs, {model}, means", part, cell))
+    columns_shown = 1 if len(layers) <= 20 else 2
+    plots.shared_legend(figure, axes[0, 0], "right center", fontsize=8, title="layer", ncols=columns_shown)
+    cell = results.of(part=part, model=model)[0]
+    figure.suptitle(_title(results, f"Activation std over epochs, {model}, means", part, cell))
     stem = "figure_02_activation_std" + ("" if model == "lenet5" else f"_{part}_{model}")
     alt = f"Standard deviation of the outputs of {model}'s layers over epochs, a panel a kind of training."
-    shown = [r for (c, _), r in outcome.by_cell.items() if c.part == part and c.model == model]
+    shown = [r for (c, _), r in results.by_cell.items() if c.part == part and c.model == model]
     return Drawn(stem, figure, alt, shown)
 
 
-def feature_maps(outcome: Outcome) -> Iterator[Drawn]:
-    """Figure 3: the first feature maps of the five trainings, same initial weights, same test images."""
+def feature_maps(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figure 3: the first feature maps of the five trainings, same initial weights, same test images."""
     found, behind = {}, {}  # by method
-    for (cell, _), result in outcome.by_cell.items():
+    for (cell, _), result in results.by_cell.items():
         if cell.part == "table2" and cell.model == "lenet5" and "feature_maps" in result.metrics:
             stored = result.metrics["feature_maps"]
             found.setdefault(cell.method, (unpacked(stored["images"]), unpacked(stored["maps"])))
@@ -161,22 +159,24 @@ def feature_maps(outcome: Outcome) -> Iterator[Drawn]:
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    origin = _origin(label_of(outcome.params, outcome.of("table2", model="lenet5")[0]))
-    figure.suptitle(f"Feature maps of the first convolution  ·  {origin}, seed 0", fontsize=10)
+    images_of = origin(label_of(results.params, results.of(part="table2", model="lenet5")[0]))
+    figure.suptitle(f"Feature maps of the first convolution  ·  {images_of}, seed 0", fontsize=10)
     alt = "A row a training: test images, each followed by the sigmoid of the first convolution's outputs."
     yield Drawn("figure_03_feature_maps", figure, alt, [behind[method] for method in shown])
 
 
 def _tile(row: int, column: int, gap: float = 0.04) -> tuple[float, float, float, float]:
-    """Where an image goes in a grid of cells 1 a side: left, right, bottom, top; y points down."""
+    """Return the extent of an image in a grid of cells 1 a side: left, right, bottom, top; y points down."""
     return column + gap, column + 1 - gap, row + 1 - gap, row + gap
 
 
-def error_over_epsilon(outcome: Outcome) -> Iterator[Drawn]:
-    """Figure 4: test error over epsilon, with the baseline's as a dashed line."""
-    models = list(dict.fromkeys(cell.model for cell in outcome.of("figure4")))
+def error_over_epsilon(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figure 4: test error over epsilon, with the baseline's as a dashed line."""
+    models = list(dict.fromkeys(cell.model for cell in results.of(part="figure4")))
     drawn = [
-        m for m in models if any(outcome.values(c) for c in outcome.of("figure4", model=m, method="anl"))
+        m
+        for m in models
+        if any(results.values(c, "top1_error") for c in results.of(part="figure4", model=m, method="anl"))
     ]
     if not drawn:
         return
@@ -184,14 +184,14 @@ def error_over_epsilon(outcome: Outcome) -> Iterator[Drawn]:
     for ax, model in zip(axes[0], drawn, strict=True):
         rows = [
             {"epsilon": cell.epsilon, "seed": seed, "error": 100 * error}
-            for cell in outcome.of("figure4", model=model, method="anl")
-            for seed, error in outcome.values(cell).items()
+            for cell in results.of(part="figure4", model=model, method="anl")
+            for seed, error in results.values(cell, "top1_error").items()
         ]
         plots.band(ax, pd.DataFrame(rows), x="epsilon", value="error", colour=plots.BLUE, label="ANL, by ε")
         plain = [
             100 * e
-            for c in outcome.of("figure4", model=model, method="baseline")
-            for e in outcome.values(c).values()
+            for c in results.of(part="figure4", model=model, method="baseline")
+            for e in results.values(c, "top1_error").values()
         ]
         if plain:
             plots.no_noise_line(ax, plain)
@@ -199,24 +199,24 @@ def error_over_epsilon(outcome: Outcome) -> Iterator[Drawn]:
         ax.set(xlabel="ε", ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
         ax.set_title(model, fontsize=10)
         ax.legend(fontsize=8)
-    cell = outcome.of("figure4")[0]
-    figure.suptitle(_title(outcome, "Error over ε", "figure4", cell))
-    shown = [r for model in drawn for r in results_with(outcome, "conditions", "figure4", model=model)]
+    cell = results.of(part="figure4")[0]
+    figure.suptitle(_title(results, "Error over ε", "figure4", cell))
+    shown = [r for model in drawn for r in results_with(results, "conditions", part="figure4", model=model)]
     alt = "Test error of ANL over epsilon; dashed: no noise."
     yield Drawn("figure_04_error_over_epsilon", figure, alt, shown)
 
 
-def errors(outcome: Outcome, part: str) -> Iterator[Drawn]:
-    """Tables 2 and 3 as pictures: each kind of training minus the baseline, seed by seed."""
-    places = list(dict.fromkeys((cell.data, cell.model) for cell in outcome.of(part)))
+def errors(results: Results[Params, Cell], part: str) -> Iterator[Drawn]:
+    """Draw Tables 2 and 3: each kind of training minus the baseline, seed by seed."""
+    places = list(dict.fromkeys((cell.data, cell.model) for cell in results.of(part=part)))
     rows, shown = [], []
     for data, model in places:
-        grid = outcome.of(part, data=data, model=model)
+        grid = results.of(part=part, data=data, model=model)
         baseline = [c for c in grid if c.method == "baseline"][:1]
-        plain = next(map(outcome.values, baseline), {})
+        plain = results.values(baseline[0], "top1_error") if baseline else {}
         for cell in (c for c in grid if c.method != "baseline"):
-            name = f"{model}\n{_origin(label_of(outcome.params, cell))}"
-            for seed, error in outcome.values(cell).items():
+            name = f"{model}\n{origin(label_of(results.params, cell))}"
+            for seed, error in results.values(cell, "top1_error").items():
                 if seed in plain:
                     gain = 100 * (error - plain[seed])
                     rows.append({"place": name, "method": cell.method, "difference": gain})
@@ -235,45 +235,45 @@ def errors(outcome: Outcome, part: str) -> Iterator[Drawn]:
     ax.set_yscale("symlog", linthresh=2)  # a negative epsilon costs tens of points, the others one or two
     ax.yaxis.set_major_formatter("{x:g}")
     number = part.removeprefix("table")
-    seeds = len({seed for (cell, seed) in outcome.by_cell if cell.part == part})
+    seeds = seeds_of(results, part)
     ax.set(
         ylabel="top-1 error minus no noise (points)",
         title=f"Table {number}: below zero is better  ·  {seeds} seed{'s' if seeds != 1 else ''}",
     )
     figure.legend(loc="outside lower center", ncols=min(5, len(methods)))
     alt = "Bars of the difference in test error against the training without noise, paired over seeds."
-    yield Drawn(f"table_{number}_errors", figure, alt, results_at(outcome.by_cell, shown))
+    yield Drawn(f"table_{number}_errors", figure, alt, results.at(shown))
 
 
-def robustness(outcome: Outcome) -> Iterator[Drawn]:
-    """Table 4 as a picture: accuracy over FGSM's size, a line a network."""
-    rows = select(outcome.frame, part="table4", statistics="trained")
+def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Table 4: accuracy over FGSM's size, a line a network."""
+    rows = select(results.frame, part="table4", statistics="trained")
     if rows.empty:
         return
     figure, axes = plots.canvas(size=(7.5, 3.8))
     ax = axes[0, 0]
-    for cell in outcome.of("table4"):
+    for cell in results.of(part="table4"):
         mine = select(rows, method=cell.method, epsilon=cell.epsilon)
         if len(mine):
             mine = mine.assign(accuracy=100 * (1 - mine.top1_error), delta=mine["size"] * 255)
             plots.band(
                 ax, mine, x="delta", value="accuracy", colour=COLOURS[cell.method], label=_network(cell),
-                style=_style(outcome, cell),
+                style=_style(results, cell),
             )  # fmt: skip
     ax.set(xlabel="FGSM size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
-    ax.set_title(_title(outcome, "Under FGSM (Table 4)", "table4", outcome.of("table4")[0]))
+    ax.set_title(_title(results, "Under FGSM (Table 4)", "table4", results.of(part="table4")[0]))
     figure.legend(loc="outside right center", fontsize=9)
     alt = "Accuracy over the size of an FGSM attack, a line a network."
-    yield Drawn("table_4_fgsm", figure, alt, results_with(outcome, "conditions", "table4"))
+    yield Drawn("table_4_fgsm", figure, alt, results_with(results, "conditions", part="table4"))
 
 
-def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> Iterator[Drawn]:
-    """The attack report as pictures: accuracy attack by attack, and over the attack's size down to 0 %."""
+def attacks(results: Results[Params, Cell], found: dict[tuple[Cell, int], Record]) -> Iterator[Drawn]:
+    """Draw the attack reports: accuracy attack by attack, and over the attack's size down to 0 %."""
     if not found:
         return
     table = accuracy_table(found)
     table = select(table, attack=tuple(ATTACKS.values()))
-    cell = outcome.of("table4")[0]
+    cell = results.of(part="table4")[0]
     methods = {_network(c): COLOURS[c.method] for c, _ in found}
     table = table.assign(
         network=[f"{m}, ε = {e:g}" if e else m for m, e in zip(table.method, table.epsilon, strict=True)],
@@ -288,12 +288,12 @@ def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> 
             labels={name: name for name in methods}, colours=_distinct(list(methods.values())),
         )  # fmt: skip
         title = _title(
-            outcome, f"Under stronger attacks, δ = {delta:g}/255", "table4", cell, len({s for _, s in found})
+            results, f"Under stronger attacks, δ = {delta:g}/255", "table4", cell, len({s for _, s in found})
         )
         ax.set(ylabel="accuracy (%)", ylim=(0, 100), title=title)
         figure.legend(loc="outside lower center", ncols=3)
         alt = f"Accuracy of each network under attacks of growing strength, size {delta:g}/255."
-        yield Drawn(f"attacks_{delta:g}_255", figure, alt, results_at(outcome.by_cell, found))
+        yield Drawn(f"attacks_{delta:g}_255", figure, alt, results.at(found))
     figure, axes = plots.canvas(size=(7.5, 3.8))
     ax = axes[0, 0]
     for (network, _), report in found.items():
@@ -301,37 +301,32 @@ def attacks(outcome: Outcome, found: dict[tuple[Cell, int], dict[str, Any]]) -> 
         ax.plot(
             [0.5, *(255 * d for d in curve["deltas"])],
             [100 * report["clean"]["accuracy"], *(100 * a for a in curve["accuracies"])],
-            _style(outcome, network), color=COLOURS[network.method], label=_network(network), markersize=4,
+            _style(results, network), color=COLOURS[network.method], label=_network(network), markersize=4,
         )  # fmt: skip
     ax.set_xscale("log", base=2)
     ticks = [0.5, *(2**i for i in range(8)), 255]
     ax.set_xticks(ticks, ["clean", *(f"{t:g}" for t in ticks[1:])])
     ax.set(xlabel="PGD-20 size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
-    ax.set_title(_title(outcome, "Down to 0 %", "table4", cell, len({s for _, s in found})))
+    ax.set_title(_title(results, "Down to 0 %", "table4", cell, len({s for _, s in found})))
     figure.legend(loc="outside right center", fontsize=9)
     alt = "Accuracy under PGD-20 over its size, a line a network, until 0 %."
-    yield Drawn("attacks_curve", figure, alt, results_at(outcome.by_cell, found))
+    yield Drawn("attacks_curve", figure, alt, results.at(found))
 
 
 def _network(cell: Cell) -> str:
     return METHODS[cell.method] + (f", ε = {cell.epsilon:g}" if cell.epsilon else "")
 
 
-def _style(outcome: Outcome, cell: Cell) -> str:
-    """A marker for the method; dashed for the smaller epsilon of one that is there twice."""
-    twins = [c.epsilon for c in outcome.of(cell.part, method=cell.method)]
+def _style(results: Results[Params, Cell], cell: Cell) -> str:
+    """Return a marker for the method; dashed for the smaller epsilon of a method that is there twice."""
+    twins = [c.epsilon for c in results.of(part=cell.part, method=cell.method)]
     return MARKERS[cell.method] + ("--" if len(twins) > 1 and cell.epsilon == min(twins) else "-")
 
 
 def _distinct(colours: list[str]) -> list:
-    """A colour that comes twice is lighter the first time."""
+    """Return colours, the first of two equal ones lighter."""
     return [(c, 0.5) if c in colours[i + 1 :] else c for i, c in enumerate(colours)]
 
 
-def _origin(label: str) -> str:
-    return f"{label}, embedded data" if label in EMBEDDED else label
-
-
-def _title(outcome: Outcome, what: str, part: str, cell: Cell, seeds: int | None = None) -> str:
-    seeds = seeds or len({seed for (c, seed) in outcome.by_cell if c.part == part})
-    return f"{what}  ·  {_origin(label_of(outcome.params, cell))}, {seeds} seed{'s' if seeds != 1 else ''}"
+def _title(results: Results[Params, Cell], text: str, part: str, cell: Cell, seeds: int | None = None) -> str:
+    return figure_title(text, label_of(results.params, cell), seeds or seeds_of(results, part))

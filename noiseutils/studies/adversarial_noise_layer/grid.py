@@ -1,26 +1,20 @@
-"""Adversarial Noise Layer: the parameters and the grid of runs.
+"""The grid of the ANL study. A cell is one training of one of the paper's tables or figures:
 
-You, Ye, Li, Xu & Wang, *Adversarial Noise Layer: Regularize Neural Network By Adding Noise*. A cell is one
-training of one of the paper's tables or figures:
-
-    table1     LeNet-5, whose loss gradients are compared by class
-    table2     five kinds of training beside the baseline; LeNet-5's give Figures 2 and 3
-    table3     every architecture: baseline, dropout, ANL, CANL
-    table4     noise on the input, too, and adversarial training (AT), attacked
-    figure4    ANL over epsilon
-    ablation   ANL without s(h)
-    imagenet   AlexNet with and without CANL
+table1     LeNet-5, whose loss gradients are compared by class
+table2     five kinds of training beside the baseline; LeNet-5's give Figures 2 and 3
+table3     every architecture: baseline, dropout, ANL, CANL
+table4     noise on the input, too, and adversarial training (AT), attacked
+figure4    ANL over epsilon
+ablation   ANL without s(h)
+imagenet   AlexNet with and without CANL
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
-
-from pydantic import Field, ValidationInfo, field_validator
+from typing import Any
 
 from noiseutils.config import (
-    TREES,
     AdversarialNoise,
     AdversarialTraining,
     ClassAdversarialNoise,
@@ -35,26 +29,9 @@ from noiseutils.config import (
     Schedule,
 )
 from noiseutils.errors import UserError
-from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
-from noiseutils.spec import Finite, NonNegative, Positive, PositiveInt
-from noiseutils.studies.common import StudyParams, known_data, known_model
+from noiseutils.studies.adversarial_noise_layer.params import EPSILON_ELSE, EPSILONS, Params
 
-NOTEBOOK = "03_adversarial_noise_layer"
-DATA_PARAMETERS = ("data", "similarity_data", "lenet_data", "imagenet_data")
-# Table 3's second column; ResNet-20 is not in that table: as for the other small network, MobileNet V2
-EPSILONS = {
-    "mobilenet": 0.02,
-    "mobilenet_v2": 0.02,
-    "vgg11": 0.05,
-    "vgg16": 0.05,
-    "resnet18": 0.05,
-    "resnet20": 0.02,
-    "resnet34": 0.08,
-    "pyramidnet48": 0.01,
-    "pyramidnet270": 0.10,
-}
-EPSILON_ELSE = 0.05
 TABLE_4 = (("baseline", 0.0), ("at", 0.05), ("anl", 0.01), ("anl", 0.05), ("canl", 0.01), ("canl", 0.05))
 # every module of LeNet-5, from the image to the logits
 LENET_SITES = (
@@ -72,89 +49,6 @@ METHODS = {
     "dropout": "dropout 0.5",
     "at": "adversarial training",
 }
-Method = Literal["baseline", "gaussian", "lat", "anl", "canl", "anl_negative"]
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
-Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False)]
-
-
-class Params(StudyParams):
-    """What a profile says, key by key; flat, so that papermill can pass it."""
-
-    study: Literal["adversarial_noise_layer"] = "adversarial_noise_layer"
-    data: Texts = ("cifar10", "cifar100")
-    train_size: PositiveInt | None = None
-    test_size: PositiveInt | None = None
-    image_size: PositiveInt | None = None
-    width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    batch_size: PositiveInt = 128
-    learning_rate: Positive = 0.1
-    weight_decay: NonNegative = 5e-4
-    augment: bool = True
-    validation_size: Annotated[int, Field(ge=0)] = 0
-    similarity_data: str | None = "mnist"
-    similarity_epochs: PositiveInt = 3
-    lenet_data: str | None = "fashion_mnist"
-    lenet_width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    lenet_learning_rate: Positive = 0.05
-    lenet_epochs: PositiveInt = 300
-    methods: Annotated[tuple[Method, ...], Field(strict=False)] = (
-        "baseline", "gaussian", "lat", "anl", "anl_negative", "canl",
-    )  # fmt: skip
-    epsilon: Positive = 0.03
-    lat_epsilon: Positive = 0.03
-    table2_models: Texts = ("vgg16", "resnet20", "resnet56")
-    table2_epochs: PositiveInt = 300
-    table3_models: Texts = tuple(name for name in EPSILONS if name != "resnet20")
-    table3_epochs: Annotated[int, Field(ge=2)] = 200
-    plateau_epochs: PositiveInt = 5
-    table4_model: str | None = "vgg16"
-    fgsm_255: Sizes255 = (2.0, 4.0, 6.0, 8.0)
-    figure4_models: Texts = ("mobilenet_v2", "vgg16")
-    figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False)] = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1)
-    ablation_model: str | None = "vgg16"
-    imagenet_data: str | None = None
-    imagenet_size: PositiveInt = 224
-    imagenet_epochs: PositiveInt = 90
-    imagenet_width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    attack_images: Annotated[int, Field(ge=0)] = 1000
-    attack_255: Sizes255 = (2.0, 8.0)
-    attack_queries: Annotated[int, Field(ge=0)] = 5000
-    attack_seeds: PositiveInt = 1
-    timing_batch: Annotated[int, Field(ge=0)] = 32
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 6
-
-    @field_validator("data", mode="before")
-    @classmethod
-    def _one_set_is_a_list_of_one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("data", "similarity_data", "lenet_data", "imagenet_data")
-    @classmethod
-    def _known_data(cls, value: Any) -> Any:
-        for text in (value,) if isinstance(value, str) else value or ():
-            known_data(text)
-        return value
-
-    @field_validator("imagenet_data")
-    @classmethod
-    def _an_image_tree(cls, value: str | None) -> str | None:
-        if value is not None and Data.parse(value).name not in TREES:
-            raise UserError("these images are streamed from files: name imagenet, imagenet:PATH or a folder")
-        return value
-
-    @field_validator("attack_255")
-    @classmethod
-    def _attacks_have_a_size(cls, value: Any, info: ValidationInfo) -> Any:
-        if not value and info.data.get("table4_model") and info.data.get("attack_images"):
-            raise ValueError("the attack report needs at least one size; attack_images=0 leaves it out")
-        return value
-
-    @field_validator("table2_models", "table3_models", "figure4_models", "table4_model", "ablation_model")
-    @classmethod
-    def _known_models(cls, value: Any) -> Any:
-        for name in (value,) if isinstance(value, str) else value or ():
-            known_model(name)
-        return value
 
 
 @dataclass(frozen=True)
@@ -169,7 +63,7 @@ class Cell:
 
 
 def cells(params: Params) -> list[Cell]:
-    """The grid, the most telling cells first, so that a sweep cut short has shown most."""
+    """Return the grid, the most telling cells first."""
     first = params.data[:1]
     grid: list[Cell] = []
     if params.similarity_data:
@@ -199,6 +93,8 @@ def cells(params: Params) -> list[Cell]:
     if params.imagenet_data:
         grid += [Cell("imagenet", params.imagenet_data, "alexnet")]
         grid += [Cell("imagenet", params.imagenet_data, "alexnet", "canl", 0.05)]
+    if not grid:
+        raise UserError("no table is asked for: give data and models, or similarity_data, or lenet_data")
     return list(dict.fromkeys(grid))
 
 
@@ -208,12 +104,12 @@ def _table2_epsilon(params: Params, method: str) -> float:
 
 
 def epsilon_of(model: str) -> float:
-    """Table 3's epsilon for an architecture."""
+    """Return Table 3's epsilon for an architecture."""
     return EPSILONS.get(model, EPSILON_ELSE)
 
 
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
-    """The training behind one cell and seed."""
+    """Return the training of one cell and seed."""
     noise, after = noise_of(cell)
     common: dict[str, Any] = {
         "data": data_of(params, cell),
@@ -231,7 +127,7 @@ def run_of(params: Params, cell: Cell, seed: int) -> Run:
 
 
 def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
-    """What the runs of one table have of their own."""
+    """Return what the runs of one table have of their own."""
     if cell.part == "table1":
         return {
             "schedule": Schedule(learning_rate=params.lenet_learning_rate),
@@ -280,7 +176,7 @@ def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
 
 
 def noise_of(cell: Cell) -> tuple[Any, tuple[str, ...]]:
-    """The noise of a cell, and where it goes; (None, ()) without."""
+    """Return the noise of a cell and the places where noise goes; (None, ()) without."""
     epsilon = cell.epsilon
     noise = {
         "gaussian": lambda: GaussianNoise(std=epsilon / 4),  # Figure 3b
@@ -306,7 +202,7 @@ def _width(params: Params, cell: Cell) -> float:
 
 
 def data_of(params: Params, cell: Cell) -> Data:
-    """The images of a cell."""
+    """Return the images of a cell."""
     if cell.part == "imagenet":
         return Data.parse(cell.data, image_size=params.imagenet_size, streamed=True)
     if cell.model == "lenet5":
@@ -315,11 +211,16 @@ def data_of(params: Params, cell: Cell) -> Data:
     return Data.parse(cell.data, **sizes)
 
 
-def runs(params: Params) -> list[Run]:
-    """Every training of the study; a whole grid of one seed before the next seed."""
-    if params.table4_model and params.attack_images and params.attack_queries:
-        autoattack_library()  # missing, it is missed before hours of training and not after
-    found = [run_of(params, cell, seed) for seed in range(params.seeds) for cell in cells(params)]
-    if not found:
-        raise UserError("no table is asked for: give data and models, or similarity_data, or lenet_data")
-    return list(dict.fromkeys(found))
+def label_of(params: Params, cell: Cell) -> str:
+    """Return where the pixels of a cell come from."""
+    return data_of(params, cell).label
+
+
+def described(params: Params, cell: Cell) -> dict[str, Any]:
+    """Return a cell as the first columns of a table."""
+    return {
+        "data": label_of(params, cell),
+        "model": cell.model,
+        "method": METHODS[cell.method],
+        "epsilon": cell.epsilon,
+    }

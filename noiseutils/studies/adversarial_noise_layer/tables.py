@@ -1,9 +1,9 @@
-"""The tables of the ANL study: what its runs found, seed by seed made into means with intervals."""
+"""Tables of the ANL study: means over seeds, with their intervals."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,189 +11,121 @@ import pandas as pd
 import torch
 
 from noiseutils.bench import noise_steps
-from noiseutils.stats import Paired, holm, mean_interval, paired
-from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, Params
-from noiseutils.studies.adversarial_noise_layer.outcome import Outcome, label_of
-from noiseutils.studies.common import select, threads_of_a_run
+from noiseutils.stats import Paired, holm, mean_interval
+from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, described
+from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.results import Results, select
+from noiseutils.studies.timing import threads_of_a_run
 
 
-def errors_table(outcome: Outcome, part: str) -> pd.DataFrame:
-    """Top-1 error of every cell of a table: as trained, and with BatchNorm statistics re-estimated.
+def errors_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
+    """Average the top-1 error of every cell of a table: as trained, and with re-estimated statistics.
 
     Columns: data, model, method, epsilon; top1_error with its interval; recalibrated (its mean, nan for a
     network without BatchNorm); n seeds; diverged runs.
     """
     rows = []
-    for cell in outcome.of(part):
-        error = mean_interval(list(outcome.values(cell).values()))
-        again = mean_interval(list(outcome.values(cell, statistics="recalibrated").values()))
-        there = [r for (c, _), r in outcome.by_cell.items() if c == cell]
-        rows.append(
-            {
-                "data": label_of(outcome.params, cell),
-                "model": cell.model,
-                "method": METHODS[cell.method],
-                "epsilon": cell.epsilon,
-                "top1_error": error.mean,
-                "top1_error_low": error.low,
-                "top1_error_high": error.high,
-                "recalibrated": again.mean,
-                "n": error.n,
-                "diverged": sum(r.status == "diverged" for r in there),
-            }
-        )
+    for cell in results.of(part=part):
+        error = results.interval(cell, "top1_error")
+        again = results.interval(cell, "top1_error", statistics="recalibrated")
+        row = described(results.params, cell) | error.columns("top1_error") | {"recalibrated": again.mean}
+        rows.append(row | {"n": error.n, "diverged": results.diverged(cell)})
     return pd.DataFrame(rows)
 
 
-def against_baseline(outcome: Outcome, cell: Cell, **condition: Any) -> Paired | None:
-    """Paired difference in top-1 error: a cell minus the training without noise in the same table."""
-    plain = [c for c in outcome.of(cell.part, data=cell.data, model=cell.model) if c.method == "baseline"]
-    return difference(outcome, cell, plain[0], **condition) if plain else None
+def against_baseline(results: Results[Params, Cell], cell: Cell, **where: Any) -> Paired | None:
+    """Test the top-1 error of a cell against the training without noise in the same table."""
+    plain = results.of(part=cell.part, data=cell.data, model=cell.model, method="baseline")
+    return results.paired(cell, plain[0], "top1_error", **where) if plain else None
 
 
-def difference(outcome: Outcome, cell: Cell, control: Cell, **condition: Any) -> Paired:
-    """Paired difference in top-1 error between two cells, over the seeds that both have."""
-    treated, base = (outcome.values(c, **condition) for c in (cell, control))
-    seeds = [seed for seed in treated if seed in base]
-    return paired([treated[s] for s in seeds], [base[s] for s in seeds])
-
-
-def significance_table(outcome: Outcome, part: str) -> pd.DataFrame:
-    """Every kind of training minus the baseline, paired over seeds; Holm's correction over the table."""
+def significance_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
+    """Test every kind of training against the baseline, paired over seeds, with Holm's correction."""
     rows = []
-    for cell in outcome.of(part):
-        test = None if cell.method == "baseline" else against_baseline(outcome, cell)
-        if test is None:
-            continue
-        d = test.difference
-        rows.append(
-            {
-                "data": label_of(outcome.params, cell),
-                "model": cell.model,
-                "method": METHODS[cell.method],
-                "epsilon": cell.epsilon,
-                "difference": d.mean,
-                "low": d.low,
-                "high": d.high,
-                "n": d.n,
-                "p_value": test.p,
-            }
-        )
+    for cell in results.of(part=part):
+        test = None if cell.method == "baseline" else against_baseline(results, cell)
+        if test is not None:
+            row = described(results.params, cell) | test.difference.row("difference")
+            rows.append(row | {"p_value": test.p})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table.p_value.tolist())) if rows else table
 
 
-def similarities(outcome: Outcome) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Per seed and site, the (K, K) similarities of Table 1."""
-    for (cell, seed), result in outcome.by_cell.items():
-        if cell.part == "table1":
-            for site, values in result.metrics.get("gradient_similarity", {}).items():
-                yield seed, site, np.array(values, dtype=float)
+def similarities(results: Results[Params, Cell]) -> pd.DataFrame:
+    """List the mean cosines of loss gradients of two images: a row a seed and site of Table 1's LeNet-5.
 
-
-def similarity_table(outcome: Outcome) -> pd.DataFrame:
-    """How alike gradients are within a class and between classes, site by site (Table 1 at every site).
-
-    same_class: mean over classes of the similarity of a class with itself; class_0 with itself, the paper's
-    0.77; other_class: mean over pairs of different classes; greatest_other: the greatest of those, mean over
-    seeds. separated: in how many of the seeds every class is more like itself than like any other.
+    same_class: mean over classes; class_0: of class 0 alone, and `with_class`: of class 0 with each class.
+    other_class, greatest_other: over pairs of different classes.   separated: whether every class is more
+    like itself than like any other.
     """
-    rows: dict[str, list[dict[str, float]]] = {}
-    for _, site, values in similarities(outcome):
-        own = np.diag(values)
-        others = values[~np.eye(len(values), dtype=bool)].reshape(len(values), -1)
-        rows.setdefault(site, []).append(
-            {
-                "same_class": float(np.nanmean(own)),
-                "class_0": float(own[0]),
-                "other_class": float(np.nanmean(others)),
-                "greatest_other": float(np.nanmax(others)),
-                "separated": float((own > np.nanmax(others, axis=1)).all()),
-            }
-        )
-    found = []
-    for site, seeds in rows.items():
-        same = mean_interval([row["same_class"] for row in seeds])
-        first = mean_interval([row["class_0"] for row in seeds])
-        found.append(
-            {
-                "site": site,
-                "same_class": same.mean,
-                "same_class_low": same.low,
-                "same_class_high": same.high,
-                "class_0": first.mean,
-                "class_0_low": first.low,
-                "class_0_high": first.high,
-                "other_class": np.mean([row["other_class"] for row in seeds]),
-                "greatest_other": np.mean([row["greatest_other"] for row in seeds]),
-                "separated": f"{sum(row['separated'] for row in seeds):.0f} of {len(seeds)}",
-                "n": same.n,
-            }
-        )
-    return pd.DataFrame(found)
-
-
-def class_0_table(outcome: Outcome) -> pd.DataFrame:
-    """Table 1 as it is printed, a row a site: the similarity of class 0 with every class, mean over seeds."""
-    rows: dict[str, list[np.ndarray]] = {}
-    for _, site, values in similarities(outcome):
-        rows.setdefault(site, []).append(values[0])
-    return pd.DataFrame(
-        [
-            {"site": site}
-            | {f"class {c}": v for c, v in enumerate(np.mean(seeds, axis=0))}
-            | {"n": len(seeds)}
-            for site, seeds in rows.items()
-        ]
-    )
-
-
-def robustness_table(outcome: Outcome) -> pd.DataFrame:
-    """Table 4: accuracy under FGSM, one row a network and attack size (in 255ths of the pixel range)."""
     rows = []
-    for cell in outcome.of("table4"):
-        for delta in (0.0, *outcome.params.fgsm_255):
-            for statistics in ("trained", "recalibrated"):
-                found = outcome.values(
-                    cell, statistics=statistics, condition="fgsm" if delta else "clean", size=delta / 255
-                )
-                accuracy = mean_interval([1 - error for error in found.values()])
-                if accuracy.n:
-                    rows.append(
-                        {
-                            "method": METHODS[cell.method],
-                            "epsilon": cell.epsilon,
-                            "statistics": statistics,
-                            "delta": delta,
-                            "accuracy": accuracy.mean,
-                            "low": accuracy.low,
-                            "high": accuracy.high,
-                            "n": accuracy.n,
-                        }
-                    )
+    for (cell, seed), result in results.by_cell.items():
+        found = result.metrics.get("gradient_similarity", {}) if cell.part == "table1" else {}
+        for site, matrix in found.items():
+            values = np.array(matrix, dtype=float)
+            own, others = np.diag(values), values[~np.eye(len(values), dtype=bool)].reshape(len(values), -1)
+            rows.append(
+                {
+                    "seed": seed,
+                    "site": site,
+                    "same_class": float(np.nanmean(own)),
+                    "class_0": float(own[0]),
+                    "with_class": values[0],
+                    "other_class": float(np.nanmean(others)),
+                    "greatest_other": float(np.nanmax(others)),
+                    "separated": bool((own > np.nanmax(others, axis=1)).all()),
+                }
+            )
+    return pd.DataFrame(rows, columns=None if rows else ["seed", "site"])
+
+
+def similarity_table(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Average the cosines of loss gradients within and between classes, a row a site: Table 1.
+
+    separated: in how many of the seeds every class is more like itself than like any other.
+    """
+    rows = []
+    for site, seeds in similarities(results).groupby("site", sort=False):
+        same = mean_interval(seeds.same_class.tolist())
+        row = {"site": site} | same.columns("same_class")
+        row |= mean_interval(seeds.class_0.tolist()).columns("class_0")
+        row |= {name: np.mean(seeds[name]) for name in ("other_class", "greatest_other")}
+        rows.append(row | {"separated": f"{seeds.separated.sum()} of {len(seeds)}", "n": same.n})
     return pd.DataFrame(rows)
 
 
-def histories(outcome: Outcome, part: str) -> pd.DataFrame:
-    """Every epoch of every run of a table, with data, model, method, epsilon and seed in front."""
-    frames = [
-        result.history.assign(
-            data=label_of(outcome.params, cell),
-            model=cell.model,
-            method=cell.method,
-            epsilon=cell.epsilon,
-            seed=seed,
+def class_0_table(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Average the similarity of class 0 with every class, a row a site: Table 1 as it is printed."""
+    rows = []
+    for site, seeds in similarities(results).groupby("site", sort=False):
+        means = np.mean(np.stack(seeds.with_class.tolist()), axis=0)
+        rows.append({"site": site} | {f"class {c}": v for c, v in enumerate(means)} | {"n": len(seeds)})
+    return pd.DataFrame(rows)
+
+
+def robustness_table(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Average the accuracy under FGSM, a row a network and attack size in 255ths: Table 4."""
+    rows = []
+    sizes = (0.0, *results.params.fgsm_255)
+    for cell, delta, statistics in itertools.product(
+        results.of(part="table4"), sizes, ("trained", "recalibrated")
+    ):
+        condition = "fgsm" if delta else "clean"
+        found = results.values(
+            cell, "top1_error", statistics=statistics, condition=condition, size=delta / 255
         )
-        for (cell, seed), result in outcome.by_cell.items()
-        if cell.part == part
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        accuracy = mean_interval([1 - error for error in found.values()])
+        if accuracy.n:
+            row = {"method": METHODS[cell.method], "epsilon": cell.epsilon}
+            rows.append(row | {"statistics": statistics, "delta": delta} | accuracy.row("accuracy"))
+    return pd.DataFrame(rows)
 
 
-def activation_table(outcome: Outcome, part: str = "table2", model: str = "lenet5") -> pd.DataFrame:
-    """Figure 2 in numbers: activation std of each layer after the first and last epoch, mean over seeds."""
-    table = histories(outcome, part)
-    table = select(table, model=model) if len(table) else table
+def activation_table(
+    results: Results[Params, Cell], part: str = "table2", model: str = "lenet5"
+) -> pd.DataFrame:
+    """Average the activation std of each layer after the first and last epoch: Figure 2 in numbers."""
+    table = results.histories(part=part, model=model)
     if table.empty:
         return pd.DataFrame(columns=["method", "layer", "first_epoch", "last_epoch", "n"])
     columns = [
@@ -219,7 +151,7 @@ def activation_table(outcome: Outcome, part: str = "table2", model: str = "lenet
 
 
 def timing_table(params: Params) -> pd.DataFrame:
-    """The timing sentence as ratios: a step with each noise over the step without, here and now.
+    """Measure the timing sentence as ratios: a step with each noise over the step without, here and now.
 
     paper: its seconds an epoch, 27.57 and 15.83 over 14.26. theory: forward, input gradients and weight
     gradients of a convolution cost alike, and ANL's round one takes the first two again: 5/3.

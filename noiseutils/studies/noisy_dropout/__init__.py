@@ -1,7 +1,17 @@
-"""Oboa Franck & Mao, *Examining Input Noise Injection During Dropout for Robust CIFAR Dataset Image
-Recognition*.
-"""
+"""Noise in the neurons that dropout drops, and elsewhere: what it costs, and what it is good for."""
 
-from noiseutils.studies.noisy_dropout.grid import NOTEBOOK, Params, runs
+from noiseutils.studies.noisy_dropout.grid import cells, run_of
+from noiseutils.studies.noisy_dropout.params import Params
+from noiseutils.studies.study import Study
 
-__all__ = ["NOTEBOOK", "Params", "runs"]
+STUDY = Study(
+    name="noisy_dropout",
+    notebook="01_noisy_dropout",
+    paper=(
+        "Oboa Franck & Mao",
+        "Examining Input Noise Injection During Dropout for Robust CIFAR Dataset Image Recognition",
+    ),
+    Params=Params,
+    cells=cells,
+    run_of=run_of,
+)

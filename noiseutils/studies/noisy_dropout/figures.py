@@ -1,20 +1,22 @@
-"""The figures of the NoisyDropout study: Figures 3-11 of the paper, and what it only announces."""
+"""Figures of the NoisyDropout study: Figures 3-11 of the paper, and what the paper only announces."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from noiseutils import plots
-from noiseutils.config import EMBEDDED, Data
-from noiseutils.studies.common import results_in, select
-from noiseutils.studies.noisy_dropout.grid import Outcome
-from noiseutils.studies.noisy_dropout.tables import histories, per_class_table
-from noiseutils.studies.shelf import Drawn
+from noiseutils.studies.noisy_dropout.grid import Cell
+from noiseutils.studies.noisy_dropout.params import Params
+from noiseutils.studies.noisy_dropout.tables import per_class_table
+from noiseutils.studies.output import Drawn, figure_title
+from noiseutils.studies.params import data_of
+from noiseutils.studies.results import Results, select
 
 READING_NAMES = {
     "dropped": "noise in dropped neurons (text)",
@@ -35,7 +37,7 @@ READING_STYLES = {"dropped": "o-", "all": "s-", "unscaled": "o--", "printed": "s
 
 
 def layer(values: dict[str, Tensor]) -> Iterator[Drawn]:
-    """The paper's Figure 2, in numbers: one batch of activations and what each reading makes of it.
+    """Draw Figure 2 in numbers: one batch of activations, and the batch after each reading of the layer.
 
     values: name -> (rows, columns) activations; the first is the input.
     """
@@ -50,13 +52,13 @@ def layer(values: dict[str, Tensor]) -> Iterator[Drawn]:
     yield Drawn("figure_02_layer", figure, alt, ())
 
 
-def per_class(outcome: Outcome) -> Iterator[Drawn]:
-    """Figures 3-5: accuracy per class and noise level, one figure a dropout probability."""
-    for number, p in _numbered(outcome, 3):
-        table = per_class_table(outcome, p)
+def per_class(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figures 3-5: accuracy per class and noise level, one figure a dropout probability."""
+    for number, p in _numbered(results, 3):
+        table = per_class_table(results, p)
         if table.empty:
             continue
-        shown = results_in(outcome.by_cell, table.assign(reading="dropped"))
+        shown = results.behind(table.assign(reading="dropped"))
         table["accuracy"] *= 100
         table, which = _few_classes(table)
         levels = sorted(table.level.unique())
@@ -70,7 +72,7 @@ def per_class(outcome: Outcome) -> Iterator[Drawn]:
         ax.set(
             ylabel="accuracy per class (%)",
             ylim=(0, 100),
-            title=_title(outcome, f"Per class, p = {p:g}{which}"),
+            title=_title(results, f"Per class, p = {p:g}{which}"),
         )
         ax.tick_params(axis="x", rotation=20)
         ax.legend(ncols=len(levels), loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=9)
@@ -83,7 +85,7 @@ def per_class(outcome: Outcome) -> Iterator[Drawn]:
 
 
 def _few_classes(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """A table of many classes cut down to its ten worst and ten best, and what the title says of that."""
+    """Cut a table of many classes down to its ten worst and ten best; return a note for the title, too."""
     order = table.groupby("class").accuracy.mean().sort_values(kind="stable").index.tolist()
     if len(order) <= 20:
         return table, ""
@@ -92,79 +94,77 @@ def _few_classes(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return ranked, f", ten worst and ten best of {len(order)}"
 
 
-def errors(outcome: Outcome) -> Iterator[Drawn]:
-    """Figures 6-8: top-1 and top-5 error over noise levels, one figure a dropout probability."""
-    for number, p in _numbered(outcome, 6):
-        table = _clean(outcome, p)
+def errors(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figures 6-8: top-1 and top-5 error over noise levels, one figure a dropout probability."""
+    for number, p in _numbered(results, 6):
+        table = _clean(results, p)
         if table.empty:
             continue
         figure, axes = plots.canvas(1, 2, size=(11, 3.6))
         for ax, quantity, name in ((axes[0, 0], "top1_error", "top-1"), (axes[0, 1], "top5_error", "top-5")):
-            _by_reading(ax, outcome, table, quantity, "noise")
+            _by_reading(ax, results, table, quantity, "noise")
             ax.set(ylabel=f"{name} error (%)", xlabel="noise, share of the base std", ylim=(0, None))
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=2)
-        figure.suptitle(_title(outcome, f"Errors, p = {p:g}"))
+        plots.shared_legend(figure, axes[0, 0], ncols=2)
+        figure.suptitle(_title(results, f"Errors, p = {p:g}"))
         yield Drawn(
             f"{number}errors_p{p * 100:g}",
             figure,
             f"Top-1 and top-5 error without noise and at each noise level, dropout probability {p:g}.",
-            results_in(outcome.by_cell, table),
+            results.behind(table),
         )
 
 
-def weighted_accuracy(outcome: Outcome) -> Iterator[Drawn]:
-    """Figures 9-11: weighted average accuracy over noise levels, with the no-noise line."""
-    for number, p in _numbered(outcome, 9):
-        table = _clean(outcome, p)
+def weighted_accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figures 9-11: weighted average accuracy over noise levels, with the no-noise line."""
+    for number, p in _numbered(results, 9):
+        table = _clean(results, p)
         if table.empty:
             continue
         figure, axes = plots.canvas(size=(9, 3.8))
         ax = axes[0, 0]
-        _by_reading(ax, outcome, table.loc[table.level > 0], "weighted_accuracy", "std", inside=True)
+        _by_reading(ax, results, table.loc[table.level > 0], "weighted_accuracy", "std", inside=True)
         plain = select(table, level=0, reading="dropped")
         plots.no_noise_line(ax, plain.weighted_accuracy.tolist())
         ax.set(
             ylabel="weighted average accuracy (%)",
             xlabel="noise std",
             ylim=(0, 100),
-            title=_title(outcome, f"Weighted average accuracy, p = {p:g}"),
+            title=_title(results, f"Weighted average accuracy, p = {p:g}"),
         )
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
         yield Drawn(
             f"{number}weighted_accuracy_p{p * 100:g}",
             figure,
             f"Weighted average accuracy at each noise std, dropout probability {p:g}; dashed: no noise.",
-            results_in(outcome.by_cell, table),
+            results.behind(table),
         )
 
 
 def _by_reading(
-    ax: Axes, outcome: Outcome, table: pd.DataFrame, quantity: str, x: str, *, inside: bool = False
+    ax: Axes,
+    results: Results[Params, Cell],
+    table: pd.DataFrame,
+    quantity: str,
+    x: str,
+    *,
+    inside: bool = False,
 ) -> None:
-    kinds = outcome.params.readings
+    kinds = results.params.readings
     labels = {kind: READING_NAMES[kind] for kind in kinds}
     colours = [READING_COLOURS[kind] for kind in kinds]
     plots.grouped_bars(
-        ax,
-        table,
-        x=x,
-        group="reading",
-        value=quantity,
-        labels=labels,
-        colours=colours,
-        digits=1,
+        ax, table, x=x, group="reading", value=quantity, labels=labels, colours=colours, digits=1,
         inside=inside,
-    )
+    )  # fmt: skip
 
 
-def readings(outcome: Outcome) -> Iterator[Drawn]:
-    """Beyond the paper: top-1 error over the noise level in the three readings of the layer."""
-    probabilities = sorted(outcome.params.probabilities)
+def readings(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw the top-1 error over the noise level in the readings of the layer, beyond the paper."""
+    probabilities = sorted(results.params.probabilities)
     figure, axes = plots.canvas(
         1, len(probabilities), size=(max(7, 3.4 * len(probabilities) + 1), 3.8), sharey=True
     )
-    clean = select(outcome.frame, condition="clean", statistics="trained")
+    clean = select(results.frame, condition="clean", statistics="trained")
     for ax, p in zip(axes[0], probabilities, strict=True):
         for reading, name in READING_NAMES.items():
             rows = select(clean, p=p, reading=reading)
@@ -182,21 +182,20 @@ def readings(outcome: Outcome) -> Iterator[Drawn]:
         ax.set(xlabel="noise (% of the base std)", title=f"p = {p:g}")
     low, high = axes[0, 0].get_ylim()
     axes[0, 0].set(ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=2)
-    figure.suptitle(_title(outcome, "Readings of NoisyDropout"))
+    plots.shared_legend(figure, axes[0, 0], ncols=2)
+    figure.suptitle(_title(results, "Readings of NoisyDropout"))
     alt = "Top-1 error over the noise level, a line a reading, a panel a probability."
-    yield Drawn("readings", figure, alt, results_in(outcome.by_cell, clean))
+    yield Drawn("readings", figure, alt, results.behind(clean))
 
 
-def robustness(outcome: Outcome) -> Iterator[Drawn]:
-    """The mild adversarial test that the paper announces: top-1 error over FGSM size and input noise."""
-    probabilities, kinds = sorted(outcome.params.probabilities), outcome.params.readings
+def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw the top-1 error over FGSM size and input noise: as the paper announces."""
+    probabilities, kinds = sorted(results.params.probabilities), results.params.readings
     for condition, unit, scale, title in (
         ("fgsm", "FGSM size (255ths of the pixel range)", 255, "Under attack"),
         ("gaussian_noise", "std of Gaussian noise on the image, pixels in [0, 1]", 1, "On noisy images"),
     ):
-        kept = select(outcome.frame, condition=("clean", condition), statistics="trained")
+        kept = select(results.frame, condition=("clean", condition), statistics="trained")
         if condition not in set(kept.condition):
             continue
         kept = kept.assign(error=kept.top1_error * 100, size=kept["size"] * scale)
@@ -210,32 +209,24 @@ def robustness(outcome: Outcome) -> Iterator[Drawn]:
                 reading = kind if level else "dropped"
                 rows = select(kept, p=p, level=level, reading=reading)
                 if len(rows):
-                    plots.band(
-                        ax,
-                        rows,
-                        x="size",
-                        value="error",
-                        colour=colour,
-                        label=_level_name(level),
-                        style=style,
-                    )
+                    name = _level_name(level)
+                    plots.band(ax, rows, x="size", value="error", colour=colour, label=name, style=style)
             ax.set(title=f"p = {p:g}, {READING_NAMES[kind]}", ylim=(0, 100))
             ax.title.set_fontsize(9)
         figure.supylabel("top-1 error (%)", fontsize=10)
         figure.supxlabel(unit, fontsize=10)
-        handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", title="training noise")
-        figure.suptitle(_title(outcome, title))
+        plots.shared_legend(figure, axes[0, 0], "right center", title="training noise")
+        figure.suptitle(_title(results, title))
         name = "robustness_fgsm" if condition == "fgsm" else "robustness_input_noise"
         alt = f"Top-1 error over the {unit}, a line a training noise level."
         drawn = select(kept, reading=("dropped", *kinds))
-        yield Drawn(name, figure, alt, results_in(outcome.by_cell, drawn))
+        yield Drawn(name, figure, alt, results.behind(drawn))
 
 
-def curves(outcome: Outcome) -> Iterator[Drawn]:
-    """Training and test loss, and the activation std after each noisy layer, over epochs."""
-    middle = sorted(outcome.params.probabilities)[len(outcome.params.probabilities) // 2]
-    table = select(histories(outcome), p=middle, reading="dropped")
+def curves(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw training and test loss, gradient norm, and the std after the last noisy layer over epochs."""
+    middle = sorted(results.params.probabilities)[len(results.params.probabilities) // 2]
+    table = results.histories(p=middle, reading="dropped")
     if table.empty:
         return
     levels = sorted(table.level.unique())
@@ -246,52 +237,42 @@ def curves(outcome: Outcome) -> Iterator[Drawn]:
         c for c in table.columns if c.startswith("activation_std.")
     ]
     for level, colour in zip(shown, colours, strict=False):
-        rows = select(table, level=level)
+        draw = partial(plots.band, table=select(table, level=level), x="epoch", colour=colour)
         name = _level_name(level)
-        plots.band(
-            axes[0, 0],
-            rows,
-            x="epoch",
-            value="train_loss",
-            colour=colour,
-            label=f"{name}, train",
-            style=".--",
-        )
-        plots.band(
-            axes[0, 0], rows, x="epoch", value="test_loss", colour=colour, label=f"{name}, test", style=".-"
-        )
-        plots.band(axes[0, 1], rows, x="epoch", value="gradient_norm", colour=colour, label=name, style=".-")
-        plots.band(axes[0, 2], rows, x="epoch", value=stds[-1], colour=colour, label=name, style=".-")
+        draw(axes[0, 0], value="train_loss", label=f"{name}, train", style=".--")
+        draw(axes[0, 0], value="test_loss", label=f"{name}, test", style=".-")
+        draw(axes[0, 1], value="gradient_norm", label=name, style=".-")
+        draw(axes[0, 2], value=stds[-1], label=name, style=".-")
     axes[0, 0].set(title="loss", xlabel="epoch")
     axes[0, 1].set(title="gradient norm", xlabel="epoch")
     axes[0, 2].set(title=f"activation std, {stds[-1].removeprefix('activation_std.')}", xlabel="epoch")
     axes[0, 0].legend(fontsize=8)
     axes[0, 1].legend(fontsize=8)
-    figure.suptitle(_title(outcome, f"Training, p = {middle:g}"))
+    figure.suptitle(_title(results, f"Training, p = {middle:g}"))
     yield Drawn(
         "training_curves",
         figure,
         "Loss, gradient norm and activation std over epochs, with and without noise.",
-        results_in(outcome.by_cell, select(table, level=tuple(shown))),
+        results.behind(select(table, level=tuple(shown))),
     )
 
 
-def _clean(outcome: Outcome, p: float) -> pd.DataFrame:
-    """Clean results at one probability, in percent; ordinary dropout stands under every reading."""
-    readings_kept = ("dropped", *outcome.params.readings)
-    kept = select(outcome.frame, p=p, condition="clean", statistics="trained", reading=readings_kept)
+def _clean(results: Results[Params, Cell], p: float) -> pd.DataFrame:
+    """Return clean results at one probability, in percent; ordinary dropout stands under every reading."""
+    readings_kept = ("dropped", *results.params.readings)
+    kept = select(results.frame, p=p, condition="clean", statistics="trained", reading=readings_kept)
     plain = select(kept, level=0)
     kept = pd.concat(
-        [kept, *(plain.assign(reading=kind) for kind in outcome.params.readings if kind != "dropped")]
+        [kept, *(plain.assign(reading=kind) for kind in results.params.readings if kind != "dropped")]
     )
     shares = {name: kept[name] * 100 for name in ("top1_error", "top5_error", "weighted_accuracy")}
-    kept = kept.assign(**shares, std=(kept.level * outcome.params.base_std).map("{:.6g}".format))
+    kept = kept.assign(**shares, std=(kept.level * results.params.base_std).map("{:.6g}".format))
     return kept.assign(noise=kept.level.map(_level_name)).sort_values("level", kind="stable")
 
 
-def _numbered(outcome: Outcome, first: int) -> Iterator[tuple[str, float]]:
-    """How the file of each dropout probability begins: with the paper's figure number where it has one."""
-    for p in sorted(outcome.params.probabilities):
+def _numbered(results: Results[Params, Cell], first: int) -> Iterator[tuple[str, float]]:
+    """Yield the probabilities and how their files begin: with the paper's figure number where it has one."""
+    for p in sorted(results.params.probabilities):
         number = f"figure_{first + PAPER_PROBABILITIES.index(p):02d}_" if p in PAPER_PROBABILITIES else ""
         yield number, p
 
@@ -300,8 +281,5 @@ def _level_name(level: float) -> str:
     return "no noise" if level == 0 else f"{level * 100:g} %"
 
 
-def _title(outcome: Outcome, what: str) -> str:
-    label = Data.parse(outcome.params.data).label
-    seeds = outcome.frame.seed.nunique()
-    origin = f"{label}, embedded data" if label in EMBEDDED else label
-    return f"{what}  ·  {origin}, {seeds} seed{'s' if seeds != 1 else ''}"
+def _title(results: Results[Params, Cell], text: str) -> str:
+    return figure_title(text, data_of(results.params).label, results.frame.seed.nunique())

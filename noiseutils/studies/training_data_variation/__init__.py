@@ -1,6 +1,21 @@
-"""Bartschat et al., *Robustness of Deep Learning Architectures with Respect to Training Data Variation*."""
+"""Three architectures trained on noisy or blurred images, shown both, and attacked."""
 
-from noiseutils.studies.training_data_variation.attacks import analyse
-from noiseutils.studies.training_data_variation.grid import NOTEBOOK, Params, runs
+from noiseutils.studies.study import Study
+from noiseutils.studies.training_data_variation.attacks import analyse, answers
+from noiseutils.studies.training_data_variation.grid import cells, records, run_of
+from noiseutils.studies.training_data_variation.params import Params
 
-__all__ = ["NOTEBOOK", "Params", "analyse", "runs"]
+STUDY = Study(
+    name="training_data_variation",
+    notebook="04_training_data_variation",
+    paper=(
+        "Bartschat et al.",
+        "Robustness of Deep Learning Architectures with Respect to Training Data Variation",
+    ),
+    Params=Params,
+    cells=cells,
+    run_of=run_of,
+    analyse=analyse,
+    answers=answers,
+    records=records,
+)

@@ -1,4 +1,4 @@
-"""What trained networks of the training-data study are asked: how little misleads them, and AutoAttack.
+"""Attacks on the trained networks of the training-data study: the least change that misleads, and AutoAttack.
 
 Both on test images as they are, the same ones for every network.
 """
@@ -24,7 +24,10 @@ from noiseutils.evaluation.batched_call import FORWARD, BatchedCall
 from noiseutils.evaluation.minimal_change import ATTACKS, foolbox_library, minimal_change
 from noiseutils.models.modes import eval_mode, full_float32
 from noiseutils.rng import derived_seed
-from noiseutils.studies.training_data_variation.grid import Cell, Params, cells, data_of, run_of
+from noiseutils.studies.params import data_of
+from noiseutils.studies.results import Record
+from noiseutils.studies.training_data_variation.grid import Cell, cells, run_of
+from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 
@@ -33,7 +36,7 @@ log = logging.getLogger("noiseutils")
 
 
 def questions(params: Params) -> Iterator[tuple[Cell, int, str]]:
-    """What is asked of whom: cell, seed, and an attack's name.
+    """Yield what is asked of which network: cell, seed, and an attack's name.
 
     The profile's attack for minimal changes of all networks, the others as a check of those trained on images
     as they are, of one seed; AutoAttack of all. Whole seeds one after the other.
@@ -49,7 +52,7 @@ def questions(params: Params) -> Iterator[tuple[Cell, int, str]]:
 
 
 def name_of(params: Params, question: str) -> str:
-    """What an answer is kept under: another name for other settings."""
+    """Return the name that an answer is stored under: another one for other settings."""
     if question == AUTOATTACK:
         settings = [params.attack_images, list(params.attack_255), params.attack_queries]
     else:
@@ -58,7 +61,7 @@ def name_of(params: Params, question: str) -> str:
 
 
 def analyse(params: Params, store: Store, budget: float | None = None) -> None:
-    """Ask what is not stored yet of the networks whose weights are here; budget: seconds."""
+    """Attack the networks whose weights are here, where that is not stored yet; budget: seconds."""
     jobs = {}  # by run: cells whose images are alike share one
     for cell, seed, question in questions(params):
         run, name = run_of(params, cell, seed), name_of(params, question)
@@ -71,8 +74,8 @@ def analyse(params: Params, store: Store, budget: float | None = None) -> None:
     work_off(list(jobs.values()), _keep_answer, "minimal changes and AutoAttack", budget)
 
 
-def findings(params: Params, store: Store) -> dict[tuple[Cell, int, str], dict[str, Any]]:
-    """The answers that are stored, by cell, seed and attack."""
+def answers(params: Params, store: Store) -> dict[tuple[Cell, int, str], Record]:
+    """Return the answers that are stored, by cell, seed and attack."""
     found = {}
     for cell, seed, question in questions(params):
         answer = store.load_extra(run_of(params, cell, seed), name_of(params, question))
@@ -82,7 +85,7 @@ def findings(params: Params, store: Store) -> dict[tuple[Cell, int, str], dict[s
 
 
 def attacked_images(params: Params, count: int) -> Images:
-    """The first `count` test images in an order of their own: stored, they may be sorted by class.
+    """Return `count` test images in an order of their own: as stored, they may be sorted by class.
 
     Raises UserError where there are fewer.
     """

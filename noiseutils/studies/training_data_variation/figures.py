@@ -1,4 +1,4 @@
-"""The figures of the training-data study: Figures 1 to 7 of the paper."""
+"""Figures of the training-data study: Figures 1 to 7 of the paper."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 from noiseutils import plots
-from noiseutils.config import EMBEDDED, Data
 from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, to_float
 from noiseutils.rng import generator
 from noiseutils.stats import bootstrap_interval
-from noiseutils.studies.common import results_at, results_in, select
-from noiseutils.studies.shelf import Drawn
-from noiseutils.studies.training_data_variation.grid import Cell, Params, row_of, size_of
-from noiseutils.studies.training_data_variation.outcome import Outcome
+from noiseutils.studies.output import Drawn, figure_title, origin
+from noiseutils.studies.params import data_of
+from noiseutils.studies.results import Results, select
+from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as, size_of
+from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.studies.training_data_variation.tables import ONE_PERCENT, change_sizes
 from noiseutils.training.loop import Result
 
@@ -47,17 +47,17 @@ JOINED = {"resnet": "+ input, 256", "inception": "concatenated, + input, 256", "
 
 
 def examples(data: Dataset) -> Iterator[Drawn]:
-    """Figure 1: five training images, of the paper's classes where the set has them."""
+    """Draw Figure 1: five training images, of the paper's classes where the set has them."""
     images, names = _examples(data, EXAMPLES)
     figure, axes = plots.canvas(1, len(images), size=(8, 2))
     for ax, image, name in zip(axes[0], images, names, strict=True):
         _show(ax, image, name)
-    figure.suptitle(f"Images of {_said(data.label)}")
+    figure.suptitle(f"Images of {origin(data.label)}")
     yield Drawn("figure_01_examples", figure, f"Five images: {', '.join(names)}.", ())
 
 
 def modules() -> Iterator[Drawn]:
-    """Figure 2: the three modules, a box a convolution block with its kernel and maps."""
+    """Draw Figure 2: the three modules, a box a convolution block with its kernel and maps."""
     figure, axes = plots.canvas(1, len(BOXES), size=(11, 4.2))
     for ax, (name, paths) in zip(axes[0], BOXES.items(), strict=True):
         ax.set(xlim=(0, 4), ylim=(0, 5), xticks=[], yticks=[], title=f"{NAMES[name]} module")
@@ -100,9 +100,9 @@ def _box(ax: Axes, x: float, y: float, width: float, text: str, colour: str) -> 
 
 
 def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
-    """Figure 3: two images with noise of sigma 1; here also blurred, and at every strength."""
+    """Draw Figure 3: two images with noise of sigma 1; here also blurred, and at every strength."""
     images, _ = _examples(data, ("frog", "truck"))
-    levels = [0.0, *sorted(params.sigmas)]
+    levels = params.levels
     rows = [(kind, image) for kind in params.kinds for image in images]
     figure, axes = plots.canvas(len(rows), len(levels), size=(1.35 * len(levels) + 0.6, 1.45 * len(rows)))
     source = generator(0, "figure 3")
@@ -113,20 +113,20 @@ def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
             shown = gaussian_noise(pixels, size, source) if kind == "noise" else gaussian_blur(pixels, size)
             _show(ax, shown[0].clamp(0, 1), f"σ = {sigma:g}" if ax.get_subplotspec().is_first_row() else "")
         line[0].set_ylabel(kind)
-    figure.suptitle(f"Noise (images in [-1, 1], shown cut to that) and blur (pixels): {_said(data.label)}")
+    figure.suptitle(f"Noise (images in [-1, 1], shown cut to that) and blur (pixels): {origin(data.label)}")
     alt = "Two images under noise and blur of growing strength, left to right."
     yield Drawn("figure_03_corruptions", figure, alt, ())
 
 
-def accuracy(outcome: Outcome) -> Iterator[Drawn]:
-    """Figures 4 and 6: accuracy over the training strength, a line a shown strength, a panel a network."""
+def accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figures 4 and 6: accuracy over the training strength, a line a shown strength."""
     for kind, name in (("noise", "figure_04_noise"), ("blur", "figure_06_blur")):
-        levels = [0.0, *sorted(outcome.params.sigmas)]
+        levels = results.params.levels
         lines = {}
-        for architecture in outcome.params.architectures if kind in outcome.params.kinds else ():
-            row = row_of(outcome.params, architecture, kind)
+        for architecture in results.params.architectures if kind in results.params.kinds else ():
+            row = row_of(results.params, architecture, kind)
             lines[architecture] = [
-                (f"{level:g}", colour, style, points(outcome, [(cell, level) for cell in row], kind))
+                (f"{level:g}", colour, style, points(results, [(cell, level) for cell in row], kind))
                 for level, colour, style in zip(
                     levels, plots.shades(len(levels)), plots.styles(len(levels)), strict=True
                 )
@@ -134,20 +134,20 @@ def accuracy(outcome: Outcome) -> Iterator[Drawn]:
         for figure, axes in line_panels(lines, f"shown\n{kind} σ", "accuracy (%)"):
             for ax in axes:
                 strengths(ax, levels, kind)
-            figure.suptitle(title(outcome, f"Trained on {kind} (x), shown {kind} (lines)"))
+            figure.suptitle(title(results, f"Trained on {kind} (x), shown {kind} (lines)"))
             alt = f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
-            yield Drawn(name, figure, alt, trained_on(outcome, kind))
+            yield Drawn(name, figure, alt, trained_on(results, kind))
 
 
-def changes(outcome: Outcome) -> Iterator[Drawn]:
-    """Figures 5 and 7: the least mean change of a pixel over the training strength, a line a network."""
+def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figures 5 and 7: the least mean change of a pixel over the training strength, a line a network."""
     for kind, name in (("noise", "figure_05_change_noise"), ("blur", "figure_07_change_blur")):
-        levels, found = [0.0, *sorted(outcome.params.sigmas)], {}
+        levels, found = results.params.levels, {}
         for shift, architecture in enumerate(
-            outcome.params.architectures if kind in outcome.params.kinds else ()
+            results.params.architectures if kind in results.params.kinds else ()
         ):
-            row = row_of(outcome.params, architecture, kind)
-            intervals = [bootstrap_interval(list(change_sizes(outcome, cell).values())) for cell in row]
+            row = row_of(results.params, architecture, kind)
+            intervals = [bootstrap_interval(list(change_sizes(results, cell).values())) for cell in row]
             known = [(place + 0.06 * (shift - 1), i) for place, i in enumerate(intervals) if i.n]
             if known:
                 found[architecture] = known
@@ -168,35 +168,35 @@ def changes(outcome: Outcome) -> Iterator[Drawn]:
                     ha="right", color=plots.GREY, fontsize=8)  # fmt: skip
         ax.set(ylabel="mean change of a pixel (8-bit values)", ylim=(0, None))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        attack = outcome.params.change_attack
-        networks = len({seed for _, seed, question in outcome.found if question == attack})
+        attack = results.params.change_attack
+        networks = len({seed for _, seed, question in results.answers if question == attack})
         figure.suptitle(
-            f"Least change that misleads ({attack})  ·  {origin(outcome)}, up to "
-            f"{outcome.params.change_images} images, {networks} network{'s' if networks > 1 else ''}"
+            f"Least change that misleads ({attack})  ·  {origin(data_of(results.params).label)}, up to "
+            f"{results.params.change_images} images, {networks} network{'s' if networks > 1 else ''}"
         )
         alt = f"Least mean change that misleads over the {kind} trained on; whiskers: bootstrap over images."
         misled = [
             (cell, seed)
-            for (cell, seed, question), answer in outcome.found.items()
+            for (cell, seed, question), answer in results.answers.items()
             if question == attack and cell.kind in ("none", kind) and any(answer["size"])
         ]
-        yield Drawn(name, figure, alt, results_at(outcome.by_cell, misled))
+        yield Drawn(name, figure, alt, results.at(misled))
 
 
-def trained_on(outcome: Outcome, kind: str) -> list[Result]:
-    """The results of networks trained on a kind of corruption, and of those on the images as they are."""
-    rows = select(outcome.frame, kind=("none", kind), statistics="trained")
-    return results_in(outcome.by_cell, rows)
+def trained_on(results: Results[Params, Cell], kind: str) -> list[Result]:
+    """Return the results of networks trained on a kind of corruption, and on the images as they are."""
+    rows = select(results.frame, kind=("none", kind), statistics="trained")
+    return results.behind(rows)
 
 
 def points(
-    outcome: Outcome, pairs: Sequence[tuple[Cell, float]], kind: str, quantity: str = "accuracy"
+    results: Results[Params, Cell], pairs: Sequence[tuple[Cell, float]], kind: str, quantity: str = "accuracy"
 ) -> pd.DataFrame:
-    """A row a seed: the place of each pair of a cell and a shown strength, and the quantity in percent."""
+    """Return a row a seed: the place of each pair of a cell and a shown strength, the quantity in percent."""
     rows = [
         {"place": place, "percent": 100 * value}
         for place, (cell, level) in enumerate(pairs)
-        for value in outcome.values(cell, kind, level, quantity).values()
+        for value in results.values(cell, quantity, **shown_as(kind, level)).values()
     ]
     return pd.DataFrame(rows, columns=["place", "percent"])
 
@@ -204,7 +204,7 @@ def points(
 def line_panels(
     lines: Mapping[str, Sequence[Line]], legend: str, ylabel: str
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """A panel an architecture, with its lines; nothing at all if there is none.   legend: its title."""
+    """Draw a panel an architecture, with its lines; nothing at all if there is none.   legend: its title."""
     if not any(len(table) for own in lines.values() for *_, table in own):
         return
     figure, axes = panels(len(lines))
@@ -219,27 +219,25 @@ def line_panels(
 
 
 def panels(count: int, height: float = 3.6) -> tuple[Figure, np.ndarray]:
-    """Panels side by side with one scale; height in inches."""
+    """Return panels side by side with one scale; height in inches."""
     figure, axes = plots.canvas(1, count, size=(3.5 * count + 1.5, height), sharey=True)
     return figure, axes[0]
 
 
 def strengths(ax: Axes, levels: Sequence[float], kind: str, what: str = "trained on") -> None:
-    """Strengths as places at even distances, as in the paper: they span almost three powers of ten."""
+    """Mark strengths at even distances, as in the paper: they span almost three powers of ten."""
     ax.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
     ax.set_xlabel(f"{what} σ ({UNITS[kind]})")
 
 
 def _examples(data: Dataset, wanted: Sequence[str]) -> tuple[list[Tensor], list[str]]:
-    """Training images of the wanted classes, or of the first ones in a set that lacks any of them."""
+    """Return training images of the wanted classes, or of the first ones in a set that lacks any of them."""
     there = [data.classes[label] for label in sorted(set(data.train.labels.tolist()))]
     names = [*wanted] if set(wanted) <= set(there) else (there * len(wanted))[: len(wanted)]
     images, seen = [], Counter()
     for name in names:
         places = (data.train.labels == data.classes.index(name)).nonzero().squeeze(1)
-        index = places[
-            seen[name] % len(places)
-        ]  # another image of a class that comes again, where there is one
+        index = places[seen[name] % len(places)]  # a class that comes again: another image, if there is one
         seen[name] += 1
         images.append(to_float(data.train.subset(index[None]).pixels)[0])  # pyright: ignore[reportAttributeAccessIssue]
     return images, names
@@ -253,16 +251,6 @@ def _show(ax: Axes, image: Tensor, title: str) -> None:
     ax.grid(False)
 
 
-def origin(outcome: Outcome) -> str:
-    """Where the pixels came from."""
-    return _said(Data.parse(outcome.params.data).label)
-
-
-def _said(label: str) -> str:
-    return f"{label}, embedded data" if label in EMBEDDED else label
-
-
-def title(outcome: Outcome, what: str) -> str:
-    """What a figure shows, of which images and how many seeds."""
-    seeds = len(set(outcome.frame.seed))
-    return f"{what}  ·  {origin(outcome)}, {seeds} seed{'s' if seeds > 1 else ''}"
+def title(results: Results[Params, Cell], text: str) -> str:
+    """Return a figure's title: what it shows, of which images and how many seeds."""
+    return figure_title(text, data_of(results.params).label, len(set(results.frame.seed)))

@@ -1,8 +1,7 @@
-"""Training-data variation: the parameters, the grid of runs, and their results gathered.
+"""The grid of the training-data study: architecture x kind of corruption x its strength, sigma.
 
-Bartschat et al., *Robustness of Deep Learning Architectures with Respect to Training Data Variation*.
-The grid: architecture x kind of corruption (Gaussian noise, Gaussian blur) x its strength, sigma, on the
-training images. Every network is shown test images under both kinds at every strength.
+Training images are corrupted by Gaussian noise or Gaussian blur. Every network is shown test images under
+both kinds at every strength.
 
 Readings, where the text leaves it open:
     sigma      of noise on images in [-1, 1], as printed; pixels here are in [0, 1], so half of it is added.
@@ -19,68 +18,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
-
-from pydantic import Field, model_validator
+from typing import Any
 
 from noiseutils.config import Corruption, Evaluation, Model, Optimizer, Run, Schedule
 from noiseutils.corruptions import blurs
-from noiseutils.evaluation.minimal_change import ATTACKS
-from noiseutils.spec import Positive, PositiveInt
-from noiseutils.studies.common import OneSetParams, data_of
+from noiseutils.studies.params import data_of
+from noiseutils.studies.results import Record, conditions
+from noiseutils.studies.training_data_variation.params import Params
+from noiseutils.training.loop import Result
 
-NOTEBOOK = "04_training_data_variation"
 KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it
-ARCHITECTURES = ("resnet", "inception", "resnext")
 # Severities 1 to 5 for CIFAR-10 of Hendrycks & Dietterich 2019: noise on pixels in [0, 1], blur in pixels.
 # Theirs are then cut to that range and stored in 8 bits, ours are not.
 COMMON = {"noise": (0.04, 0.06, 0.08, 0.09, 0.10), "blur": (0.4, 0.6, 0.7, 0.8, 1.0)}
-
-Architectures = Annotated[
-    tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1)
-]
-Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1)]
-Sigmas = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Params(OneSetParams):
-    """What a profile says, key by key; flat, so that papermill can pass it."""
-
-    study: Literal["training_data_variation"] = "training_data_variation"
-    architectures: Architectures = ARCHITECTURES
-    width: Annotated[float, Field(gt=0, le=16)] = 1.0
-    kinds: Kinds = ("noise", "blur")
-    sigmas: Sigmas = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 90
-    batch_size: PositiveInt = 128
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    learning_rate: Positive = 0.01
-    augment: bool = False
-    common: bool = True
-    recalibrate: bool = True
-    change_attack: str = "ddn"
-    change_images: Count = 128
-    change_steps: PositiveInt = 100
-    change_seeds: PositiveInt = 6
-    attack_255: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False, min_length=1)
-    ] = (1.0, 2.0)
-    attack_images: Count = 1000
-    attack_queries: PositiveInt = 5000
-    attack_seeds: PositiveInt = 1
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 6
-
-    @model_validator(mode="after")
-    def _parts_agree(self) -> Self:
-        if self.change_attack not in ATTACKS:
-            known = ", ".join(ATTACKS)
-            raise ValueError(f"change_attack {self.change_attack!r} is not known; allowed: {known}")
-        for name in ("sigmas", "architectures", "kinds", "attack_255"):
-            given = getattr(self, name)
-            if len({f"{value:g}" if isinstance(value, float) else value for value in given}) < len(given):
-                raise ValueError(f"{name} must differ, got {list(given)}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -93,14 +43,12 @@ class Cell:
 
     @property
     def plain(self) -> Cell:
-        """The same architecture, trained on the images as they are."""
+        """Return the same architecture, trained on the images as they are."""
         return Cell(self.architecture, "none", 0.0)
 
 
 def cells(params: Params) -> list[Cell]:
-    """The grid, the most telling cells first, so that a sweep cut short has shown most: those without a
-    corruption, then noise of 0.1 and 1, then the rest.
-    """
+    """Return the grid: first cells without a corruption, then noise of 0.1 and 1, then the rest."""
     telling = [sigma for sigma in (0.1, 1.0) if sigma in params.sigmas]
     levels = [*telling, *(sigma for sigma in params.sigmas if sigma not in telling)]
     grid = [Cell(architecture, "none", 0.0) for architecture in params.architectures]
@@ -109,26 +57,27 @@ def cells(params: Params) -> list[Cell]:
 
 
 def row_of(params: Params, architecture: str, kind: str) -> list[Cell]:
-    """The cells of one architecture and kind, from none to the strongest."""
-    return [
-        Cell(architecture, "none", 0.0),
-        *(Cell(architecture, kind, sigma) for sigma in sorted(params.sigmas)),
-    ]
+    """Return the cells of one architecture and kind, from none to the strongest."""
+    return [Cell(architecture, kind if sigma else "none", sigma) for sigma in params.levels]
 
 
 def size_of(kind: str, sigma: float) -> float:
-    """What a run's corruption and evaluation call a sigma: noise is on pixels in [0, 1] there."""
+    """Return what a run's corruption and evaluation call a sigma: noise is on pixels in [0, 1] there."""
     return sigma / 2 if kind == "noise" else sigma
 
 
 def shown_levels(params: Params, kind: str) -> list[float]:
-    """The strengths at which networks are shown images of a kind, as sigma; the common ones among them."""
-    common = [2 * level if kind == "noise" else level for level in COMMON[kind]] if params.common else []
-    return sorted({*params.sigmas, *common})
+    """Return the strengths, as sigma, at which networks are shown a kind; the common ones among them."""
+    return sorted({*params.sigmas, *(common_levels(kind) if params.common else ())})
+
+
+def common_levels(kind: str) -> list[float]:
+    """Return the severities of a common corruption, as sigma."""
+    return [2 * level if kind == "noise" else level for level in COMMON[kind]]
 
 
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
-    """The training behind one cell and seed."""
+    """Return the training of one cell and seed."""
     corruption = None
     if not untouched(cell):
         corruption = Corruption(kind=KINDS[cell.kind], sigma=size_of(cell.kind, cell.sigma))  # pyright: ignore[reportArgumentType]
@@ -152,11 +101,15 @@ def run_of(params: Params, cell: Cell, seed: int) -> Run:
 
 
 def untouched(cell: Cell) -> bool:
-    """Whether a cell's training images are the set's own: no corruption, or a blur that is none."""
+    """Tell whether a cell's training images are the set's own: no corruption, or a blur that is none."""
     return cell.kind == "none" or (cell.kind == "blur" and not blurs(cell.sigma))
 
 
-def runs(params: Params) -> list[Run]:
-    """Every training of the study; a whole grid of one seed before the next seed."""
-    grid = [run_of(params, cell, seed) for seed in range(params.seeds) for cell in cells(params)]
-    return list(dict.fromkeys(grid))
+def records(result: Result) -> list[Record]:
+    """Return the records of a result's evaluation, the accuracy among their numbers."""
+    return [{**record, "accuracy": 1 - record["top1_error"]} for record in conditions(result)]
+
+
+def shown_as(kind: str, level: float) -> dict[str, Any]:
+    """Return the condition and size that a result's records have for images of a kind at a level."""
+    return {"condition": KINDS[kind], "size": size_of(kind, level)} if level else {}

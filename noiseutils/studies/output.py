@@ -1,4 +1,4 @@
-"""Figures and tables as a study shows them: displayed, and kept as files, with where they come from."""
+"""Figures and tables of a study: displayed, and written as files that say where they come from."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from matplotlib.figure import Figure
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root
-from noiseutils.studies.common import StudyParams
+from noiseutils.studies.params import StudyParams
 from noiseutils.training.loop import Result
 
 DPI = 150  # of the PNGs
 
 
 class Drawn(NamedTuple):
-    """A figure, the name of its files, and what a reader who cannot see it needs to know.
+    """A figure, the name of its files, and a text for readers who cannot see it.
 
-    results: those that it shows; None: all of the shelf's; empty: it shows no run.
+    results: those that the figure shows; None: all of the writer's; empty: it shows no run.
     """
 
     name: str
@@ -34,52 +34,37 @@ class Drawn(NamedTuple):
     results: Iterable[Result] | None = None
 
 
-class Shelf:
-    """Keeps what a study shows: figures as PNG and SVG, tables as CSV, under outputs/<study>/<profile>/.
+class OutputWriter:
+    """Displays a study's figures and tables, and writes them to outputs/<study>/<profile>/.
 
     Every figure and table says where its pixels came from, every table also which code made its results.
+    labels: of the images.   results: those that the figures and tables are made from.
     """
 
     def __init__(
-        self, params: StudyParams, label: str | Sequence[str], results: Sequence[Result] = ()
+        self, params: StudyParams, labels: str | Sequence[str], results: Sequence[Result] = ()
     ) -> None:
-        labels = [label] if isinstance(label, str) else list(dict.fromkeys(label))
+        labels = [labels] if isinstance(labels, str) else list(dict.fromkeys(labels))
         self.folder = outputs_root() / params.study / params.profile
         self.data = "; ".join(f"{name}, embedded" if name in EMBEDDED else name for name in labels)
-        commits = {result.info["versions"]["commit"] for result in results} - {""}
-        devices = {result.info["device"] for result in results}
-        prints: dict[tuple, set[str]] = {}
-        for result in results:
-            data = result.info["data"]
-            # a set may be used whole in one part of a study and in part in another
-            taken = (data.get("label", labels[0]), data.get("train"), data.get("test"))
-            prints.setdefault(taken, set()).add(data["fingerprint"])
-        for (name, _, _), found in prints.items():
-            if len(found) > 1:
-                raise UserError(
-                    f"results named {name!r} come from {len(found)} different sets of images: give each "
-                    f"its own folder name, or remove those of one from {outputs_root() / 'runs'}"
-                )
         self.made_with = {
             "data": "; ".join(labels),
-            "commit": " ".join(sorted(commits)),
-            "device": "; ".join(sorted(devices)),
+            "commit": " ".join(sorted({result.info["versions"]["commit"] for result in results} - {""})),
+            "device": "; ".join(sorted({result.info["device"] for result in results})),
         }
         self.keys = sorted(result.run.key for result in results)
+        _check_images(results, labels[0])
 
     def show(self, drawn: Iterable[Drawn]) -> None:
         """Write figures as PNG and SVG under figures/ and display them; runs.json there: what they show."""
         folder = self.folder / "figures"
         folder.mkdir(parents=True, exist_ok=True)
         drawn = list(drawn)
-        note = folder / "runs.json"  # figure -> keys of the runs that it was drawn from
-        try:
-            told = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none yet, or torn
-            told = {}
+        path = folder / "runs.json"  # figure -> keys of the runs that it was drawn from
+        keys = read_figure_runs(path)
         for name, _, _, results in drawn:
-            told[name] = self.keys if results is None else sorted({result.run.key for result in results})
-        note.write_text(json.dumps(told, indent=1, sort_keys=True), encoding="utf-8")
+            keys[name] = self.keys if results is None else sorted({result.run.key for result in results})
+        path.write_text(json.dumps(keys, indent=1, sort_keys=True), encoding="utf-8")
         for name, figure, alt, _ in drawn:
             _save(figure, folder / name)
             pyplot.close(figure)
@@ -97,8 +82,8 @@ class Shelf:
         """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
 
         A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
-        interval: what these bounds are.   rows: how many are displayed, which is said; None: all. An empty
-        table is not in this profile: that is said, and nothing is written.
+        interval: what these bounds are.   rows: how many are displayed, as the caption then says; None: all.
+        An empty table is not in this profile: a line says so, and nothing is written.
         """
         if table.empty:
             print(f"{name}: nothing of it is in this profile, or finished")
@@ -106,18 +91,52 @@ class Shelf:
         folder = self.folder / "tables"
         folder.mkdir(parents=True, exist_ok=True)
         table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)
-        said = f"{caption} Data: {self.data}."
+        caption = f"{caption} Data: {self.data}."
         folded = with_intervals(table)
         if len(folded.columns) < len(table.columns):
-            said += f" [{interval}]."
+            caption += f" [{interval}]."
         if "n" in table:
-            said += f" Commit: {self.made_with['commit'] or 'none'}."
+            caption += f" Commit: {self.made_with['commit'] or 'none'}."
         if rows is not None and rows < len(folded):
-            said += f" The first {rows} of {len(folded)} rows; all: tables/{name}.csv."
+            caption += f" The first {rows} of {len(folded)} rows; all: tables/{name}.csv."
             folded = folded.head(rows)
-        shown = folded.style.set_caption(said.strip()).hide(axis="index")
+        shown = folded.style.set_caption(caption.strip()).hide(axis="index")
         shown.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
         display(shown.format(brief))
+
+
+def _check_images(results: Sequence[Result], label: str) -> None:
+    """Raise a UserError where results from different images have one name."""
+    fingerprints: dict[tuple, set[str]] = {}
+    for result in results:
+        data = result.info["data"]
+        # a set may be used whole in one part of a study and in part in another
+        part = (data.get("label", label), data.get("train"), data.get("test"))
+        fingerprints.setdefault(part, set()).add(data["fingerprint"])
+    for (name, _, _), found in fingerprints.items():
+        if len(found) > 1:
+            raise UserError(
+                f"results named {name!r} come from {len(found)} different sets of images: give each "
+                f"its own folder name, or remove those of one from {outputs_root() / 'runs'}"
+            )
+
+
+def read_figure_runs(path: Path) -> dict[str, list[str]]:
+    """Read which runs each figure was drawn from; empty where that was not kept, or is torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def figure_title(text: str, label: str, seeds: int) -> str:
+    """Return a figure's title: what it shows, of which images and how many seeds."""
+    return f"{text}  ·  {origin(label)}, {seeds} seed{'s' if seeds != 1 else ''}"
+
+
+def origin(label: str) -> str:
+    """Return the label of a set of images, with a word on those that the package brings along."""
+    return f"{label}, embedded data" if label in EMBEDDED else label
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -137,7 +156,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """A table for readers: the columns `low` and `high` behind a value folded into it, as text."""
+    """Return a table for readers: the columns `low` and `high` behind a value folded into it, as text."""
     shown = table.astype(object)
     columns = list(table.columns)
     for before, low, high in zip(columns, columns[1:], columns[2:], strict=False):
@@ -151,7 +170,7 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def brief(value: object) -> str:
-    """A cell for readers: four significant digits, – for what is missing."""
+    """Return a cell for readers: four significant digits, – for what is missing."""
     if isinstance(value, float):
         return "–" if pd.isna(value) else f"{value:.4g}"
     return "–" if value is None else str(value)

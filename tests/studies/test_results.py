@@ -1,10 +1,11 @@
-"""What the studies share."""
+"""Rows of results selected, and the threads of a timing."""
 
 import pandas as pd
 import pytest
 import torch
 
-from noiseutils.studies.common import select, threads_of_a_run
+from noiseutils.studies.results import select
+from noiseutils.studies.timing import threads_of_a_run
 
 FRAME = pd.DataFrame({"p": [0.2, 0.3, 0.2, float("nan")], "kind": ["a", "b", None, "a"], "n": [1, 2, 3, 4]})
 

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("IPython", reason="needs the notebooks extra")
 
 from noiseutils import plots
-from noiseutils.studies import shelf
-from noiseutils.studies.common import StudyParams
+from noiseutils.studies import output
+from noiseutils.studies.params import StudyParams
 
 
 def picture():
@@ -22,16 +22,16 @@ def picture():
 
 
 def test_a_figure_is_laid_out_once_and_cut_as_savefig_would_cut_it(tmp_path, monkeypatch):
-    picture().savefig(tmp_path / "tight.png", dpi=shelf.DPI, bbox_inches="tight")
+    picture().savefig(tmp_path / "tight.png", dpi=output.DPI, bbox_inches="tight")
     figure = picture()
     engine, laid_out = figure.get_layout_engine(), []
     execute = type(engine).execute
     monkeypatch.setattr(type(engine), "execute", lambda self, f: (laid_out.append(f), execute(self, f)))
     shown = []
-    monkeypatch.setattr(shelf, "display", shown.append)
+    monkeypatch.setattr(output, "display", shown.append)
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
-    place = shelf.Shelf(StudyParams(study="s", profile="p"), "shapes")
-    place.show([shelf.Drawn("figure", figure, "A line.")])
+    place = output.OutputWriter(StudyParams(study="s", profile="p"), "shapes")
+    place.show([output.Drawn("figure", figure, "A line.")])
     kept = tmp_path / "s" / "p" / "figures" / "figure.png"
     assert laid_out == [figure]
     assert filecmp.cmp(tmp_path / "tight.png", kept, shallow=False)

@@ -1,0 +1,122 @@
+"""A study as a value: what it trains, what it finds out afterwards, and the results of all that.
+
+A study's folder has further modules that its notebook calls: `tables`, `figures` and `claims`, functions of
+`Results`. Nothing else knows their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+from noiseutils.config import Run
+from noiseutils.errors import UserError
+from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.studies.results import C, P, Record, Results, at_places, conditions
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import sweep
+from noiseutils.training.loop import Result
+
+
+def all_seeds(params: Any) -> Iterable[int]:
+    """Return the seeds 0 to `seeds` - 1 of a profile."""
+    return range(params.seeds)
+
+
+def no_check(params: Any) -> None:
+    """Require nothing."""
+
+
+def no_analysis(params: Any, store: Store, budget: float | None = None) -> None:
+    """Ask nothing of the trained networks."""
+
+
+def no_answers(params: Any, store: Store) -> Mapping:
+    """Return no answers: nothing was asked of the trained networks."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Study(Generic[P, C]):
+    """One paper's experiments.
+
+    name: of its folders.   notebook: its file's stem.   paper: authors and title.
+    cells: the grid of a profile, the most telling cells first, so that a sweep cut short has shown most.
+    run_of: the training of a cell and seed.   seeds: of a profile.
+    follow_ups: runs that follow from the results of the grid, by cell and seed.
+    check: raises a UserError where something is missing that is needed after the training.
+    analyse: finds out, within a budget of seconds, what is asked of trained networks and not stored yet.
+    answers: what is stored of that, by cell, seed and question.   records: the numbers of a result, see
+    `Results`.   data_parameters: names of the parameters that say where images lie.
+    """
+
+    name: str
+    notebook: str
+    Params: type[P]
+    cells: Callable[[P], Sequence[C]]
+    run_of: Callable[[P, C, int], Run]
+    paper: tuple[str, str] = ("", "")
+    seeds: Callable[[P], Iterable[int]] = all_seeds
+    follow_ups: Callable[[Results[P, C]], Mapping[tuple[C, int], Run]] | None = None
+    check: Callable[[P], None] = no_check
+    analyse: Callable[..., None] = no_analysis
+    answers: Callable[[P, Store], Mapping[tuple[C, int, str], Record]] = no_answers
+    records: Callable[[Result], Sequence[Record]] = conditions
+    data_parameters: tuple[str, ...] = ("data",)
+
+    def runs(self, params: P) -> list[Run]:
+        """Return every training of the grid, each once; the whole grid of one seed before the next seed."""
+        cells = self.cells(params)
+        grid = [self.run_of(params, cell, seed) for seed in self.seeds(params) for cell in cells]
+        return list(dict.fromkeys(grid))
+
+    def runs_known(self, params: P, store: Store) -> list[Run]:
+        """Return every training that can be named now: the grid's, and those that follow from its results."""
+        runs = self.runs(params)
+        if self.follow_ups is None:
+            return runs
+        found = [result for run in runs if (result := store.load(run)) is not None]
+        return runs + list(self.follow_ups(self.results(params, found)).values())
+
+    def results(
+        self, params: P, found: Iterable[Result], answers: Mapping[tuple[C, int, str], Record] | None = None
+    ) -> Results[P, C]:
+        """Gather results by cell and seed, those of follow-ups too."""
+        found, cells = list(found), self.cells(params)
+        places = {(cell, s): self.run_of(params, cell, s) for cell in cells for s in self.seeds(params)}
+        grid = Results(params, cells, at_places(places, found), self.records, answers or {})
+        more = at_places(self.follow_ups(grid), found) if self.follow_ups else {}
+        return replace(grid, by_cell={**grid.by_cell, **more}) if more else grid
+
+    def collect(self, params: P, executor: str = "auto") -> Results[P, C]:
+        """Return the results of a profile; what is not stored is trained, then analysed, first.
+
+        Failures are printed and left out. Raises UserError where nothing finished.
+        """
+        self.check(params)  # before hours of training, not after
+        place = store()
+        found = gather(self.runs(params), place, executor)
+        if self.follow_ups:
+            found += gather(list(self.follow_ups(self.results(params, found)).values()), place, executor)
+        self.analyse(params, place)
+        results = self.results(params, found, self.answers(params, place))
+        if results.frame.empty:
+            count = len(self.runs(params))
+            raise UserError(f"none of the study's {count} runs finished: see `noiseutils status`")
+        return results
+
+
+def store() -> Store:
+    """Return the store of this checkout, with the committed reference results beside it."""
+    reference = sorted((CHECKOUT / "outputs" / "reference").glob("*/*/runs"))
+    return Store(outputs_root() / "runs", tuple(reference))
+
+
+def gather(runs: list[Run], place: Store, executor: str = "auto") -> list[Result]:
+    """Return the results of runs, computing what is not stored; failures are printed and left out."""
+    done = sweep(runs, place, executor)
+    for run in done.runs:
+        if trace := done.failed.get(run.key):
+            print(f"failed: {run}\n  {trace.strip().splitlines()[-1]}")
+    return done.results

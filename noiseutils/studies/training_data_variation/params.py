@@ -1,0 +1,63 @@
+"""Parameters of the training-data study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from noiseutils.evaluation.minimal_change import ATTACKS
+from noiseutils.spec import Positive, PositiveInt
+from noiseutils.studies.params import OneSetParams, Seeds, Width
+
+ARCHITECTURES = ("resnet", "inception", "resnext")
+Architectures = Annotated[
+    tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1)
+]
+Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1)]
+Sigmas = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Params(OneSetParams):
+    """Parameters of the training-data study."""
+
+    study: Literal["training_data_variation"] = "training_data_variation"
+    architectures: Architectures = ARCHITECTURES
+    width: Width = 1.0
+    kinds: Kinds = ("noise", "blur")
+    sigmas: Sigmas = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 90
+    batch_size: PositiveInt = 128
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    learning_rate: Positive = 0.01
+    augment: bool = False
+    common: bool = True
+    recalibrate: bool = True
+    change_attack: str = "ddn"
+    change_images: Count = 128
+    change_steps: PositiveInt = 100
+    change_seeds: PositiveInt = 6
+    attack_255: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False, min_length=1)
+    ] = (1.0, 2.0)
+    attack_images: Count = 1000
+    attack_queries: PositiveInt = 5000
+    attack_seeds: PositiveInt = 1
+    seeds: Seeds = 6
+
+    @property
+    def levels(self) -> list[float]:
+        """Return the training strengths from none to the strongest."""
+        return [0.0, *sorted(self.sigmas)]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if self.change_attack not in ATTACKS:
+            known = ", ".join(ATTACKS)
+            raise ValueError(f"change_attack {self.change_attack!r} is not known; allowed: {known}")
+        for name in ("sigmas", "architectures", "kinds", "attack_255"):
+            given = getattr(self, name)
+            if len({f"{value:g}" if isinstance(value, float) else value for value in given}) < len(given):
+                raise ValueError(f"{name} must differ, got {list(given)}")
+        return self
