@@ -1,1 +1,1 @@
-"""Compute many runs once each: the store, what is claimed by whom, executors."""
+"""Compute many runs once each: the store, the loop that claims and computes, executors."""

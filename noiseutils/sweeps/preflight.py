@@ -1,4 +1,4 @@
-"""What can be wrong with a sweep before anything is trained: images, networks, places for noise."""
+"""Checks before anything is trained: images, networks, places for noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from noiseutils.training.classifier import attach_noise, build_classifier
 
 
 def load_sets(runs: list[Run], todo: list[Run]) -> dict[Data, Dataset]:
-    """The images of all runs that can be had; those of runs still to do must be there."""
+    """Load the images of all runs that can be had; those of runs still to do must be there."""
     needed = dict.fromkeys(run.data for run in todo)
     sets = {}
     for data in dict.fromkeys(run.data for run in runs):
@@ -23,7 +23,7 @@ def load_sets(runs: list[Run], todo: list[Run]) -> dict[Data, Dataset]:
 
 
 def check_images(runs: list[Run], sets: dict[Data, Dataset], store: Store) -> None:
-    """Raises UserError when stored results come from other images than those that go by the same label."""
+    """Raise UserError when stored results come from other images than those that go by the same label."""
     for run in runs:
         result = store.load(run) if run.data in sets else None
         if result is None:
@@ -37,7 +37,7 @@ def check_images(runs: list[Run], sets: dict[Data, Dataset], store: Store) -> No
 
 
 def check_networks(todo: list[Run], sets: dict[Data, Dataset]) -> None:
-    """Raises UserError for a model, or a place for noise in it, that is not there: before any training."""
+    """Raise UserError for a model, or a place for noise in it, that is not there: before any training."""
     for run in {(r.data, r.model, r.after, r.noise, r.validation_size): r for r in todo}.values():
         data = sets[run.data]
         if run.validation_size >= len(data.train):

@@ -11,7 +11,7 @@ from noiseutils.config import Run
 
 
 class Bar:
-    """One progress bar over the epochs of all runs; failures are printed above it."""
+    """Progress bar over the epochs of all runs; failures are printed above it."""
 
     def __init__(self, runs: list[Run], shown: bool) -> None:
         self.left = {run.key: run.epochs for run in runs}

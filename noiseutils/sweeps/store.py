@@ -2,9 +2,9 @@
 
     <root>/<key>/run.json              the configuration, status, versions, device; digests of the files below
     <root>/<key>/history.csv           one row an epoch
-    <root>/<key>/metrics.json          what `noiseutils.evaluation.evaluate.evaluate` returned
+    <root>/<key>/metrics.json          numbers of `noiseutils.evaluation.evaluate.evaluate`
     <root>/<key>/weights.safetensors   may be left out of a published copy
-    <root>/<key>/extra-<name>.json     what was found later about the network, with its checksum
+    <root>/<key>/extra-<name>.json     findings about the trained network, with their checksum
     <root>/<key>/checkpoint            while unfinished: a safetensors image, then its SHA-256
     <root>/<key>/failure.txt           the traceback of the last attempt, when it failed
 
@@ -44,6 +44,7 @@ from noiseutils.training.loop import Result
 log = logging.getLogger("noiseutils")
 
 DIGEST = hashlib.sha256().digest_size
+RECORD = "told"  # name in a checkpoint file of what is no tensor, as JSON
 
 
 class StoreError(UserError):
@@ -51,7 +52,7 @@ class StoreError(UserError):
 
 
 class Damaged(Exception):
-    """A stored file is not what was written: torn, edited or missing."""
+    """Raised for a stored file that is not as it was written: torn, edited or missing."""
 
 
 class Store:
@@ -63,11 +64,11 @@ class Store:
         self._verified: set[str] = set()  # keys whose files this process has checked already
 
     def finished(self, run: Run) -> bool:
-        """Whether the run's result is here, whole. A damaged one is named and set aside."""
+        """Return whether the run's result is here, whole; a damaged one is named and set aside."""
         return run.key in self._verified or self.load(run) is not None
 
     def state(self, run: Run) -> str:
-        """One of: finished, diverged, failed, interrupted, missing."""
+        """Return one of: finished, diverged, failed, interrupted, missing."""
         result = self.load(run)
         if result is not None:
             return result.status
@@ -77,7 +78,7 @@ class Store:
         return "interrupted" if (folder / "checkpoint").exists() else "missing"
 
     def load(self, run: Run, *, weights: bool = False) -> Result | None:
-        """The stored result of a run, None when there is none; with its network if `weights`."""
+        """Return the stored result of a run, None when there is none; with its network if `weights`."""
         for folder in self._folders(run):
             if not (folder / "run.json").exists():
                 continue
@@ -91,7 +92,7 @@ class Store:
         return None
 
     def has_weights(self, run: Run) -> bool:
-        """Whether the trained network of a finished run is here, and not its numbers alone."""
+        """Return whether the trained network of a finished run is here, and not its numbers alone."""
         return any((folder / "weights.safetensors").exists() for folder in self._folders(run))
 
     def save(self, result: Result) -> None:
@@ -120,12 +121,12 @@ class Store:
         self._verified.add(result.run.key)
 
     def save_extra(self, run: Run, name: str, content: dict[str, Any]) -> None:
-        """Keep what was found later about a finished run's network, under a name of letters and dashes."""
+        """Store findings about a finished run's network, under a name of letters and dashes."""
         text = json.dumps({"content": content, "checksum": _checksum(content)}, indent=1)
         _write(self._folder(run) / f"extra-{name}.json", text.encode())
 
     def load_extra(self, run: Run, name: str) -> dict[str, Any] | None:
-        """What `save_extra` kept; None when there is nothing, or it is torn or edited (then it is named)."""
+        """Return the findings of `save_extra`, None where there are none; torn or edited ones are named."""
         for folder in self._folders(run):
             path = folder / f"extra-{name}.json"
             if not path.exists():
@@ -140,7 +141,7 @@ class Store:
         return None
 
     def publish(self, run: Run, destination: Path) -> None:
-        """A copy of a finished result without its weights, for sharing: another store's folder."""
+        """Copy a finished result without its weights to another store's folder, to be shared."""
         source = next(f for f in self._folders(run) if (f / "run.json").exists())
         record = json.loads((source / "run.json").read_bytes())
         files = {name: digest for name, digest in record["files"].items() if name != "weights.safetensors"}
@@ -150,22 +151,16 @@ class Store:
             _write(folder / path.name, path.read_bytes())
         _write_record(folder, run, record["status"], record["info"], files)
 
-    def save_checkpoint(self, run: Run, snapshot: Checkpoint) -> None:
-        """Where an unfinished run stands; replaces the one before."""
-        told = json.dumps(
-            {
-                "rows": snapshot.rows,
-                "threads": snapshot.threads,
-                "device": snapshot.device,
-                "engine": snapshot.engine,
-            }
-        ).encode()
-        tensors = {**snapshot.tensors, "told": torch.frombuffer(bytearray(told), dtype=torch.uint8)}
+    def save_checkpoint(self, run: Run, checkpoint: Checkpoint) -> None:
+        """Store the state of an unfinished run in place of the one before."""
+        record = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
+        text = bytearray(json.dumps(record).encode())
+        tensors = {**checkpoint.tensors, RECORD: torch.frombuffer(text, dtype=torch.uint8)}
         content = safetensors.torch.save(tensors)
         _write(self._folder(run) / "checkpoint", content + hashlib.sha256(content).digest())
 
     def load_checkpoint(self, run: Run) -> Checkpoint | None:
-        """Where an unfinished run stands, None when it has not come that far."""
+        """Return the state of an unfinished run, None where none is stored."""
         path = self.root / run.key / "checkpoint"
         if not path.exists():
             return None
@@ -175,12 +170,11 @@ class Store:
             self.drop_checkpoint(run, "it is torn or edited")
             return None
         tensors = safetensors.torch.load(content)
-        told = json.loads(bytes(tensors.pop("told").tolist()))
-        device, engine = told.get("device", "cpu"), told.get("engine", "eager")
-        return Checkpoint(told["rows"], tensors, told["threads"], device, engine)
+        record = json.loads(bytes(tensors.pop(RECORD).tolist()))
+        return Checkpoint(tensors=tensors, **{"device": "cpu", **record})
 
     def drop_checkpoint(self, run: Run, why: str) -> None:
-        """Set a checkpoint aside that cannot be gone on from; the run starts anew."""
+        """Set a checkpoint aside that cannot be resumed from; the run starts anew."""
         path = self.root / run.key / "checkpoint"
         aside = path.with_name(f"checkpoint.damaged-{time.time_ns()}")
         with _clear_errors(path):
@@ -188,18 +182,18 @@ class Store:
         log.warning("%s cannot be used (%s): set aside as %s, the run starts anew", path, why, aside.name)
 
     def digest(self, run: Run) -> str | None:
-        """The checksum of a stored result, None when there is none: what a rendering of it depends on."""
+        """Return the checksum of a stored result, None when there is none; a rendering depends on it."""
         for folder in self._folders(run):
             if (folder / "run.json").exists():
                 return json.loads((folder / "run.json").read_bytes())["checksum"]
         return None
 
     def record_failure(self, run: Run, trace: str) -> None:
-        """Keep the traceback of an attempt that failed; the next sweep tries again."""
+        """Store the traceback of an attempt that failed; the next sweep tries again."""
         _write(self._folder(run) / "failure.txt", trace.encode())
 
     def failure(self, run: Run) -> str | None:
-        """The traceback of a failed run's last attempt."""
+        """Return the traceback of a failed run's last attempt, None where it did not fail."""
         path = self.root / run.key / "failure.txt"
         return path.read_text() if path.exists() else None
 
@@ -211,9 +205,9 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
-        """Whether this process has the run to itself inside the block; a killed process gives it up.
+        """Yield whether this process has the run to itself inside the block; a killed process gives it up.
 
-        owner: what the processes of one sweep have in common. A run that one of them died of is not given to
+        owner: a name that the processes of one sweep share. A run that one of them died of is not given to
         another of them, which might die of it, too; to the next sweep it is.
         """
         locks = self.root / ".locks"
@@ -244,7 +238,7 @@ class Store:
             lock.release()
 
     def _folders(self, run: Run) -> tuple[Path, ...]:
-        """Where a result may lie, this store's own place first."""
+        """Return the folders that may hold a result, this store's own first."""
         return (self.root / run.key, *(root / run.key for root in self.reference))
 
     def _folder(self, run: Run) -> Path:
@@ -266,13 +260,13 @@ class Store:
 def _read(folder: Path, run: Run, weights: bool) -> Result:
     try:
         record = json.loads((folder / "run.json").read_bytes())
-        told = {name: record[name] for name in ("schema", "key", "run", "status", "info", "files")}
+        described = {name: record[name] for name in ("schema", "key", "run", "status", "info", "files")}
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{folder / 'run.json'} is torn or edited") from error
-    if record.get("checksum") != _checksum(told) or told["key"] != run.key:
+    if record.get("checksum") != _checksum(described) or record["key"] != run.key:
         raise Damaged(f"{folder / 'run.json'} is edited: its checksum differs")
     contents = {}
-    for name, digest in told["files"].items():
+    for name, digest in record["files"].items():
         try:
             contents[name] = (folder / name).read_bytes()
         except FileNotFoundError as error:
@@ -283,8 +277,9 @@ def _read(folder: Path, run: Run, weights: bool) -> Result:
     history = pd.read_csv(io.BytesIO(contents["history.csv"]), dtype=str).astype(float).astype({"epoch": int})
     model = None
     if weights and "weights.safetensors" in contents:
-        model = _network(run, told["info"], contents["weights.safetensors"])
-    return Result(run, told["status"], json.loads(contents["metrics.json"]), history, model, told["info"])
+        model = _network(run, record["info"], contents["weights.safetensors"])
+    metrics = json.loads(contents["metrics.json"])
+    return Result(run, record["status"], metrics, history, model, record["info"])
 
 
 def _network(run: Run, info: dict[str, Any], content: bytes) -> Classifier:
@@ -295,13 +290,19 @@ def _network(run: Run, info: dict[str, Any], content: bytes) -> Classifier:
 
 
 def _write_record(folder: Path, run: Run, status: str, info: dict[str, Any], files: dict[str, str]) -> None:
-    said = run.model_dump(mode="json", exclude={"data": {"root"}})  # paths belong to a machine, not a result
-    told = {"schema": run.schema, "key": run.key, "run": said, "status": status, "info": info, "files": files}
-    _write(folder / "run.json", json.dumps({**told, "checksum": _checksum(told)}, indent=1).encode())
+    record = {
+        "schema": run.schema,
+        "key": run.key,
+        "run": run.model_dump(mode="json", exclude={"data": {"root"}}),  # paths belong to a machine
+        "status": status,
+        "info": info,
+        "files": files,
+    }
+    _write(folder / "run.json", json.dumps({**record, "checksum": _checksum(record)}, indent=1).encode())
 
 
-def _checksum(told: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def _checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

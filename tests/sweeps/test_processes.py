@@ -1,4 +1,6 @@
 import os
+import platform
+import resource
 import signal
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import torch
 
 from noiseutils.errors import UserError
 from noiseutils.sweeps.analysis import work_off
-from noiseutils.sweeps.processes import Ended, Processes
+from noiseutils.sweeps.processes import TUNABLES, Ended, Processes
 
 pytestmark = pytest.mark.slow
 
@@ -60,3 +62,30 @@ def test_messages_come_from_each_process_and_then_its_end():
         messages = [message for _, message in processes.messages()]
     assert sorted(m for m in messages if not isinstance(m, Ended)) == [("a", 1), ("b", 1)]
     assert messages.count(Ended(0)) == 2
+
+
+def faults(send) -> None:
+    """Send the variable, and the page faults of ten times 24 MB, taken and given back."""
+    for _ in range(3):
+        torch.ones(3, 2**21)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(3, 2**21)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    send((os.environ.get("GLIBC_TUNABLES"), after - before))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("users", [None, "glibc.malloc.check=0"])
+def test_processes_keep_freed_memory_unless_the_user_has_tuned_malloc(monkeypatch, users):
+    if users is None:
+        monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    else:
+        monkeypatch.setenv("GLIBC_TUNABLES", users)
+    with Processes() as processes:
+        processes.start(faults)
+        assert os.environ.get("GLIBC_TUNABLES") == users, "the parent's own is as before"
+        (_, (tunables, count)), _ = processes.messages()
+    assert tunables == (users or TUNABLES)
+    if users is None:
+        assert count < 1000  # of 61,440 pages
