@@ -1,1 +1,1 @@
-"""What the live views show, without the views: trainings in a thread, looks into them, pictures, attacks."""
+"""Run and draw for the live views: trainings in a thread, probes of their steps, pictures, attacks."""

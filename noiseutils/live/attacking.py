@@ -1,4 +1,4 @@
-"""One image, a change of some size, and what networks make of it: the attack lab without its view."""
+"""Change one image by some amount and classify the changed image: the attack lab without its view."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from noiseutils.evaluation.minimal_change import minimal_change
 from noiseutils.models.modes import eval_mode
 from noiseutils.rng import generator
 
-SIZES = 48  # at which it is looked whether a network errs
-REFINED = 6  # halvings of the interval in which it begins to
+SIZES = 48  # at which each network is tested for an error
+REFINED = 6  # halvings of the interval in which errors begin
 PGD_STEPS = 20
 
 Change = Callable[[Tensor], Tensor]  # (n,) sizes -> (n, C, H, W) changed images
@@ -25,7 +25,7 @@ Change = Callable[[Tensor], Tensor]  # (n,) sizes -> (n, C, H, W) changed images
 
 @dataclass(frozen=True)
 class Attack:
-    """A change of an image that the lab offers.   unit: of its size.   usual, most: sizes of the slider.
+    """Describe a change of an image that the lab offers.   unit: of its size.   usual, most: slider sizes.
 
     prepare: network, image (1, C, H, W), class (1,) -> a change of any size.
     """
@@ -45,7 +45,7 @@ def _fgsm(model: nn.Module, x: Tensor, y: Tensor) -> Change:
 
 def _pgd(model: nn.Module, x: Tensor, y: Tensor) -> Change:
     def change(sizes: Tensor) -> Tensor:
-        """`attacks.pgd` for all sizes in one batch, as what a slider asks for has to come at once."""
+        """Run `attacks.pgd` for all sizes in one batch, as a slider has to be answered at once."""
         delta = sizes.to(x).view(-1, 1, 1, 1) / 255
         lower, upper = (x - delta).clamp_(min=0), (x + delta).clamp_(max=1)
         moved, labels = x.expand(len(sizes), *x.shape[1:]), y.expand(len(sizes))
@@ -92,10 +92,11 @@ ATTACKS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What one network makes of a changed image.
+    """Hold one network's answer to a changed image.
 
     image, change: (C, H, W), the change not cut.   before, after: (K,) probabilities of the classes.
-    flips: the smallest size at which it errs, 0 if it does without a change, inf if with none up to `most`.
+    flips: the smallest size that misleads, 0 if the unchanged image is classified wrongly, inf if none up to
+    `most` does.
     mean_change: mean magnitude over pixels and channels, in 255ths.
     """
 
@@ -107,11 +108,11 @@ class Answer:
     mean_change: float
 
 
-class Bench:
-    """Attacks on some networks, image by image; what a slider asks again is not computed again.
+class Attacker:
+    """Attack some networks, image by image, and remember the changes and the sizes that mislead.
 
     networks: name -> network of pixels in [0, 1]; UserError if there is none.   images: those of `image`.
-    classes: their names.
+    classes: names of the classes.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], images: Images, classes: Sequence[str]) -> None:
@@ -122,15 +123,15 @@ class Bench:
         self._flips: dict[tuple[str, str, str, int], float] = {}
 
     def image(self, index: int) -> tuple[Tensor, Tensor]:
-        """(1, C, H, W) in [0, 1], and (1,) its class."""
+        """Return an image, (1, C, H, W) in [0, 1], and its class, (1,)."""
         one = self.images.subset(torch.tensor([index], device=self.images.labels.device))
         return to_float(one.pixels), one.labels
 
     def answers(self, image: int, attack: str, size: float, against: str | None = None) -> dict[str, Answer]:
-        """Each network's answer to an image changed by so much.
+        """Return each network's answer to an image changed by `size`.
 
         against: the network that the change is made against; None: each gets its own. Raises UserError for an
-        attack that is not in `ATTACKS`, and if a library that it takes is not installed.
+        attack that is not in `ATTACKS`, and if the attack's library is not installed.
         """
         if attack not in ATTACKS:
             raise one_of("attack", attack, ATTACKS)
@@ -154,7 +155,7 @@ class Bench:
         return self._changes[key]
 
     def _flip(self, name: str, maker: str, attack: str, image: int) -> float:
-        """The smallest of `SIZES` sizes at which the network errs, and then by halving, down from there."""
+        """Find the smallest of `SIZES` sizes at which the network errs, and refine that size by halving."""
         key = (name, maker, attack, image)
         if key not in self._flips:
             change, most = self._change(maker, attack, image), ATTACKS[attack].most

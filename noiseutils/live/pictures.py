@@ -1,7 +1,7 @@
-"""Pictures as HTML: curves and bars in SVG, small images as PNG. No pyplot: a redraw takes milliseconds.
+"""Draw pictures as HTML: curves and bars in SVG, small images as PNG. A redraw takes milliseconds.
 
-Every picture needs nothing from elsewhere, is on white, and comes with a text for who cannot see it. Colours
-are Okabe & Ito's, blue to orange where a sign is shown; what they tell apart, dashes or labels do, too.
+Every picture needs no other file, is on white, and comes with a text for readers who cannot see the picture.
+Colours are Okabe & Ito's, blue to orange where a sign is shown; dashes or labels repeat each distinction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POINTS = 240  # of a line: more cannot be told apart
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart: points (x, y), a colour's place in `COLOURS`, and whether it is dashed."""
+    """Describe a line of a chart: points (x, y), a colour's index in `COLOURS`, dashed or not."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -34,9 +34,9 @@ class Line:
 
 
 def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = False) -> str:
-    """Curves over x as SVG; its text tells the last values.
+    """Draw curves over x as SVG, whose text gives the last values.
 
-    log: y logarithmic, which the title says, and without what is not positive; unless nothing is.
+    log: y logarithmic, as the title says, without values that are not positive; unless none is positive.
     """
     drawn = [Line(li.label, _finite(li.points), li.colour, li.dashed) for li in lines]
     positive = [Line(li.label, [p for p in li.points if p[1] > 0], li.colour, li.dashed) for li in drawn]
@@ -81,7 +81,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
 
 
 def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]) -> str:
-    """Horizontal bars of values in [0, 1], for each label one bar a series, as SVG."""
+    """Draw horizontal bars of values in [0, 1], for each label one bar a series, as SVG."""
     line, gap = 13, 6
     height = TOP + len(labels) * (line * len(series) + gap) + 8
     room, start = WIDTH - 90 - 44, 90
@@ -94,8 +94,8 @@ def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Seq
                 f'<rect x="{start}" y="{y + 1:.1f}" width="{max(value * room, 0.5):.1f}" height="{line - 2}" '
                 f'fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/>'
             )
-            told = f"{100 * value:.0f} %" if math.isfinite(values[i]) else "–"
-            parts.append(_text(start + value * room + 4, y + line - 3, told, "start", 10))
+            text = f"{100 * value:.0f} %" if math.isfinite(values[i]) else "–"
+            parts.append(_text(start + value * room + 4, y + line - 3, text, "start", 10))
             y += line
         y += gap
     largest = [(name, int(np.argmax(np.nan_to_num(values))), values) for name, values in series]
@@ -115,10 +115,10 @@ _HATCH = ' fill-opacity="0.55" stroke="#333" stroke-width="0.8"'
 
 
 def image_rows(rows: Sequence[tuple[str, np.ndarray]], alt: str, scale: int = 3) -> str:
-    """Rows of small images as one PNG each, a caption above: (n, H, W) or (n, H, W, 3) float or uint8 arrays.
+    """Draw rows of small images as one PNG each, a caption above: (n, H, W) or (n, H, W, 3) arrays.
 
-    Grey and coloured images hold values in [0, 1]. A caption that ends in "±" has a signed row: zero white,
-    the largest magnitude, which is then written there, blue below and orange above.
+    Arrays are uint8, or float in [0, 1]. A caption that ends in "±" has a signed row, zero white, blue below
+    and orange above; the largest magnitude is then written behind the caption.
     """
     parts = []
     for caption, images in rows:
@@ -139,7 +139,7 @@ def image_rows(rows: Sequence[tuple[str, np.ndarray]], alt: str, scale: int = 3)
 
 
 def signed(images: np.ndarray, largest: float) -> np.ndarray:
-    """(..., H, W) or (n, H, W, 3) signed values, or their means over channels, as colours (uint8)."""
+    """Colour signed values (..., H, W), or the means over channels of (n, H, W, 3), as uint8."""
     flat = images.mean(-1) if images.ndim == 4 else images
     share = np.clip(flat / largest, -1, 1)[..., None] if largest > 0 else np.zeros((*flat.shape, 1))
     colour = np.where(share < 0, np.array(NEGATIVE), np.array(POSITIVE))
@@ -147,7 +147,7 @@ def signed(images: np.ndarray, largest: float) -> np.ndarray:
 
 
 def png(images: np.ndarray, scale: int) -> bytes:
-    """(n, H, W) or (n, H, W, 3) images beside each other, each pixel `scale` pixels wide, as PNG."""
+    """Encode (n, H, W) or (n, H, W, 3) images beside each other as PNG, a pixel `scale` pixels wide."""
     if images.dtype != np.uint8:
         images = (255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
     if images.shape[-1] == 1 and images.ndim == 4:
@@ -161,7 +161,7 @@ def png(images: np.ndarray, scale: int) -> bytes:
 
 
 def beside(parts: Sequence[str]) -> str:
-    """Pieces of HTML side by side, wrapping where there is no room."""
+    """Lay pieces of HTML side by side, wrapping where there is no room."""
     inner = "".join(f'<div style="flex:0 1 auto">{part}</div>' for part in parts)
     return f'<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">{inner}</div>'
 
@@ -184,7 +184,7 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", size: int = 11)
 
 
 def _legend(lines: Sequence[Line]) -> str:
-    """Under the chart, as text beside a stroke of each line: it may take as many rows as it needs."""
+    """Write the labels under the chart, each beside a stroke of its line, in as many rows as they need."""
     items = []
     for line in lines:
         dash = ' stroke-dasharray="5 4"' if line.dashed else ""
@@ -215,14 +215,14 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten, of which the logarithms are in a range; few, if it is a wide one."""
+    """Return 1, 2 and 5 times powers of ten with logarithms in a range; in a wide range, powers alone."""
     factors = (1, 2, 5) if high - low < 3 else (1,)
     powers = range(math.floor(low), math.floor(high) + 1)
     return [f * 10.0**p for p in powers for f in factors if low <= math.log10(f) + p <= high]
 
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers in a range, some `count` of them."""
+    """Return about `count` round numbers in a range."""
     raw = (high - low) / count
     unit = 10 ** math.floor(math.log10(raw))
     step = next((factor * unit for factor in (1, 2, 5) if factor * unit >= raw), 10 * unit)

@@ -1,8 +1,8 @@
-"""Trainings side by side in one thread: started, paused, tuned and stopped from another.
+"""Train side by side in one thread, started, paused, tuned and stopped from another.
 
-They take their steps in turn, from the same seed and on the same batches. Whoever steers sets values under a
-lock, which the thread takes over before the next step. Every so often it looks and hands the looks to who
-draws them, in the same thread, so rarely that looking and drawing take at most `SHARE` of the time.
+The trainings take their steps in turn, from the same seed and on the same batches. Callers update settings
+under a lock, and the thread applies the settings before the next step. Now and then the thread probes the
+trainings and draws the probes, so rarely that probing and drawing take at most `SHARE` of the time.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from noiseutils.config import Run
 from noiseutils.data import Dataset, to_float
 from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
-from noiseutils.live.watching import Look, Watch, layers_of, tests_of
+from noiseutils.live.watching import Probe, Watcher, layers_of, tests_of
 from noiseutils.sweeps.jobs import cores
 from noiseutils.training.changes import check_change
 from noiseutils.training.classifier import Classifier, build_classifier
 from noiseutils.training.loop import TrainState, training
 
-SHARE = 0.08  # of the time that looking and drawing may take
-SOONEST = 0.15  # seconds from one look to the next
+SHARE = 0.08  # of the time that probing and drawing may take
+SOONEST = 0.15  # seconds from one probe to the next
 SHOWN = 2  # test images whose feature maps are shown, unless others are chosen
 NAME = "noiseutils-live"  # of the thread
 
-Looks = Mapping[str, Look]
+Probes = Mapping[str, Probe]
 Steps = Generator[TrainState, Run | None, Any]
 
 
 class Stopped(Exception):
-    """Raised inside a training's forward pass, to end it within one."""
+    """End a training from inside a forward pass."""
 
 
 class Session:
-    """One start of one or several trainings. It is over when `state` is finished, stopped or failed.
+    """Run one start of one or several trainings, until `state` is finished, stopped or failed.
 
-    runs: name -> what is trained, all on `data`.   draw: called in the training thread, with a look at each
-    that has taken a step since it was last called, and with nothing at the end.   note: whatever the caller
-    wants to know of the values that are in force, see `tune`.   shown: see `show`.
+    runs: name -> run, all on `data`.   draw: called in the training thread, with a probe of each training
+    that has taken a step since the last call, and with nothing at the end.   params: the caller's own record
+    of the values in force, see `tune`.   shown: see `show`.
     A training that ends, by itself or as its loss is no longer finite, leaves the others to go on.
     """
 
@@ -53,33 +53,33 @@ class Session:
         self,
         runs: Mapping[str, Run],
         data: Dataset,
-        draw: Callable[[Looks], None],
-        note: Any = None,
+        draw: Callable[[Probes], None],
+        params: Any = None,
         shown: Sequence[int] = (),
     ) -> None:
-        self.data, self.draw, self.note = data, draw, note
+        self.data, self.draw, self.params = data, draw, params
         self.state = "ready"
         self.error: Exception | None = None
         self.diverged: list[str] = []
         self.steps = 0
-        self.seconds = 0.0  # of steps, looks and drawings, pauses left out
-        self.drawing = 0.0  # of looks and drawings alone
-        self.reactions: list[float] = []  # seconds from a change to the drawing of the first step that had it
-        self._runs, self._wish, self._wish_note = dict(runs), dict(runs), note
+        self.seconds = 0.0  # of steps, probes and drawings, pauses left out
+        self.drawing = 0.0  # of probes and drawings alone
+        self.reactions: list[float] = []  # seconds from a change to the drawing of the first changed step
+        self._runs, self._pending, self._pending_params = dict(runs), dict(runs), params
         self._lock = threading.Condition()
-        self._paused = self._stopping = self._copying = self._over = False
-        self._asked: float | None = None  # when a change was asked for that no step has yet
-        self._taken: float | None = None  # when one was asked for that no drawing shows yet
+        self._paused = self._stopping = self._copying = self._ended = False
+        self._requested: float | None = None  # when a change was asked for that no step has applied
+        self._applied: float | None = None  # when a change was asked for that no drawing shows
         self._thread: threading.Thread | None = None
-        self._moments: dict[str, TrainState] = {}
-        self._watches: dict[str, Watch] = {}
-        self._looks: dict[str, Look] = {}
+        self._train_states: dict[str, TrainState] = {}
+        self._watchers: dict[str, Watcher] = {}
+        self._probes: dict[str, Probe] = {}
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._drawn = self._soonest = 0.0
         self.show(shown)
 
     def show(self, shown: Sequence[int]) -> None:
-        """The test images whose feature maps are shown from the next look on; of none, `SHOWN` of them.
+        """Choose the test images whose feature maps are shown from the next probe on; none: `SHOWN` of them.
 
         Raises UserError for a number that the data does not have.
         """
@@ -89,22 +89,22 @@ class Session:
         chosen = list(shown) or fixed_order(count, "shown")[:SHOWN].tolist()
         indices = torch.tensor(chosen, device=self.data.test.labels.device)
         self.images = to_float(self.data.test.subset(indices).pixels)
-        for name, watch in list(self._watches.items()):  # the thread may be adding one
-            watch.images = self.images.to(next(self._moments[name].model.parameters()).device)
+        for name, watch in list(self._watchers.items()):  # the thread may be adding one
+            watch.images = self.images.to(next(self._train_states[name].model.parameters()).device)
 
     @property
     def running(self) -> bool:
-        """Whether the thread is there."""
+        """Tell if the thread is alive."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to end."""
+        """Tell if the session was asked to end."""
         return self._stopping
 
     @property
     def runs(self) -> dict[str, Run]:
-        """What is trained, with the values that the last step had."""
+        """Return the runs with the values of the last step."""
         with self._lock:
             return dict(self._runs)
 
@@ -120,7 +120,7 @@ class Session:
         self._thread.start()
 
     def run(self, steps: int, every: int) -> None:
-        """The same in this thread, for so many steps of each, with a look after every few and the last."""
+        """Train in this thread for `steps` steps, with a probe after every `every` steps and the last."""
         self.state = "running"
         self._work(steps, every)
         if self.error is not None:
@@ -132,7 +132,7 @@ class Session:
             self._paused = True
 
     def stop(self, timeout: float = 5.0) -> bool:
-        """End it; whether the thread has ended within so many seconds. A long step is not interrupted."""
+        """End the session; return if the thread ended within `timeout` seconds, as a step may take longer."""
         with self._lock:
             self._stopping = True
             self._lock.notify_all()
@@ -140,23 +140,23 @@ class Session:
             self._thread.join(timeout)
         return not self.running
 
-    def tune(self, runs: Mapping[str, Run], note: Any = None) -> None:
-        """Other values from the next step on; from then on `note` is this one.
+    def tune(self, runs: Mapping[str, Run], params: Any = None) -> None:
+        """Change the values from the next step on, and `params` with them.
 
-        Raises UserError, and nothing changes, for what cannot change.
+        Raises UserError, and changes nothing, for a value that cannot change.
         """
         with self._lock:
             for name, run in runs.items():
-                check_change(self._wish[name], run)
-            self._wish.update(runs)
-            self._wish_note = note
-            self._asked = self._asked or time.perf_counter()
+                check_change(self._pending[name], run)
+            self._pending.update(runs)
+            self._pending_params = params
+            self._requested = self._requested or time.perf_counter()
             self._lock.notify_all()
 
     def networks(self) -> dict[str, Classifier]:
-        """Copies of the networks as they are between two steps, in eval mode; none before the first."""
+        """Copy the networks between two steps, in eval mode; return none before the first step."""
         with self._lock:
-            if self.running and not self._over:
+            if self.running and not self._ended:
                 self._copying = True
                 self._lock.notify_all()
                 self._lock.wait_for(lambda: not self._copying)
@@ -168,18 +168,18 @@ class Session:
             found[name].load_state_dict(values)
         return {name: model.eval() for name, model in found.items()}
 
-    def _hand_out_copies(self) -> None:
-        """In the lock."""
+    def _copy_weights(self) -> None:
+        """Copy the weights for `networks`; called under the lock."""
         self._weights = {
-            name: {key: value.cpu().clone() for key, value in moment.model.state_dict().items()}
-            for name, moment in self._moments.items()
+            name: {key: value.cpu().clone() for key, value in state.model.state_dict().items()}
+            for name, state in self._train_states.items()
         }
         self._copying = False
         self._lock.notify_all()
 
     def _work(self, steps: int | None, every: int = 0) -> None:
         threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, cores() - 1))  # the other one draws, and answers
+        torch.set_num_threads(max(1, cores() - 1))  # another core draws, and answers
         trainings = {name: training(run, data=self.data, engine="eager") for name, run in self._runs.items()}
         ended = "failed"
         try:
@@ -187,7 +187,7 @@ class Session:
                 stack.callback(torch.set_num_threads, threads)
                 for one in trainings.values():
                     stack.callback(one.close)
-                self._go(trainings, steps, every, stack)
+                self._loop(trainings, steps, every, stack)
             ended = "finished"
         except Stopped:
             ended = "stopped"
@@ -195,49 +195,50 @@ class Session:
             self.error = error
         finally:
             with self._lock:
-                self.state, self._over = ended, True
-                self._hand_out_copies()
+                self.state, self._ended = ended, True
+                self._copy_weights()
         if self.error is None:
             # the last epoch's tests came after its last step
-            self.draw({n: replace(look, tests=tests_of(self._moments[n])) for n, look in self._looks.items()})
+            states = self._train_states
+            self.draw({n: replace(probe, tests=tests_of(states[n])) for n, probe in self._probes.items()})
         self.draw({})
 
-    def _go(self, trainings: dict[str, Steps], steps: int | None, every: int, stack: ExitStack) -> None:
+    def _loop(self, trainings: dict[str, Steps], steps: int | None, every: int, stack: ExitStack) -> None:
         going = dict(trainings)
         while going and (steps is None or self.steps < steps):
             self._between_steps()
             started = time.perf_counter()
             last = self.steps + 1 == steps
-            looking = last or ((self.steps + 1) % every == 0 if every else started >= self._next_look())
-            if looking:
-                for name in going.keys() & self._watches.keys():
-                    self._watches[name].prepare(self._moments[name])
+            probing = last or ((self.steps + 1) % every == 0 if every else started >= self._next_probe())
+            if probing:
+                for name in going.keys() & self._watchers.keys():
+                    self._watchers[name].prepare(self._train_states[name])
             wishes = self._changes()
             for name, one in list(going.items()):
                 try:
-                    self._moments[name] = one.send(wishes.get(name))
+                    self._train_states[name] = one.send(wishes.get(name))
                 except StopIteration as end:
                     del going[name]
                     if end.value.status == "diverged":
                         self.diverged.append(name)
                     continue
-                if name not in self._watches:
-                    self._begin(name, stack)
+                if name not in self._watchers:
+                    self._watch(name, stack)
             if not going:
                 return
             self.steps += 1
-            if looking or self.steps == 1:
-                self._look(going)
+            if probing or self.steps == 1:
+                self._probe(going)
             self.seconds += time.perf_counter() - started
 
     def _between_steps(self) -> None:
-        """Stand still while that is wanted, and hand out copies. Raises Stopped when it is time."""
+        """Wait while paused, and copy weights when asked. Raises Stopped when the session is to end."""
         with self._lock:
             while True:
                 if self._stopping:
                     raise Stopped
                 if self._copying:
-                    self._hand_out_copies()
+                    self._copy_weights()
                 if not self._paused:
                     self.state = "running"
                     return
@@ -245,48 +246,49 @@ class Session:
                 self._lock.wait()
 
     def _changes(self) -> dict[str, Run]:
-        """What was asked for since the last step; a training cannot be told anything before its first."""
-        if not self._watches:
+        """Return the changes asked for since the last step; before its first step a training takes none."""
+        if not self._watchers:
             return {}
         with self._lock:
-            found = {name: run for name, run in self._wish.items() if run != self._runs[name]}
+            found = {name: run for name, run in self._pending.items() if run != self._runs[name]}
             self._runs.update(found)
-            self.note = self._wish_note
-            self._taken, self._asked = self._taken or self._asked, None
+            self.params = self._pending_params
+            self._applied, self._requested = self._applied or self._requested, None
         return found
 
-    def _begin(self, name: str, stack: ExitStack) -> None:
-        """After a training's first step."""
-        moment = self._moments[name]
-        stack.callback(moment.model.register_forward_pre_hook(self._stop_inside).remove)
+    def _watch(self, name: str, stack: ExitStack) -> None:
+        """Begin to watch a training, after its first step."""
+        state = self._train_states[name]
+        stack.callback(state.model.register_forward_pre_hook(self._stop_in_forward).remove)
         noisiest = next(iter(self._runs.values()))  # the same layers of all, to be compared
-        images = self.images.to(next(moment.model.parameters()).device)
-        watch = self._watches[name] = Watch(images, layers_of(moment.model, noisiest))
+        images = self.images.to(next(state.model.parameters()).device)
+        watch = self._watchers[name] = Watcher(images, layers_of(state.model, noisiest))
         stack.callback(watch.forget)
 
-    def _stop_inside(self, module: object, inputs: object) -> None:
+    def _stop_in_forward(self, module: object, inputs: object) -> None:
         if self._stopping:
             raise Stopped
 
-    def _next_look(self) -> float:
-        """When it is due; a change is shown sooner."""
-        changed = self._asked is not None or self._taken is not None
+    def _next_probe(self) -> float:
+        """Return the time of the next probe, which is sooner after a change."""
+        changed = self._requested is not None or self._applied is not None
         return min(self._soonest, self._drawn + SOONEST) if changed else self._soonest
 
-    def _look(self, going: Iterable[str]) -> None:
-        started, taken = time.perf_counter(), self._taken
-        fresh = {name: self._watches[name].look(self._moments[name], self._runs[name]) for name in going}
-        self._looks |= fresh
+    def _probe(self, going: Iterable[str]) -> None:
+        started, taken = time.perf_counter(), self._applied
+        states, runs = self._train_states, self._runs
+        fresh = {name: self._watchers[name].probe(states[name], runs[name]) for name in going}
+        self._probes |= fresh
         self.draw(fresh)
         self._drawn = time.perf_counter()
         cost = self._drawn - started
         self.drawing += cost
-        self._soonest = next_look(self._drawn, cost)
+        self._soonest = next_probe(self._drawn, cost)
         if taken is not None:
             self.reactions.append(self._drawn - taken)
-            self._taken = None
+            self._applied = None
 
 
-def next_look(now: float, cost: float) -> float:
-    """When to look again after a look that has cost so many seconds, so that `SHARE` is kept."""
+def next_probe(now: float, cost: float) -> float:
+    """Return when to probe again after a probe of `cost` seconds, so that `SHARE` is kept."""
     return now + max(SOONEST, cost / SHARE)

@@ -1,4 +1,4 @@
-"""Stored runs of a study as cells of its grid: what tells them apart, and what was drawn of them."""
+"""Group the stored runs of a study into cells of its grid, and find the figures drawn from them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from noiseutils.training.loop import Result
 
 REFERENCE = CHECKOUT / "outputs" / "reference"
 SHORT = 28  # characters of a value in a cell's name
-NAMES = ("kind", "name", "after")  # values that need no word before them
+NAMES = ("kind", "name", "after")  # fields whose values need no word before them
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Runs that differ in their seed alone, and their results.   label: what tells it from the others."""
+    """Hold the results of runs that differ in their seed alone.   label: the cell's values in the grid."""
 
     label: str
     results: Sequence[Result]
 
     def curve(self, column: str) -> list[tuple[float, float]]:
-        """(epoch, mean over seeds) of a column of the histories; empty where none has it."""
+        """Return (epoch, mean over seeds) of a column of the histories; empty where none has the column."""
         histories = [result.history.set_index("epoch") for result in self.results]
         frames = [history[column] for history in histories if column in history]
         if not frames:
@@ -42,21 +42,21 @@ class Cell:
         return list(zip(means.index.astype(float).tolist(), means.tolist(), strict=True))
 
     def top1_error(self) -> Interval:
-        """Of the test images, over the seeds that ended well."""
+        """Return the mean error on the test images, over the seeds that finished."""
         return mean_interval([r.metrics["top1_error"] for r in self.results if r.metrics])
 
     def per_class(self) -> dict[str, float]:
-        """Accuracy by class, means over the seeds that ended well; empty if none did."""
+        """Return accuracy by class, means over the seeds that finished; empty if none did."""
         found = [r.metrics["per_class"] for r in self.results if r.metrics]
         return {name: sum(one[name] for one in found) / len(found) for name in found[0]} if found else {}
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What is there of one study's profile.   missing: how many of its runs are not.
+    """Hold the stored results of one study's profile.   missing: number of its runs that are not stored.
 
-    figures: name -> its PNG.   behind: name -> keys of the runs that it was drawn from, without those drawn
-    before that was kept.   beside: the tables that set ours beside the paper's, in one.   folder: of both.
+    figures: name -> PNG.   behind: name -> keys of the runs behind the figure, for figures that keep them.
+    beside: the tables that set ours beside the paper's, in one.   folder: of figures and tables.
     """
 
     study: str
@@ -69,13 +69,13 @@ class Stored:
     beside: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def cells_behind(self, figure: str) -> list[Cell]:
-        """Those with a run that the figure was drawn from; none, where which they were was not kept."""
+        """Return the cells with a run behind the figure; none where the figure does not keep its runs."""
         keys = self.behind.get(figure, set())
         return [cell for cell in self.cells if any(result.run.key in keys for result in cell.results)]
 
 
 def profiles(study: str) -> dict[str, str]:
-    """What can be browsed of a study: how it is called -> what `stored` takes; committed results first."""
+    """Map the titles of a study's profiles to the arguments of `stored`; committed results first."""
     committed = sorted((REFERENCE / study).glob("*/params.yaml"))
     found = {f"{path.parent.name}, committed": str(path) for path in committed}
     made = sorted((CHECKOUT / "params" / study).glob("*.yaml"))
@@ -83,10 +83,10 @@ def profiles(study: str) -> dict[str, str]:
 
 
 def stored(study: str, profile: str, place: Store | None = None) -> Stored:
-    """The results of a study's profile that are there.
+    """Load the stored results of a study's profile.
 
-    profile: a name, or the path of a YAML file, such as a committed result's `params.yaml`.   place: where to
-    look; None: the project's store. Raises UserError for a study or a profile that is not there.
+    profile: a name, or the path of a YAML file, such as a committed result's `params.yaml`.   place: their
+    store; None: the project's. Raises UserError for an unknown study or profile.
     """
     place = place or store()
     params = study_params(study, profile)
@@ -109,20 +109,21 @@ def stored(study: str, profile: str, place: Store | None = None) -> Stored:
 
 
 def cells_of(results: Sequence[Result]) -> list[Cell]:
-    """Results of equal trainings but for the seed, named by the values in which these differ."""
+    """Group results of trainings that are equal but for the seed; name groups by the values that differ."""
     groups: dict[Run, list[Result]] = {}
     for result in results:
         groups.setdefault(result.run.replace(seed=0, evaluation=Evaluation()), []).append(result)
     flat = [_flat(identity(run)) for run in groups]
     names = dict.fromkeys(name for one in flat for name in one)
-    telling: dict[tuple[int, ...], str] = {}  # how a value divides the groups -> the first that does so
+    distinguishing: dict[tuple[int, ...], str] = {}  # division of the groups -> the first name that makes it
     for name in sorted(names, key=lambda name: name.rsplit(".", 1)[-1] not in NAMES):
         values = [str(one.get(name)) for one in flat]
         division = tuple(values.index(value) for value in values)
         if any(division):
-            telling.setdefault(division, name)
+            distinguishing.setdefault(division, name)
     labels = [
-        ", ".join(_short(name, one[name]) for name in telling.values() if name in one) or "the plain one"
+        ", ".join(_short(name, one[name]) for name in distinguishing.values() if name in one)
+        or "the plain one"
         for one in flat
     ]
     # values of many numbers are cut short, and may then look alike
@@ -135,6 +136,7 @@ def cells_of(results: Sequence[Result]) -> list[Cell]:
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Flatten nested fields to dotted names, without those that are None."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -153,7 +155,7 @@ def _short(name: str, value: Any) -> str:
 
 
 def _beside(folder: Path) -> pd.DataFrame:
-    """The study's `reported` tables, one below the other, without what is the same in all rows."""
+    """Join the study's `reported` tables, without columns that are the same in all rows."""
     tables = [pd.read_csv(path).assign(table=path.stem) for path in sorted(folder.glob("reported*.csv"))]
     if not tables:
         return pd.DataFrame()

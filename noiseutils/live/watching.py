@@ -1,7 +1,7 @@
-"""A look into a training between two of its steps. Nothing that is looked at changes, and no draw is taken.
+"""Probe a training between two of its steps, without changing it or taking one of its random draws.
 
-What a step does inside is seen by hooks that are there for that step alone, and copy what they see: in
-training ReLUs overwrite what they are given.
+Hooks that exist for one step alone observe the inside of that step. They copy their values, as ReLUs
+overwrite their inputs in training.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from noiseutils.training.classifier import Classifier
 from noiseutils.training.parameter_noise import NoParameterNoise
 from noiseutils.training.state import TrainState
 
-LAYERS = 6  # whose stds are shown
-SAMPLES = 8  # of a batch, of which the one with the loudest noise is shown
-CHANNELS = 8  # of a site's activations, and of the first convolution
+LAYERS = 6  # layers whose stds are shown
+SAMPLES = 8  # images of a batch, of which the one with the loudest noise is shown
+CHANNELS = 8  # channels of a site's activations, and of the first convolution
 
 
 @dataclass(frozen=True)
 class NoisePicture:
-    """The noise and what it goes on: rows of small images of one size.
+    """Hold the noise and the values it is added to, as rows of small images of one size.
 
-    what: of the first row.   before, noise: (n, H, W) or (n, H, W, 3) float32.   pixels: whether the first
-    row is images in [0, 1].   own: whether the noise is the step's, and not one more draw for the picture.
+    what: name of the first row.   before, noise: (n, H, W) or (n, H, W, 3) float32.   pixels: the first
+    row is images in [0, 1].   own: the noise is the step's, and not one more draw for the picture.
     """
 
     what: str
@@ -46,15 +46,15 @@ class NoisePicture:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look saw of one training.
+class Probe:
+    """Hold the values read from one training.
 
-    loss, accuracy, gradient_norm: means over the epoch's steps since the look before, noise included.
+    loss, accuracy, gradient_norm: means over the epoch's steps since the probe before, noise included.
     tests: (step, accuracy on the test images, noise off) after each epoch.
-    images: (n, H, W) or (n, H, W, 3), those whose maps are shown.
+    images: (n, H, W) or (n, H, W, 3), test images whose maps are shown.
     stds: module -> std of its output in the last step, noise included.
     maps: (images, channels, H, W) in [0, 1], the first convolution's output through a sigmoid, noise off.
-    noise: None where there is none, or none that was seen.   noisy: whether there is some.
+    noise: None without noise, or before it was seen.   noisy: the run has noise.
     """
 
     step: int
@@ -71,8 +71,8 @@ class Look:
 
 
 @dataclass
-class Watch:
-    """Looks at one training: `prepare` before a step, `look` after it.
+class Watcher:
+    """Probe one training: `prepare` before a step, `probe` after the step.
 
     images: (n, C, H, W) in [0, 1], whose feature maps are shown.   layers: names of modules of the bare
     network whose stds are shown.
@@ -86,46 +86,46 @@ class Watch:
     _site: dict[str, Tensor] = field(default_factory=dict)
     _where: str = ""
 
-    def prepare(self, moment: TrainState) -> None:
-        """Hang hooks for the next step, noise behind and before the first site among them."""
+    def prepare(self, state: TrainState) -> None:
+        """Register hooks for the next step, before and behind the noise of the first site among them."""
         self.forget()
         stack = self._hooks = ExitStack()
-        modules = dict(moment.model.net.named_modules())
+        modules = dict(state.model.net.named_modules())
         for name in self.layers:
             hook = modules[name].register_forward_hook(self._std_of(name))
             stack.callback(hook.remove)
-        if moment.handle is not None:
-            site = dict(moment.model.named_modules()).get(moment.handle.sites[0])
-            if site is not None and site is not moment.model:
-                self._where = moment.handle.sites[0].removeprefix("net.")
+        if state.handle is not None:
+            site = dict(state.model.named_modules()).get(state.handle.sites[0])
+            if site is not None and site is not state.model:
+                self._where = state.handle.sites[0].removeprefix("net.")
                 for first in (True, False):
                     hook = site.register_forward_hook(self._copy("h" if first else "h + η"), prepend=first)
                     stack.callback(hook.remove)
-                maker = moment.handle.site(moment.handle.sites[0])
-                if isinstance(maker, NoisyDropoutSite):  # which also drops and scales: that is no noise
-                    maker.listener = self._hear(maker.spec)
+                maker = state.handle.site(state.handle.sites[0])
+                if isinstance(maker, NoisyDropoutSite):  # the site also drops and scales, which is no noise
+                    maker.listener = self._listener(maker.spec)
                     stack.callback(setattr, maker, "listener", None)
 
-    def look(self, moment: TrainState, shown: Run) -> Look:
-        """What the last step was like, and the network as it is now.   shown: the run, with its noise."""
+    def probe(self, state: TrainState, shown: Run) -> Probe:
+        """Read the last step and the network as it is now.   shown: the run, with its noise."""
         self.forget()
-        loss, correct, norm, images, steps = self._since(moment)
-        return Look(
-            step=moment.step,
-            epoch=moment.epoch,
+        loss, correct, norm, images, steps = self._since(state)
+        return Probe(
+            step=state.step,
+            epoch=state.epoch,
             loss=loss / max(images, 1),
             accuracy=correct / max(images, 1),
             gradient_norm=norm / max(steps, 1),
-            tests=tests_of(moment),
+            tests=tests_of(state),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
-            maps=first_maps(moment.model, self.images),
-            noise=self._noise(moment, shown),
+            maps=first_maps(state.model, self.images),
+            noise=self._noise(state, shown),
             noisy=any((shown.noise, shown.corruption, shown.adversarial_training, shown.parameter_noise)),
         )
 
     def forget(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         if self._hooks is not None:
             self._hooks.close()
             self._hooks = None
@@ -144,109 +144,109 @@ class Watch:
 
         return copying(hook)
 
-    def _hear(self, spec: NoisyDropout):
+    def _listener(self, spec: NoisyDropout):
         def listener(keep: Tensor, z: Tensor) -> None:
             noise = spec.std * (z if spec.where == "all" else z * ~keep)
             self._site["η"] = noise[:SAMPLES].float().clone()
 
         return listener
 
-    def _since(self, moment: TrainState) -> tuple[float, float, float, int, int]:
-        """Sums of loss, right answers and gradient norms since the last look, over images and steps."""
+    def _since(self, state: TrainState) -> tuple[float, float, float, int, int]:
+        """Return sums of loss, hits and gradient norms since the last probe, and their images and steps."""
         epoch, step, before = self._sums
-        now = moment.metrics.totals().cpu().clone()
-        size, length = moment.run.batch_size, steps_of(moment)
-        in_epoch = moment.step - (moment.epoch - 1) * length
-        if epoch != moment.epoch:
-            step, before = moment.step - in_epoch, torch.zeros(3).double()
-        steps = moment.step - step
-        whole = len(moment.data.train) if in_epoch == length else in_epoch * size
-        images = whole - (step - (moment.epoch - 1) * length) * size
-        self._sums = (moment.epoch, moment.step, now)
+        now = state.metrics.totals().cpu().clone()
+        size, length = state.run.batch_size, steps_of(state)
+        in_epoch = state.step - (state.epoch - 1) * length
+        if epoch != state.epoch:
+            step, before = state.step - in_epoch, torch.zeros(3).double()
+        steps = state.step - step
+        whole = len(state.data.train) if in_epoch == length else in_epoch * size
+        images = whole - (step - (state.epoch - 1) * length) * size
+        self._sums = (state.epoch, state.step, now)
         return (*(now - before).tolist(), images, steps)
 
-    def _noise(self, moment: TrainState, run: Run) -> NoisePicture | None:
+    def _noise(self, state: TrainState, run: Run) -> NoisePicture | None:
         if {"h", "h + η"} <= self._site.keys():
             h, noisy = self._site["h"], self._site["h + η"]
             noise = self._site.get("η", noisy - h)
             loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
             before, after = (squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise))
             return NoisePicture(f"h, the activations after {self._where}", before, after, own=True)
-        return image_noise(moment, run, self.images) or weight_noise(moment, run)
+        return image_noise(state, run, self.images) or weight_noise(state, run)
 
 
 def copying(hook: Callable[..., None]) -> Callable[..., None]:
-    """A hook marked as one that keeps nothing of what it sees: noise may still go into that in place."""
+    """Mark a hook that keeps no tensor it is given, so that noise may be added to the tensor in place."""
     setattr(hook, "copies", True)  # noqa: B010  functions have no such attribute by type
     return hook
 
 
-def image_noise(moment: TrainState, run: Run, images: Tensor) -> NoisePicture | None:
-    """What a run does to training images, done to `images`."""
+def image_noise(state: TrainState, run: Run, images: Tensor) -> NoisePicture | None:
+    """Change `images` as a run changes training images; return None if the run does not."""
     if run.corruption is not None:
-        source = generator(moment.step, "picture", images.device)
+        source = generator(state.step, "picture", images.device)
         changed = corrupt(images, run.corruption, source)
     elif run.adversarial_training is not None:
-        labels = predicted(moment.model, images)
-        with eval_mode(moment.model):
-            changed = fgsm(moment.model, images, labels, delta=run.adversarial_training.delta)
+        labels = predicted(state.model, images)
+        with eval_mode(state.model):
+            changed = fgsm(state.model, images, labels, delta=run.adversarial_training.delta)
     else:
         return None
     rows = [shown_images(x) for x in (images, changed - images)]
     return NoisePicture("images", rows[0], rows[1], pixels=True)
 
 
-def weight_noise(moment: TrainState, run: Run) -> NoisePicture | None:
-    """The first convolution's filters, and a draw of the noise on them or their gradients; None if quiet."""
-    noise = moment.parameter_noise
+def weight_noise(state: TrainState, run: Run) -> NoisePicture | None:
+    """Return the first convolution's filters, and a draw of the noise on parameters; None without noise."""
+    noise = state.parameter_noise
     if isinstance(noise, NoParameterNoise) or run.parameter_noise is None:
         return None
     level = max(noise.action.gradient, noise.action.weight)
     if level == 0:
         return None
-    filters = first_convolution(moment.model).weight.detach()[:CHANNELS].float().cpu()
-    draw = level * draw_like(filters, noise, moment.step)
+    filters = first_convolution(state.model).weight.detach()[:CHANNELS].float().cpu()
+    draw = level * draw_like(filters, noise, state.step)
     rows = [x.mean(1).numpy() for x in (filters, draw)]
     return NoisePicture("filters of the first convolution", rows[0], rows[1])
 
 
-def draw_like(x: Tensor, shaken: ParameterNoise, seed: int) -> Tensor:
-    """Noise of std 1 in the distribution of a training's noise, from a generator of its own."""
+def draw_like(x: Tensor, parameter_noise: ParameterNoise, seed: int) -> Tensor:
+    """Draw noise of std 1 in the distribution of a training's noise, from a generator of its own."""
     source, draw = generator(seed, "picture"), torch.empty_like(x)
-    if shaken.width is None:
+    if parameter_noise.width is None:
         return draw.normal_(generator=source)
-    return draw.uniform_(-shaken.width, shaken.width, generator=source)
+    return draw.uniform_(-parameter_noise.width, parameter_noise.width, generator=source)
 
 
-def tests_of(moment: TrainState) -> list[tuple[float, float]]:
-    """(step, accuracy on the test images) after each epoch that was tested."""
-    rows = [row for row in moment.rows if "test_accuracy" in row]
-    return [(row["epoch"] * steps_of(moment), row["test_accuracy"]) for row in rows]
+def tests_of(state: TrainState) -> list[tuple[float, float]]:
+    """Return (step, accuracy on the test images) of each epoch that was tested."""
+    rows = [row for row in state.rows if "test_accuracy" in row]
+    return [(row["epoch"] * steps_of(state), row["test_accuracy"]) for row in rows]
 
 
-def steps_of(moment: TrainState) -> int:
-    """Steps an epoch."""
-    return -(-len(moment.data.train) // moment.run.batch_size)
+def steps_of(state: TrainState) -> int:
+    """Return the steps of an epoch."""
+    return -(-len(state.data.train) // state.run.batch_size)
 
 
 def shown_images(images: Tensor) -> np.ndarray:
-    """(n, C, H, W) as (n, H, W) for one channel, else (n, H, W, 3)."""
+    """Reshape (n, C, H, W) to (n, H, W) for one channel, else to (n, H, W, 3)."""
     return (images[:, 0] if images.shape[1] == 1 else images[:, :3].movedim(1, -1)).cpu().numpy()
 
 
 def predicted(model: Classifier, images: Tensor) -> Tensor:
-    """The network's own classes of images, in eval mode."""
+    """Classify images, in eval mode."""
     with eval_mode(model), torch.no_grad():
         return model(images).argmax(1)
 
 
 def first_convolution(model: nn.Module) -> nn.Conv2d:
-    """The convolution that is nearest to the images."""
+    """Return the convolution that is nearest to the images."""
     return next(module for module in model.modules() if isinstance(module, nn.Conv2d))
 
 
 def first_maps(model: Classifier, images: Tensor) -> np.ndarray:
-    """(n, channels, H, W): the first convolution's output through a sigmoid   (You et al., Figure 3)."""
+    """Return the first convolution's (n, channels, H, W) through a sigmoid   (You et al., Figure 3)."""
     kept: list[Tensor] = []
     with ExitStack() as stack:
         hook = first_convolution(model).register_forward_hook(
@@ -260,7 +260,7 @@ def first_maps(model: Classifier, images: Tensor) -> np.ndarray:
 
 
 def squares(h: Tensor) -> Tensor:
-    """(C, H, W) of one image's activations; a dense layer's (F,) as one image as square as they allow."""
+    """Return one image's activations as (C, H, W); a dense layer's (F,) as one image, padded to a square."""
     if h.dim() == 3:
         return h.cpu()
     flat = h.flatten().cpu()
@@ -269,10 +269,10 @@ def squares(h: Tensor) -> Tensor:
 
 
 def layers_of(model: Classifier, run: Run) -> list[str]:
-    """Up to `LAYERS` modules of the bare network, from first to last, whose stds tell of the noise.
+    """Name up to `LAYERS` modules of the bare network, from first to last, whose stds are shown.
 
-    Those of the types that the run's noise follows, where it has some on activations, else BatchNorms or, in
-    a network without, ReLUs.
+    The modules are of the types that the run's noise on activations follows; without such noise they are
+    BatchNorms or, in a network without BatchNorms, ReLUs.
     """
     modules = dict(model.net.named_modules())
     kinds = tuple({type(m) for n, m in modules.items() if n in run.after or type(m).__name__ in run.after})

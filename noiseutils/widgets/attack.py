@@ -14,12 +14,22 @@ from torch import nn
 
 from noiseutils.data import Dataset, Images
 from noiseutils.errors import UserError, one_of
-from noiseutils.live.attacking import ATTACKS, Answer, Attack, Bench
+from noiseutils.live.attacking import ATTACKS, Answer, Attack, Attacker
 from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
-from noiseutils.widgets.view import View, button, chosen, dropdown, hiding, problem, slider, table, telling
+from noiseutils.widgets.view import (
+    View,
+    button,
+    chosen,
+    dropdown,
+    hide_static,
+    problem,
+    shows_errors,
+    slider,
+    table,
+)
 
 LIKELIEST = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
@@ -34,20 +44,20 @@ class _Source:
     def __init__(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
         self.networks, self.data = networks, data
         self._lock = threading.Lock()
-        self._bench: Bench | None = None
+        self._bench: Attacker | None = None
 
-    def bench(self) -> Bench:
+    def bench(self) -> Attacker:
         """Both, for attacks. Raises UserError where there is no network."""
         with self._lock:
             if self._bench is None:
                 if not isinstance(self.data.test, Images):
                     raise UserError(f"{self.data.label} is streamed: attacks take a set that is in memory")
                 made = self.networks() if callable(self.networks) else self.networks
-                self._bench = Bench(made, self.data.test, self.data.classes)
+                self._bench = Attacker(made, self.data.test, self.data.classes)
             return self._bench
 
 
-class _Wish(NamedTuple):
+class _Request(NamedTuple):
     """What the controls say."""
 
     source: _Source
@@ -86,7 +96,7 @@ class AttackLab(View):
             raise UserError(f"image {image} is not there; allowed: 0 to {len(data.test) - 1}")
         self.lab, self._filling = lab, False
         self._frame = "<p>The networks are on their way.</p>"
-        self._latest: Latest[_Wish] = Latest(self._show, "noiseutils-attack")
+        self._latest: Latest[_Request] = Latest(self._show, "noiseutils-attack")
         self._make_controls(attack, image)
         self._take(networks, data)
         self._fill(size)
@@ -120,7 +130,7 @@ class AttackLab(View):
         choice = widgets.HBox([self.attack, self.against], layout=row)
         taken = [self.take] if self.lab is not None else []
         self.box = widgets.VBox(
-            [hiding(self.mark), images, choice, self.sizes, *taken, self.said, self.shown]
+            [hide_static(self.mark), images, choice, self.sizes, *taken, self.said, self.shown]
         )
 
     def _fill(self, size: float | None) -> None:
@@ -144,7 +154,7 @@ class AttackLab(View):
         finally:
             self._filling = False
 
-    @telling
+    @shows_errors
     def _take_over(self) -> None:
         session = self.lab.session if self.lab is not None else None
         networks = session.networks() if session is not None else {}
@@ -157,15 +167,15 @@ class AttackLab(View):
     def _step(self, by: int) -> None:
         self.image.value = (self.image.value + by) % len(self.source.data.test)
 
-    def _wish(self) -> _Wish:
+    def _wish(self) -> _Request:
         against = None if self.against.value == OWN else self.against.value
-        return _Wish(self.source, self.image.value, chosen(self.attack), self.size.value, against)
+        return _Request(self.source, self.image.value, chosen(self.attack), self.size.value, against)
 
     def _ask(self, change: object = None) -> None:
         if not self._filling:
             self._latest.ask(self._wish())
 
-    def _show(self, wish: _Wish) -> None:
+    def _show(self, wish: _Request) -> None:
         """Compute and draw; where a page answers, in a thread of its own."""
         try:
             bench = wish.source.bench()
@@ -182,7 +192,7 @@ class AttackLab(View):
 
     # --- pictures
 
-    def _pictures(self, bench: Bench, wish: _Wish, answers: Mapping[str, Answer]) -> str:
+    def _pictures(self, bench: Attacker, wish: _Request, answers: Mapping[str, Answer]) -> str:
         attack, (x, y) = ATTACKS[wish.attack], bench.image(wish.image)
         truth, scale = int(y), max(1, round(112 / x.shape[-1]))
         alt = (
@@ -206,7 +216,7 @@ class AttackLab(View):
         )
         return f"<p>{html.escape(said)}</p>{beside(panels)}{self._table(bench, attack, truth, answers)}"
 
-    def _table(self, bench: Bench, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
+    def _table(self, bench: Attacker, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
         """What each network says, and from which size on it says something else."""
         heads = ("network", "without a change", "changed", "it flips at", "mean change (255ths)")
         rows = []

@@ -15,7 +15,17 @@ from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
 from noiseutils.studies.output import brief, with_intervals
-from noiseutils.widgets.view import Markup, View, button, chosen, dropdown, hiding, problem, table, telling
+from noiseutils.widgets.view import (
+    Markup,
+    View,
+    button,
+    chosen,
+    dropdown,
+    hide_static,
+    problem,
+    shows_errors,
+    table,
+)
 
 FIRST = 3  # cells that are chosen at first
 BARS = 3  # cells whose classes are shown
@@ -64,9 +74,9 @@ class ResultExplorer(View):
         row = {"flex_flow": "row wrap"}
         what = widgets.HBox([self.study, self.profile], layout=row)
         drawn = widgets.HBox([self.figure, self.behind], layout=row)
-        self.box = widgets.VBox([hiding(self.mark), what, self.cells, drawn, self.said, self.shown])
+        self.box = widgets.VBox([hide_static(self.mark), what, self.cells, drawn, self.said, self.shown])
 
-    @telling
+    @shows_errors
     def _choose_study(self, profile: str | None) -> None:
         offered = profiles(chosen(self.study))
         named = next((value for name, value in offered.items() if profile and name in wanted(profile)), None)
@@ -78,7 +88,7 @@ class ResultExplorer(View):
             self._filling = False
         self._read()
 
-    @telling
+    @shows_errors
     def _read(self) -> None:
         """What is stored of the study's profile, and its first cells."""
         self.stored, self._frame, self.said.value = None, "", ""
@@ -99,7 +109,7 @@ class ResultExplorer(View):
 
     # --- what its controls do
 
-    @telling
+    @shows_errors
     def _behind(self) -> None:
         """Choose the cells that the figure was drawn from, and say how many runs that were."""
         if self.stored is None or not self.stored.figures:
@@ -121,7 +131,7 @@ class ResultExplorer(View):
         self.figure.value = figure
         self._behind()
 
-    @telling
+    @shows_errors
     def _show(self) -> None:
         if self.stored is None:
             return

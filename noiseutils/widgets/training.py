@@ -14,7 +14,7 @@ import yaml
 from noiseutils.config import EMBEDDED
 from noiseutils.data import load
 from noiseutils.live.record import Record
-from noiseutils.live.session import Looks, Session
+from noiseutils.live.session import Probes, Session
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts, pair
@@ -25,18 +25,18 @@ from noiseutils.widgets.view import (
     button,
     chosen,
     dropdown,
-    hiding,
+    hide_static,
     numbers,
     problem,
+    shows_errors,
     slider,
     table,
-    telling,
 )
 
 PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
 ENDING = "The step in hand is a long one; the training ends after it."
-LOOKS = 30  # of a training that runs at once
+PROBES = 30  # of a training that runs at once
 SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
 
 _open: weakref.WeakSet[TrainingLab] = weakref.WeakSet()
@@ -97,9 +97,9 @@ class TrainingLab(View):
         self.text.description = "params.yaml"
         self.shown = {name: widgets.HTML() for name in PICTURES}
         for control in (self.data, self.model, self.noise, self.after, self.seed, self.compare):
-            control.observe(self._chosen, "value")
-        self.rate.observe(self._moved, "value")
-        self.images.observe(self._shown_others, "value")
+            control.observe(self._choice_changed, "value")
+        self.rate.observe(self._sliders_changed, "value")
+        self.images.observe(self._images_changed, "value")
         buttons = widgets.HBox([self.start, self.pause, self.stop, self.reset, self.copy])
         buttons.layout.flex_flow = "row wrap"
         left = widgets.VBox([self.noise, self.after, self.compare])
@@ -111,7 +111,7 @@ class TrainingLab(View):
         below.layout.flex_flow = "row wrap"
         told = [self.said, self.status, self.text]
         self.box = widgets.VBox(
-            [hiding(self.mark), choice, self.sliders, buttons, *told, self.shown["curves"], below]
+            [hide_static(self.mark), choice, self.sliders, buttons, *told, self.shown["curves"], below]
         )
 
     def _fill(self, params: Params) -> None:
@@ -147,13 +147,13 @@ class TrainingLab(View):
             hint=kind.unit,
         )
         self.strength.disabled = not kind.symbol
-        self.strength.observe(self._moved, "value")
+        self.strength.observe(self._sliders_changed, "value")
         self.sliders.children = [self.strength, self.rate]
 
     # --- what its controls do
 
-    @telling
-    def _chosen(self, change: Any) -> None:
+    @shows_errors
+    def _choice_changed(self, change: Any) -> None:
         """Another noise, network or data: it counts when a training is started."""
         if self._filling:
             return
@@ -169,7 +169,9 @@ class TrainingLab(View):
         self._fill(self.params)
         later = "What you chose counts when you press Stop and then Start." if going else ""
         kind = self.params.kind
-        self._say(" ".join(filter(None, [later, f"{kind.symbol}: {kind.unit}." if kind.unit else ""])))
+        self._show_message(
+            " ".join(filter(None, [later, f"{kind.symbol}: {kind.unit}." if kind.unit else ""]))
+        )
 
     def _told(self, **changes: Any) -> Params:
         """The controls as parameters. Raises UserError for a value that is not allowed."""
@@ -188,8 +190,8 @@ class TrainingLab(View):
             values["width"] = 1.0
         return Params.read({**dict(self.first), **values, **changes}, "the lab's controls")
 
-    @telling
-    def _moved(self, change: Any) -> None:
+    @shows_errors
+    def _sliders_changed(self, change: Any) -> None:
         """A slider: it counts from the next step on."""
         if self._filling:
             return
@@ -203,8 +205,8 @@ class TrainingLab(View):
         self.session.tune(pair(wanted), wanted)
         self._trained = wanted
 
-    @telling
-    def _shown_others(self, change: Any) -> None:
+    @shows_errors
+    def _images_changed(self, change: Any) -> None:
         """Other test images: their maps are in the next picture."""
         if self._filling:
             return
@@ -212,30 +214,34 @@ class TrainingLab(View):
         if self.session is not None:
             self.session.show(shown)
         self.params = self.params.replace(shown=shown)
-        self._say(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
+        self._show_message(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
 
     @property
     def running(self) -> bool:
         """Whether a training is there, be it paused."""
         return self.session is not None and self.session.running
 
-    @telling
+    @shows_errors
     def _start(self) -> None:
         if self.session is not None and self.running:
             self.session.start()
-            self._say(ENDING if self.session.stopping else "Training goes on.")
+            self._show_message(ENDING if self.session.stopping else "Training goes on.")
             return
         self.params = self._told()
         self._begin(self.params)
         self._end_others()
         assert self.session is not None
         self.session.start()
-        self._say(f"Training {' beside '.join(pair(self._trained))}, {self._trained.model}, {self._label}.")
+        self._show_message(
+            f"Training {' beside '.join(pair(self._trained))}, {self._trained.model}, {self._label}."
+        )
 
     def _begin(self, params: Params) -> None:
         """A new training of these parameters, and a record of its own: an old one may still be drawing."""
         runs, data, record = pair(params), load(data_of(params)), Record()
-        session = Session(runs, data, lambda looks: self._draw(session, record, looks), params, params.shown)
+        session = Session(
+            runs, data, lambda probes: self._draw(session, record, probes), params, params.shown
+        )
         self.session, self.record, self._trained = session, record, params
         self._label = f"{data.label}, embedded" if data.label in EMBEDDED else data.label
 
@@ -244,25 +250,27 @@ class TrainingLab(View):
         for lab in list(_open):
             if lab is not self and lab.running:
                 lab.close()
-                lab._say("Ended, as another lab was opened or started: Start begins anew.")
+                lab._show_message("Ended, as another lab was opened or started: Start begins anew.")
 
-    @telling
+    @shows_errors
     def _pause(self) -> None:
         if self.session is not None and self.running:
             self.session.pause()
-            self._say("Paused between two steps: Start goes on.")
+            self._show_message("Paused between two steps: Start goes on.")
             self.keep()
 
-    @telling
+    @shows_errors
     def _stop(self) -> None:
         if self.session is not None and self.running:
             ended = self.session.stop()
-            self._say(f"Stopped after {self.session.steps:,} steps: Start begins anew." if ended else ENDING)
+            self._show_message(
+                f"Stopped after {self.session.steps:,} steps: Start begins anew." if ended else ENDING
+            )
 
-    @telling
+    @shows_errors
     def _reset(self) -> None:
         if self.session is not None and not self.session.stop():
-            self._say(ENDING)
+            self._show_message(ENDING)
             return
         self._show_first()
         self.keep()
@@ -276,11 +284,11 @@ class TrainingLab(View):
         assert self.session is not None
         if self.interactive:
             self.session.run(steps=2, every=1)
-            self._say("Press Start.")
+            self._show_message("Press Start.")
         else:
-            self.session.run(self.first.steps, every=max(1, self.first.steps // LOOKS))
+            self.session.run(self.first.steps, every=max(1, self.first.steps // PROBES))
 
-    @telling
+    @shows_errors
     def _copy(self) -> None:
         """The controls as YAML, in a box to copy from and in a file."""
         told = self._told().replace(profile="mine", interactive=False)
@@ -291,12 +299,12 @@ class TrainingLab(View):
         path.write_text(text, encoding="utf-8")
         self.text.value, self.text.layout.display = text, ""
         near = shlex.quote(str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path))
-        self._say(
+        self._show_message(
             f"Written to {near}. From the project's folder: noiseutils run live_lab --profile {near}, or "
             f"papermill notebooks/{STUDY.notebook}.ipynb mine.ipynb --cwd notebooks -f {near}"
         )
 
-    def _say(self, text: str) -> None:
+    def _show_message(self, text: str) -> None:
         self.said.value = f'<p role="status">{html.escape(text)}</p>'
 
     def close(self) -> None:
@@ -306,33 +314,33 @@ class TrainingLab(View):
 
     # --- what its thread shows
 
-    def _draw(self, session: Session, record: Record, looks: Looks) -> None:
-        """In the training's thread: the pictures of a look; of none, the end."""
-        if looks:
-            record.add(looks)
-        if session is not self.session or not (self.interactive or not looks):
+    def _draw(self, session: Session, record: Record, probes: Probes) -> None:
+        """In the training's thread: the pictures of a probe; of none, the end."""
+        if probes:
+            record.add(probes)
+        if session is not self.session or not (self.interactive or not probes):
             return
         for name, picture in record.pictures().items():
             self.shown[name].value = picture
         share = 100 * session.drawing / session.seconds if session.seconds else 0.0
-        p, kind = session.note, session.note.kind  # of the last step
+        p, kind = session.params, session.params.kind  # of the last step
         strength = f"{kind.symbol} = {p.strength:.4g}, " if kind.symbol else ""
         told = f"{strength}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
         self.status.value = (
             f'<p style="margin:2px 0">{record.status()}<br>{html.escape(told)}</p>{broken(session.diverged)}'
         )
-        if looks:
+        if probes:
             return
         if session.error is not None:
             self.said.value = problem(session.error)
         elif session.state == "finished" and self.interactive and not session.diverged:
-            self._say(f"Finished: {p.epochs} epochs.")
+            self._show_message(f"Finished: {p.epochs} epochs.")
         self.keep()
 
     def static(self) -> str:
         """The last frame: what was trained, its numbers and its pictures."""
         assert self.session is not None
-        told = facts(self.session.note, self._label)
+        told = facts(self.session.params, self._label)
         pictures = self.record.pictures()
         return (
             f"{table(told.items())}<p>{self.record.status()}</p>{broken(self.session.diverged)}{pictures['curves']}"

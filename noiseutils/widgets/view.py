@@ -66,12 +66,12 @@ class View:
         self._kept_under = getattr(shown, "display_id", None)
 
 
-def hiding(mark: str) -> widgets.HTML:
+def hide_static(mark: str) -> widgets.HTML:
     """Hides what stands in for the view of this mark, as long as it is there itself."""
     return widgets.HTML(f"<style>#{mark} {{ display: none; }}</style>", layout={"display": "contents"})
 
 
-def telling(method: Callable[..., None]) -> Callable[..., None]:
+def shows_errors(method: Callable[..., None]) -> Callable[..., None]:
     """For a view's method that a control calls: what goes wrong in it is said on the page, in `said`."""
 
     @functools.wraps(method)

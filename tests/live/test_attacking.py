@@ -8,7 +8,7 @@ from noiseutils.corruptions import gaussian_blur
 from noiseutils.data import Images
 from noiseutils.errors import UserError
 from noiseutils.evaluation.attacks import fgsm, pgd
-from noiseutils.live.attacking import ATTACKS, PGD_STEPS, Bench
+from noiseutils.live.attacking import ATTACKS, PGD_STEPS, Attacker
 
 
 class Threshold(nn.Module):
@@ -27,8 +27,8 @@ def network(seed: int) -> nn.Module:
 IMAGES = (255 * torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))).round() / 255
 
 
-def bench_of(networks, pixels: torch.Tensor, labels: torch.Tensor) -> Bench:
-    return Bench(networks, Images((255 * pixels).round().to(torch.uint8), labels), "abcde")
+def bench_of(networks, pixels: torch.Tensor, labels: torch.Tensor) -> Attacker:
+    return Attacker(networks, Images((255 * pixels).round().to(torch.uint8), labels), "abcde")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A training in the lab is the training, whoever looks; its thread obeys and ends."""
+"""A training in the lab is the training, whoever probes; its thread obeys and ends."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from noiseutils.config import ScriptedNoise
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.live.record import KEPT, Record
-from noiseutils.live.session import NAME, SHARE, SOONEST, Session, next_look
+from noiseutils.live.session import NAME, SHARE, SOONEST, Session, next_probe
 from noiseutils.studies import live_lab
 from noiseutils.studies.live_lab import KINDS, Params, pair
 from noiseutils.training.loop import training
@@ -34,29 +34,29 @@ def finished(params: Params, every: int) -> tuple[Session, list]:
 @pytest.mark.parametrize("noise", KINDS)
 def test_every_noise_trains_in_the_lab_as_by_train_however_often_it_is_looked_at(noise):
     params = PARAMS.replace(noise=noise, strength=KINDS[noise].usual)
-    often, looks = finished(params, every=1)
+    often, probes = finished(params, every=1)
     rarely, _ = finished(params, every=100)
     for name, run in pair(params).items():
         alone = train(run, data=DATA, engine="eager")
         for session in (often, rarely):
             found = session.networks()[name].state_dict()
             assert all(torch.equal(found[key], value) for key, value in alone.model.state_dict().items())
-    assert len(looks) == 6
+    assert len(probes) == 6
 
 
 def test_a_look_at_an_epochs_end_tells_the_epochs_means():
-    _, looks = finished(PARAMS, every=3)
+    _, probes = finished(PARAMS, every=3)
     for name, run in pair(PARAMS).items():
-        look, row = looks[-1][name], train(run, data=DATA, engine="eager").history.iloc[-1]
-        assert look.epoch == row.epoch == 2
-        assert look.loss == pytest.approx(row.train_loss)
-        assert look.accuracy == pytest.approx(row.train_accuracy)
-        assert look.gradient_norm == pytest.approx(row.gradient_norm)
+        probe, row = probes[-1][name], train(run, data=DATA, engine="eager").history.iloc[-1]
+        assert probe.epoch == row.epoch == 2
+        assert probe.loss == pytest.approx(row.train_loss)
+        assert probe.accuracy == pytest.approx(row.train_accuracy)
+        assert probe.gradient_norm == pytest.approx(row.gradient_norm)
 
 
 def test_a_look_sees_the_noise_where_it_goes_and_how_loud_it_is():
-    _, looks = finished(PARAMS.replace(noise="adversarial_noise", strength=0.5), every=2)
-    noisy, plain = looks[-1]["adversarial noise"], looks[-1]["no noise"]
+    _, probes = finished(PARAMS.replace(noise="adversarial_noise", strength=0.5), every=2)
+    noisy, plain = probes[-1]["adversarial noise"], probes[-1]["no noise"]
     assert list(noisy.stds) == list(plain.stds) == ["relu1", "relu2", "relu3", "relu4"]
     assert noisy.noise is not None
     assert noisy.noise.own
@@ -78,8 +78,8 @@ def test_a_look_sees_the_noise_where_it_goes_and_how_loud_it_is():
     ],
 )
 def test_noise_that_is_not_on_activations_is_shown_where_it_is(noise, what):
-    _, looks = finished(PARAMS.replace(noise=noise, strength=KINDS[noise].usual), every=2)
-    picture = next(iter(looks[-1].values())).noise
+    _, probes = finished(PARAMS.replace(noise=noise, strength=KINDS[noise].usual), every=2)
+    picture = next(iter(probes[-1].values())).noise
     assert picture is not None
     assert (picture.what, picture.own) == (what, False)
     assert abs(picture.noise).max() > 0
@@ -87,23 +87,23 @@ def test_noise_that_is_not_on_activations_is_shown_where_it_is(noise, what):
 
 
 def test_a_change_made_while_a_step_is_drawn_counts_from_the_next_step():
-    """As if the generator had been told itself: weights after each step are the same."""
+    """The same weights after each step as when the change is sent to the training itself."""
     louder = PARAMS.replace(strength=0.9, learning_rate=0.005)
     seen = []
 
-    def draw(looks):
-        if looks and session.steps == 3:
+    def draw(probes):
+        if probes and session.steps == 3:
             session.tune(pair(louder), louder)
-        seen.append((session.steps, session.runs == pair(louder), session.note))
+        seen.append((session.steps, session.runs == pair(louder), session.params))
 
-    session = Session(pair(PARAMS), DATA, draw, note=PARAMS)
+    session = Session(pair(PARAMS), DATA, draw, params=PARAMS)
     session.run(steps=5, every=1)
     for name, run in pair(PARAMS).items():
-        steps, wish = training(run, data=DATA, engine="eager"), None
+        steps, change = training(run, data=DATA, engine="eager"), None
         for _ in range(5):
-            moment = steps.send(wish)
-            wish = pair(louder)[name] if moment.step == 3 else None
-        expected = moment.model.state_dict()
+            state = steps.send(change)
+            change = pair(louder)[name] if state.step == 3 else None
+        expected = state.model.state_dict()
         found = session.networks()[name].state_dict()
         assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert [changed for step, changed, _ in seen if step > 3] == [True] * (len(seen) - 3)
@@ -115,9 +115,9 @@ def test_a_reaction_is_timed_to_the_drawing_of_the_first_step_that_has_the_chang
     louder = PARAMS.replace(strength=0.9)
     reacted = []
 
-    def draw(looks):
+    def draw(probes):
         reacted.append(len(session.reactions))
-        if looks and session.steps == 2:
+        if probes and session.steps == 2:
             session.tune(pair(louder))
 
     session = Session(pair(PARAMS), DATA, draw)
@@ -145,8 +145,8 @@ def test_a_training_whose_loss_breaks_is_named_and_the_other_goes_on():
 
 @pytest.mark.parametrize("how", ["finished", "stopped", "failed"])
 def test_networks_are_handed_out_though_the_thread_ends_meanwhile(how):
-    def draw(looks):
-        if looks and how == "failed" and session.steps > 3:
+    def draw(probes):
+        if probes and how == "failed" and session.steps > 3:
             raise ZeroDivisionError
 
     session = Session(pair(PARAMS.replace(epochs=2 if how == "finished" else 500)), DATA, draw)
@@ -161,7 +161,7 @@ def test_networks_are_handed_out_though_the_thread_ends_meanwhile(how):
 
 
 def test_a_stop_that_takes_too_long_says_so():
-    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: time.sleep(0.3))
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda probes: time.sleep(0.3))
     session.start()
     wait(lambda: session.steps > 0)
     assert not session.stop(timeout=0.0)
@@ -171,20 +171,20 @@ def test_a_stop_that_takes_too_long_says_so():
 
 def test_noisy_dropouts_picture_is_the_noise_without_what_dropout_does():
     params = PARAMS.replace(noise="noisy_dropout", strength=0.4)
-    _, looks = finished(params, every=2)
-    noise = looks[-1]["noisy dropout"].noise.noise
+    _, probes = finished(params, every=2)
+    noise = probes[-1]["noisy dropout"].noise.noise
     there = abs(noise) > 0
     assert 0.1 < there.mean() < 0.4, "in a quarter of the neurons"
     assert noise[there].std() == pytest.approx(0.4, rel=0.2)
-    _, looks = finished(params.replace(noise="noisy_dropout_all"), every=2)
-    everywhere = looks[-1]["noisy dropout all"].noise.noise
+    _, probes = finished(params.replace(noise="noisy_dropout_all"), every=2)
+    everywhere = probes[-1]["noisy dropout all"].noise.noise
     assert (abs(everywhere) > 0).mean() > 0.99
     assert everywhere.std() == pytest.approx(0.4, rel=0.2)
 
 
 def test_a_look_changes_nothing_in_a_network_with_batchnorm_whose_noise_goes_in_place():
     params = PARAMS.replace(model="resnet20", width=0.25, batch_size=80)
-    session = Session(pair(params), DATA, lambda looks: None)
+    session = Session(pair(params), DATA, lambda probes: None)
     session.run(steps=4, every=1)
     for name, run in pair(params).items():
         found = session.networks()[name].state_dict()
@@ -195,10 +195,10 @@ def test_a_look_changes_nothing_in_a_network_with_batchnorm_whose_noise_goes_in_
 def test_the_images_whose_maps_are_shown_can_be_chosen_meanwhile():
     seen = []
 
-    def draw(looks):
-        if looks and session.steps == 2:
+    def draw(probes):
+        if probes and session.steps == 2:
             session.show((5, 3, 8))
-        seen.extend(look.images for look in looks.values())
+        seen.extend(probe.images for probe in probes.values())
 
     session = Session(pair(PARAMS.replace(compare=False)), DATA, draw, shown=(7,))
     session.run(steps=4, every=1)
@@ -211,7 +211,7 @@ def test_the_images_whose_maps_are_shown_can_be_chosen_meanwhile():
 
 
 def test_what_cannot_change_is_refused_and_the_training_goes_on():
-    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda probes: None)
     session.start()
     wait(lambda: session.steps > 2)
     other = pair(PARAMS.replace(epochs=500, noise="gaussian_noise"))
@@ -223,7 +223,7 @@ def test_what_cannot_change_is_refused_and_the_training_goes_on():
 
 
 def test_a_paused_training_stands_still_and_goes_on():
-    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda probes: None)
     session.start()
     wait(lambda: session.steps > 2)
     session.pause()
@@ -239,17 +239,17 @@ def test_a_paused_training_stands_still_and_goes_on():
 
 def test_ten_restarts_leave_no_thread_and_no_hook():
     for _ in range(10):
-        session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+        session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda probes: None)
         session.start()
         wait(lambda session=session: session.steps > 1)
         assert session.stop(timeout=10)
     assert threads() == []
-    for moment in session._moments.values():
-        assert not any(m._forward_hooks or m._forward_pre_hooks for m in moment.model.modules())
+    for state in session._train_states.values():
+        assert not any(m._forward_hooks or m._forward_pre_hooks for m in state.model.modules())
 
 
 def test_networks_are_copies_from_between_two_steps():
-    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda looks: None)
+    session = Session(pair(PARAMS.replace(epochs=500)), DATA, lambda probes: None)
     assert session.networks() == {}
     session.start()
     wait(lambda: session.steps > 2)
@@ -265,8 +265,8 @@ def test_networks_are_copies_from_between_two_steps():
 
 
 def test_a_training_that_fails_says_so_and_ends():
-    def draw(looks):
-        if looks:
+    def draw(probes):
+        if probes:
             raise ZeroDivisionError("drawn wrong")
 
     session = Session(pair(PARAMS), DATA, draw)
@@ -290,17 +290,17 @@ def test_a_training_ends_by_itself_and_is_drawn_once_more():
 
 @pytest.mark.parametrize("cost", [0.001, 0.02, 0.5])
 def test_looks_are_so_rare_that_they_keep_to_their_share_of_the_time(cost):
-    wait_until = next_look(100.0, cost)
-    assert cost / (wait_until - 100) <= SHARE
-    assert wait_until - 100 >= SOONEST
+    due = next_probe(100.0, cost)
+    assert cost / (due - 100) <= SHARE
+    assert due - 100 >= SOONEST
 
 
 def test_curves_keep_their_ends_and_a_bounded_length():
-    _, looks = finished(PARAMS, every=1)
+    _, probes = finished(PARAMS, every=1)
     record = Record()
-    look = looks[-1]["no noise"]
+    probe = probes[-1]["no noise"]
     for step in range(3 * KEPT):
-        record.add({"no noise": type(look)(**{**vars(look), "step": step})})
+        record.add({"no noise": type(probe)(**{**vars(probe), "step": step})})
     curve = record._points("no noise", "loss")
     assert KEPT / 2 <= len(curve) <= KEPT
     assert (curve[0][0], curve[-1][0]) == (0, 3 * KEPT - 1)

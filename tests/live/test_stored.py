@@ -67,8 +67,8 @@ def test_a_figure_leads_to_its_runs_and_where_that_was_not_kept_to_none(tmp_path
     figure = next(iter(found.figures))
     assert type(found)(**{**vars(found), "behind": {}}).cells_behind(figure) == []
     one = found.cells[1].results[0].run.key
-    told = type(found)(**{**vars(found), "behind": {figure: {one}}})
-    assert told.cells_behind(figure) == [found.cells[1]]
+    other = type(found)(**{**vars(found), "behind": {figure: {one}}})
+    assert other.cells_behind(figure) == [found.cells[1]]
 
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     folder = tmp_path / "noisy_dropout" / "smoke" / "figures"

@@ -163,7 +163,7 @@ def test_what_is_typed_wrong_is_said_and_nothing_is_lost(live):
 
 
 def test_a_training_that_fails_is_said_on_the_page(live, monkeypatch):
-    def broken(self, looks):
+    def broken(self, probes):
         raise RuntimeError("a broken record")
 
     monkeypatch.setattr(training.Record, "add", broken)
