@@ -1,11 +1,11 @@
-"""Live views for notebooks: watch a training, attack its networks, browse what is stored.
+"""Show live views in notebooks: watch a training, attack its networks, browse stored runs.
 
     TrainingLab(params)      two trainings side by side, tuned while they run
     AttackLab(networks, …)   an image, a perturbation, and what two networks make of it
     ResultExplorer(…)        the stored runs of a study
 
-A view is alive where a page can answer (JupyterLab, Voila); elsewhere, as under papermill, it does its work
-at once and shows the last frame. Nothing else in the package imports this one.
+A view is alive where a page can handle controls (JupyterLab, Voila); elsewhere, as under papermill, the view
+runs at once and shows the last frame. No other room imports this one.
 """
 
 from noiseutils.book.page import notebooks_extra

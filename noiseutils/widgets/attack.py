@@ -1,4 +1,4 @@
-"""The attack lab: drag the size of a perturbation and see what two networks make of one image."""
+"""Show the attack lab: drag the size of a perturbation, and see the answers of two networks to one image."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ Networks = Mapping[str, nn.Module]
 
 
 class _Source:
-    """Networks and images that belong together; the networks are made when they are first needed."""
+    """Hold networks and images that belong together; make the networks when they are first needed."""
 
     def __init__(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
         self.networks, self.data = networks, data
         self._lock = threading.Lock()
-        self._bench: Attacker | None = None
+        self._attacker: Attacker | None = None
 
-    def bench(self) -> Attacker:
-        """Both, for attacks. Raises UserError where there is no network."""
+    def attacker(self) -> Attacker:
+        """Return the networks and images, for attacks. Raises UserError if there is no network."""
         with self._lock:
-            if self._bench is None:
+            if self._attacker is None:
                 if not isinstance(self.data.test, Images):
                     raise UserError(f"{self.data.label} is streamed: attacks take a set that is in memory")
                 made = self.networks() if callable(self.networks) else self.networks
-                self._bench = Attacker(made, self.data.test, self.data.classes)
-            return self._bench
+                self._attacker = Attacker(made, self.data.test, self.data.classes)
+            return self._attacker
 
 
 class _Request(NamedTuple):
-    """What the controls say."""
+    """Hold the values of the controls."""
 
     source: _Source
     image: int
@@ -68,14 +68,14 @@ class _Request(NamedTuple):
 
 
 class AttackLab(View):
-    """One test image, one kind of change, and each network's answer to it.
+    """Show one test image, one kind of change, and each network's answer to the changed image.
 
-    networks: name -> network of pixels in [0, 1], or what makes them when they are needed; where a page
-    answers, in a thread, so that a notebook's next cells need not wait.
-    data: whose test images are shown.   image: the first.   attack: a key of `live.attacking.ATTACKS`.
-    size: of the change, in that attack's unit; None: its usual.   lab: a training lab whose networks may be
-    taken over.   interactive: see `view.answers`.
-    Raises UserError for an image or an attack that is not there.
+    networks: name -> network of pixels in [0, 1], or a function that makes them when they are needed; in a
+    live view the function is called in a thread, so that a notebook's next cells need not wait.
+    data: the test images shown.   image: the first.   attack: a key of `live.attacking.ATTACKS`.
+    size: of the change, in the attack's unit; None: the usual size.   lab: a training lab, whose networks may
+    be taken over.   interactive: see `view.is_interactive`.
+    Raises UserError for an unknown image or attack.
     """
 
     def __init__(
@@ -102,18 +102,18 @@ class AttackLab(View):
         self._fill(size)
         self.shown.value = self._frame
         if self.interactive:
-            self._latest.ask(self._wish())
+            self._latest.ask(self._request())
         else:
-            self._show(self._wish())
+            self._show(self._request())
 
-    # --- what a page shows
+    # --- controls on the page
 
     def _make_controls(self, attack: str, image: int) -> None:
         self.image = widgets.BoundedIntText(description="image", value=image, min=0, max=max(image, 1))
         self.image.style.description_width, self.image.layout.width = "7em", "14em"
         self.attack = dropdown("attack", [(a.title, name) for name, a in ATTACKS.items()], attack)
         self.attack.layout.width = "36em"
-        self.against = dropdown("made against", [OWN], OWN, "the network whose gradient it follows")
+        self.against = dropdown("made against", [OWN], OWN, "the network whose gradient the change follows")
         self.size = widgets.FloatSlider()
         self.sizes = widgets.HBox([self.size])
         self.previous = button("Previous", "the image before", lambda: self._step(-1), "arrow-left")
@@ -121,31 +121,31 @@ class AttackLab(View):
         self.take = button(
             "Take the training lab's networks", "copies, as they are now", self._take_over, "download"
         )
-        self.shown, self.said = widgets.HTML(), widgets.HTML()
+        self.shown, self.message = widgets.HTML(), widgets.HTML()
         self.attack.observe(lambda change: self._filling or self._fill(None), "value")
         for control in (self.image, self.attack, self.against):
-            control.observe(self._ask, "value")
+            control.observe(self._send, "value")
         row = {"flex_flow": "row wrap"}
         images = widgets.HBox([self.image, self.previous, self.next], layout=row)
         choice = widgets.HBox([self.attack, self.against], layout=row)
         taken = [self.take] if self.lab is not None else []
         self.box = widgets.VBox(
-            [hide_static(self.mark), images, choice, self.sizes, *taken, self.said, self.shown]
+            [hide_static(self.mark), images, choice, self.sizes, *taken, self.message, self.shown]
         )
 
     def _fill(self, size: float | None) -> None:
-        """A slider that fits the attack."""
+        """Make a slider that fits the attack."""
         attack = ATTACKS[chosen(self.attack)]
         self.size.close()
         wanted = attack.usual if size is None else size
         self.size = slider(attack.symbol, wanted, low=0.0, most=attack.most, hint=attack.unit)
-        self.size.observe(self._ask, "value")
+        self.size.observe(self._send, "value")
         self.sizes.children = [self.size]
 
-    # --- what its controls do
+    # --- reactions to the controls
 
     def _take(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
-        """Other networks: the next answer is theirs."""
+        """Take other networks, for the next answer."""
         self.source = _Source(networks, data)
         self._filling = True
         try:
@@ -161,43 +161,42 @@ class AttackLab(View):
         if session is None or not networks:
             raise UserError("the training lab has no network yet: press its Start")
         self._take(networks, session.data)
-        self.said.value = f'<p role="status">Taken after {session.steps:,} steps.</p>'
-        self._ask()
+        self.message.value = f'<p role="status">Taken after {session.steps:,} steps.</p>'
+        self._send()
 
     def _step(self, by: int) -> None:
         self.image.value = (self.image.value + by) % len(self.source.data.test)
 
-    def _wish(self) -> _Request:
+    def _request(self) -> _Request:
         against = None if self.against.value == OWN else self.against.value
         return _Request(self.source, self.image.value, chosen(self.attack), self.size.value, against)
 
-    def _ask(self, change: object = None) -> None:
+    def _send(self, change: object = None) -> None:
         if not self._filling:
-            self._latest.ask(self._wish())
+            self._latest.ask(self._request())
 
-    def _show(self, wish: _Request) -> None:
-        """Compute and draw; where a page answers, in a thread of its own."""
+    def _show(self, request: _Request) -> None:
+        """Compute and draw; in a live view, in a thread of its own."""
         try:
-            bench = wish.source.bench()
-            answers = bench.answers(wish.image, wish.attack, wish.size, wish.against)
-            frame = self._pictures(bench, wish, answers)
+            attacker = request.source.attacker()
+            answers = attacker.answers(request.image, request.attack, request.size, request.against)
+            frame = self._pictures(attacker, request, answers)
         except Exception as error:
             frame = problem(error)
         else:
-            if wish.source is self.source and len(self.against.options) == 1:
-                self.against.options = [OWN, *bench.networks]
-        if wish.source is self.source:  # else others have been taken meanwhile
+            if request.source is self.source and len(self.against.options) == 1:
+                self.against.options = [OWN, *attacker.networks]
+        if request.source is self.source:  # else other networks have been taken meanwhile
             self._frame = self.shown.value = frame
             self.keep()
 
     # --- pictures
 
-    def _pictures(self, bench: Attacker, wish: _Request, answers: Mapping[str, Answer]) -> str:
-        attack, (x, y) = ATTACKS[wish.attack], bench.image(wish.image)
+    def _pictures(self, attacker: Attacker, request: _Request, answers: Mapping[str, Answer]) -> str:
+        attack, (x, y) = ATTACKS[request.attack], attacker.image(request.image)
         truth, scale = int(y), max(1, round(112 / x.shape[-1]))
-        alt = (
-            f"Test image {wish.image}, {bench.classes[truth]}; {attack.title}, {attack.symbol} {wish.size:g}."
-        )
+        pictured = f"Test image {request.image}, {attacker.classes[truth]}"
+        alt = f"{pictured}; {attack.title}, {attack.symbol} {request.size:g}."
         panels = [image_rows([("the image", shown_images(x))], alt, scale)]
         largest = ", largest ±" if x.shape[1] > 1 else ", ±"  # of any channel; the colours show their mean
         for name, answer in answers.items():
@@ -207,22 +206,22 @@ class AttackLab(View):
         together = torch.stack([answer.after + answer.before for answer in answers.values()]).sum(0)
         likely = together.argsort(descending=True)[:LIKELIEST].tolist()
         series = [(name, [float(answer.after[k]) for k in likely]) for name, answer in answers.items()]
-        names = [str(bench.classes[k]) for k in likely]
+        names = [str(attacker.classes[k]) for k in likely]
         panels.append(bar_chart("probabilities, image changed", names, series))
-        against = f", made against {wish.against}" if wish.against else ""
-        said = (
-            f"{wish.source.data.label}, test image {wish.image}: {bench.classes[truth]}. "
-            f"{attack.title}{against}, {attack.symbol} = {wish.size:.4g} ({attack.unit})."
+        against = f", made against {request.against}" if request.against else ""
+        text = (
+            f"{request.source.data.label}, test image {request.image}: {attacker.classes[truth]}. "
+            f"{attack.title}{against}, {attack.symbol} = {request.size:.4g} ({attack.unit})."
         )
-        return f"<p>{html.escape(said)}</p>{beside(panels)}{self._table(bench, attack, truth, answers)}"
+        return f"<p>{html.escape(text)}</p>{beside(panels)}{self._table(attacker, attack, truth, answers)}"
 
-    def _table(self, bench: Attacker, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
-        """What each network says, and from which size on it says something else."""
+    def _table(self, attacker: Attacker, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
+        """Write each network's class as a table, and the size from which on the class changes."""
         heads = ("network", "without a change", "changed", "it flips at", "mean change (255ths)")
         rows = []
         for name, answer in answers.items():
-            said = [
-                f"{bench.classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"
+            classes = [
+                f"{attacker.classes[int(p.argmax())]} {100 * float(p.max()):.0f} %"
                 + ("" if int(p.argmax()) == truth else " (wrong)")
                 for p in (answer.before, answer.after)
             ]
@@ -233,9 +232,9 @@ class AttackLab(View):
                 if math.isinf(answer.flips)
                 else f"{attack.symbol} = {answer.flips:.3g}"
             )
-            rows.append((name, *said, flips, f"{answer.mean_change:.3g}"))
+            rows.append((name, *classes, flips, f"{answer.mean_change:.3g}"))
         return table(rows, heads)
 
     def static(self) -> str:
-        """The last frame."""
+        """Return the last frame."""
         return self._frame

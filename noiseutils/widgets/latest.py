@@ -1,4 +1,4 @@
-"""Work that a control asks for again before it is done: in a thread, the latest request alone."""
+"""Do the latest request of a control in a thread, and drop requests that came before."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ R = TypeVar("R")
 
 
 class Latest(Generic[R]):
-    """Calls `work` with the newest request; those that came before it and were not begun are dropped.
+    """Call `work` with the newest request; earlier requests that were not begun are dropped.
 
-    The thread is there while there is something to do.
+    The thread lives while there is a request.
     """
 
     def __init__(self, work: Callable[[R], None], name: str) -> None:
@@ -24,7 +24,7 @@ class Latest(Generic[R]):
         self._thread: threading.Thread | None = None
 
     def ask(self, request: R) -> None:
-        """Do this next; returns at once."""
+        """Queue a request as the next one, and return at once."""
         with self._lock:
             self._waiting = [request]
             if self._thread is None:
@@ -32,7 +32,7 @@ class Latest(Generic[R]):
                 self._thread.start()
 
     def _run(self) -> None:
-        torch.set_num_threads(1)  # of this thread: one image keeps no two cores busy
+        torch.set_num_threads(1)  # of this thread: one image does not keep two cores busy
         while True:
             with self._lock:
                 if not self._waiting:
@@ -43,5 +43,5 @@ class Latest(Generic[R]):
                 self.work(request)
             except BaseException:
                 with self._lock:
-                    self._thread = None  # the next request finds none, and starts one
+                    self._thread = None  # the next request starts a thread
                 raise

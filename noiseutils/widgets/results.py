@@ -1,4 +1,4 @@
-"""The result explorer: browse what is stored of any study, and the runs behind each of its figures."""
+"""Show the result explorer: browse the stored runs of any study, and the runs behind each figure."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ CURVES = {"train_loss": "training loss", "test_accuracy": "test accuracy, of 1"}
 
 
 class ResultExplorer(View):
-    """Stored runs of a study: cells of its grid, curves, classes, figures, ours beside the paper's.
+    """Show stored runs of a study: cells of its grid, curves, classes, figures, ours beside the paper's.
 
     study: its name.   profile: a name in params/<study>/, or a name of committed results; None: the first.
-    interactive: see `view.answers`. Raises UserError for a study or profile that is not there; what cannot be
-    read is said on the page.
+    interactive: see `view.is_interactive`. Raises UserError for an unknown study or profile; other errors
+    stand on the page.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class ResultExplorer(View):
         super().__init__(interactive)
         if study not in STUDIES:
             raise one_of("study", study, STUDIES)
-        if profile is not None and not wanted(profile) & profiles(study).keys():
+        if profile is not None and not titles_of(profile) & profiles(study).keys():
             raise one_of(f"profile of {study}", profile, profiles(study))
         self.stored: Stored | None = None
         self._frame, self._filling = "", False
         self._make_controls(study)
         self._choose_study(profile)
 
-    # --- what a page shows
+    # --- controls on the page
 
     def _make_controls(self, study: str) -> None:
         self.study = dropdown("study", list(STUDIES), study)
@@ -66,7 +66,7 @@ class ResultExplorer(View):
         self.cells.style.description_width = "7em"
         self.figure = dropdown("figure", [], None)
         self.behind = button("Runs behind this figure", "choose their cells", self._behind, "link")
-        self.said, self.shown = widgets.HTML(), widgets.HTML()
+        self.message, self.shown = widgets.HTML(), widgets.HTML()
         self.study.observe(lambda change: self._filling or self._choose_study(None), "value")
         self.profile.observe(lambda change: self._filling or self._read(), "value")
         for control in (self.cells, self.figure):
@@ -74,12 +74,14 @@ class ResultExplorer(View):
         row = {"flex_flow": "row wrap"}
         what = widgets.HBox([self.study, self.profile], layout=row)
         drawn = widgets.HBox([self.figure, self.behind], layout=row)
-        self.box = widgets.VBox([hide_static(self.mark), what, self.cells, drawn, self.said, self.shown])
+        self.box = widgets.VBox([hide_static(self.mark), what, self.cells, drawn, self.message, self.shown])
 
     @shows_errors
     def _choose_study(self, profile: str | None) -> None:
         offered = profiles(chosen(self.study))
-        named = next((value for name, value in offered.items() if profile and name in wanted(profile)), None)
+        named = next(
+            (value for name, value in offered.items() if profile and name in titles_of(profile)), None
+        )
         self._filling = True
         try:
             self.profile.options = list(offered.items())
@@ -90,8 +92,8 @@ class ResultExplorer(View):
 
     @shows_errors
     def _read(self) -> None:
-        """What is stored of the study's profile, and its first cells."""
-        self.stored, self._frame, self.said.value = None, "", ""
+        """Read the stored runs of the study's profile, and choose the first cells."""
+        self.stored, self._frame, self.message.value = None, "", ""
         try:
             self.stored = stored(chosen(self.study), chosen(self.profile))
         except UserError as error:
@@ -107,24 +109,24 @@ class ResultExplorer(View):
             self._filling = False
         self._show()
 
-    # --- what its controls do
+    # --- reactions to the controls
 
     @shows_errors
     def _behind(self) -> None:
-        """Choose the cells that the figure was drawn from, and say how many runs that were."""
+        """Choose the cells that the figure was drawn from, and count their runs."""
         if self.stored is None or not self.stored.figures:
             raise UserError("there is no figure here: `noiseutils run` renders them")
         name = chosen(self.figure)
         if name not in self.stored.behind:
-            raise UserError(f"which runs {name} was drawn from was not kept when it was rendered")
+            raise UserError(f"{name} was rendered without the list of its runs")
         keys = self.stored.behind[name]
         cells = self.stored.cells_behind(name)
-        said = f"{name} was drawn from {len(keys)} runs, in {len(cells)} of the cells above."
-        self.said.value = f'<p role="status">{html.escape(said if keys else f"{name} shows no run.")}</p>'
+        text = f"{name} was drawn from {len(keys)} runs, in {len(cells)} of the cells above."
+        self.message.value = f'<p role="status">{html.escape(text if keys else f"{name} shows no run.")}</p>'
         self.cells.value = tuple(i for i, cell in enumerate(self.stored.cells) if cell in cells)
 
     def choose(self, figure: str) -> None:
-        """Show a figure and the runs behind it. Raises UserError for one that is not there."""
+        """Show a figure and the runs behind the figure. Raises UserError for an unknown figure."""
         if self.stored is None or figure not in self.stored.figures:
             known = ", ".join(self.stored.figures) if self.stored else "none"
             raise UserError(f"figure {figure!r} is not there; allowed: {known}")
@@ -144,11 +146,11 @@ class ResultExplorer(View):
 
     def _pictures(self, found: Stored, picked: list[Cell]) -> str:
         runs = sum(len(cell.results) for cell in found.cells)
-        said = f"{found.study}, {found.profile}: {runs} runs in {len(found.cells)} cells are stored"
-        said += f", {found.missing} are not" if found.missing else ""
+        text = f"{found.study}, {found.profile}: {runs} runs in {len(found.cells)} cells are stored"
+        text += f", {found.missing} are not" if found.missing else ""
         if not found.cells:
             command = f"noiseutils run {found.study} --profile {found.profile}"
-            return f"<p>{html.escape(said)}: <code>{html.escape(command)}</code> makes them.</p>"
+            return f"<p>{html.escape(text)}: <code>{html.escape(command)}</code> makes them.</p>"
         names = {id(cell): letter(i) for i, cell in enumerate(picked)}
         charts = []
         for column, title in CURVES.items():
@@ -163,7 +165,7 @@ class ResultExplorer(View):
             series = [(name, [values.get(k, math.nan) for k in labels]) for name, values in classes]
             charts.append(bar_chart("accuracy by class", labels, series))
         more = f" Curves of the first {DRAWN} cells chosen." if len(picked) > DRAWN else ""
-        parts = [f"<p>{html.escape(said)}.{more}</p>", self._cells(picked, names), beside(charts)]
+        parts = [f"<p>{html.escape(text)}.{more}</p>", self._cells(picked, names), beside(charts)]
         return "".join([*parts, self._figure(found), self._beside(found)])
 
     def _cells(self, picked: list[Cell], names: dict[int, str]) -> str:
@@ -196,26 +198,26 @@ class ResultExplorer(View):
         run = papers.dropna(subset=["ours"]) if "ours" in papers else papers
         shown = with_intervals(run.head(ROWS))
         counts = papers["verdict"].value_counts() if "verdict" in run else {}
-        told = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
         where = _near(found.folder / "tables")
         return (
-            f"<p><b>Ours beside the paper's</b>: {html.escape(told)}. {len(shown)} of {len(papers)} rows, "
-            f"of those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
+            f"<p><b>Ours beside the paper's</b>: {html.escape(verdicts)}. {len(shown)} of {len(papers)} "
+            f"rows, of those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
             + table((map(brief, row) for row in shown.itertuples(index=False)), list(shown.columns))
         )
 
     def static(self) -> str:
-        """The last frame."""
+        """Return the last frame."""
         return self._frame
 
 
-def wanted(profile: str) -> set[str]:
-    """The names under which `profiles` may have it."""
+def titles_of(profile: str) -> set[str]:
+    """Return the names under which `profiles` may list a profile."""
     return {profile, f"{profile}, committed"}
 
 
 def letter(index: int) -> str:
-    """A, B, …, Z, AA, AB, …"""
+    """Return the index-th of A, B, …, Z, AA, AB, …"""
     before, last = divmod(index, 26)
     return (letter(before - 1) if before else "") + chr(65 + last)
 
@@ -225,7 +227,7 @@ def _named(cell: Cell) -> str:
 
 
 def _link(key: str) -> str:
-    """The beginning of a run's key, and where its record lies."""
+    """Write the beginning of a run's key, with the place of its record as hint."""
     places = [outputs_root() / "runs" / key, *(CHECKOUT / "outputs" / "reference").glob(f"*/*/runs/{key}")]
     where = next((_near(place / "run.json") for place in places if (place / "run.json").exists()), "")
     return f'<code title="{html.escape(where, quote=True)}">{key[:KEY]}</code>'

@@ -1,4 +1,4 @@
-"""The training lab: choose a noise, watch two trainings side by side, move its strength while they run."""
+"""Show the training lab: choose a noise, watch two trainings side by side, move the strength meanwhile."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _open: weakref.WeakSet[TrainingLab] = weakref.WeakSet()
 
 
 class TrainingLab(View):
-    """Trains two networks from one seed, with noise and without, and shows them while they train.
+    """Train two networks from one seed, with noise and without, and show them while they train.
 
-    params: what its controls show at first.   interactive: whether a page answers; None: see `view.answers`.
-    Without one, `params.steps` steps are taken at once, and `static()` shows the last.
+    params: first values of the controls.   interactive: see `view.is_interactive`; if False, `params.steps`
+    steps are taken at once, and `static()` shows the last.
     """
 
     def __init__(self, params: Params | None = None, *, interactive: bool | None = None) -> None:
@@ -55,13 +55,13 @@ class TrainingLab(View):
         self.session: Session | None = None
         self.record = Record()
         self._filling = False
-        self._filled: Params | None = None  # what the controls were set to last
+        self._filled: Params | None = None  # values that the controls were set to last
         self._make_controls()
         self._end_others()
         self._show_first()
         _open.add(self)
 
-    # --- what a page shows
+    # --- controls on the page
 
     def _make_controls(self) -> None:
         p = self.first
@@ -91,7 +91,7 @@ class TrainingLab(View):
         self.stop = button("Stop", "end this training", self._stop, "stop")
         self.reset = button("Reset", "as at the beginning", self._reset, "undo")
         self.copy = button("Copy as params.yaml", "the controls as a file for papermill", self._copy, "copy")
-        self.said = widgets.HTML()  # what has happened
+        self.message = widgets.HTML()  # the last event
         self.status = widgets.HTML()  # numbers, renewed with the pictures
         self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
         self.text.description = "params.yaml"
@@ -109,16 +109,16 @@ class TrainingLab(View):
         self.sliders = widgets.HBox([self.strength, self.rate], layout={"flex_flow": "row wrap"})
         below = widgets.HBox([self.shown["stds"], self.shown["noise"], self.shown["maps"]])
         below.layout.flex_flow = "row wrap"
-        told = [self.said, self.status, self.text]
+        texts = [self.message, self.status, self.text]
         self.box = widgets.VBox(
-            [hide_static(self.mark), choice, self.sliders, buttons, *told, self.shown["curves"], below]
+            [hide_static(self.mark), choice, self.sliders, buttons, *texts, self.shown["curves"], below]
         )
 
     def _fill(self, params: Params) -> None:
-        """The controls show these values; nothing is heard while they are set.
+        """Show these values in the controls, without reacting to the changes.
 
-        Places and the strength's slider are made anew only for another network or noise: on a page they lose
-        the focus by it, and a slider there does not take another range over whole.
+        Places and the strength's slider are made anew only for another network or noise: a control made anew
+        loses the focus on a page, where a slider does not take over another range whole.
         """
         self._filling = True
         try:
@@ -150,11 +150,11 @@ class TrainingLab(View):
         self.strength.observe(self._sliders_changed, "value")
         self.sliders.children = [self.strength, self.rate]
 
-    # --- what its controls do
+    # --- reactions to the controls
 
     @shows_errors
     def _choice_changed(self, change: Any) -> None:
-        """Another noise, network or data: it counts when a training is started."""
+        """Take over another noise, network or data, for the next training that is started."""
         if self._filling:
             return
         noise, going = chosen(self.noise), self.running
@@ -162,19 +162,19 @@ class TrainingLab(View):
         if noise != self.params.noise:
             changes["strength"] = KINDS[noise].usual
             if going and noise == self._trained.noise:
-                changes["strength"] = self._trained.strength  # back to what is trained
+                changes["strength"] = self._trained.strength  # back to the noise in training
         if chosen(self.model) != self.params.model:
             changes["after"] = ()
-        self.params = self._told(**changes)
+        self.params = self._read_controls(**changes)
         self._fill(self.params)
-        later = "What you chose counts when you press Stop and then Start." if going else ""
+        later = "Your choice counts when you press Stop and then Start." if going else ""
         kind = self.params.kind
         self._show_message(
             " ".join(filter(None, [later, f"{kind.symbol}: {kind.unit}." if kind.unit else ""]))
         )
 
-    def _told(self, **changes: Any) -> Params:
-        """The controls as parameters. Raises UserError for a value that is not allowed."""
+    def _read_controls(self, **changes: Any) -> Params:
+        """Read the controls as parameters. Raises UserError for a value that is not allowed."""
         values = {
             "data": self.data.value,
             "model": self.model.value,
@@ -192,7 +192,7 @@ class TrainingLab(View):
 
     @shows_errors
     def _sliders_changed(self, change: Any) -> None:
-        """A slider: it counts from the next step on."""
+        """Apply the sliders from the next step on."""
         if self._filling:
             return
         values = {"strength": float(self.strength.value), "learning_rate": float(self.rate.value)}
@@ -200,14 +200,14 @@ class TrainingLab(View):
         if self.session is None or not self.running:
             return
         if self.params.noise != self._trained.noise:
-            values.pop("strength")  # it is another noise's
+            values.pop("strength")  # of another noise than the one in training
         wanted = self._trained.replace(**values)
         self.session.tune(pair(wanted), wanted)
         self._trained = wanted
 
     @shows_errors
     def _images_changed(self, change: Any) -> None:
-        """Other test images: their maps are in the next picture."""
+        """Show the maps of other test images in the next picture."""
         if self._filling:
             return
         shown = numbers(self.images.value)
@@ -218,7 +218,7 @@ class TrainingLab(View):
 
     @property
     def running(self) -> bool:
-        """Whether a training is there, be it paused."""
+        """Tell if there is a training, paused or not."""
         return self.session is not None and self.session.running
 
     @shows_errors
@@ -227,8 +227,8 @@ class TrainingLab(View):
             self.session.start()
             self._show_message(ENDING if self.session.stopping else "Training goes on.")
             return
-        self.params = self._told()
-        self._begin(self.params)
+        self.params = self._read_controls()
+        self._new_session(self.params)
         self._end_others()
         assert self.session is not None
         self.session.start()
@@ -236,8 +236,8 @@ class TrainingLab(View):
             f"Training {' beside '.join(pair(self._trained))}, {self._trained.model}, {self._label}."
         )
 
-    def _begin(self, params: Params) -> None:
-        """A new training of these parameters, and a record of its own: an old one may still be drawing."""
+    def _new_session(self, params: Params) -> None:
+        """Make a session of these parameters with its own record, as an old session may still be drawing."""
         runs, data, record = pair(params), load(data_of(params)), Record()
         session = Session(
             runs, data, lambda probes: self._draw(session, record, probes), params, params.shown
@@ -246,7 +246,7 @@ class TrainingLab(View):
         self._label = f"{data.label}, embedded" if data.label in EMBEDDED else data.label
 
     def _end_others(self) -> None:
-        """Two cores carry one lab."""
+        """End the trainings of other labs, as two cores carry one lab."""
         for lab in list(_open):
             if lab is not self and lab.running:
                 lab.close()
@@ -276,11 +276,11 @@ class TrainingLab(View):
         self.keep()
 
     def _show_first(self) -> None:
-        """Everything as at the beginning: two steps, to have something to see; without a page all of them."""
+        """Begin anew: take two steps to have pictures; without a page take all steps."""
         self.params, self._filled = self.first, None
         self._fill(self.first)
         self.text.layout.display = "none"
-        self._begin(self.first)
+        self._new_session(self.first)
         assert self.session is not None
         if self.interactive:
             self.session.run(steps=2, every=1)
@@ -290,12 +290,12 @@ class TrainingLab(View):
 
     @shows_errors
     def _copy(self) -> None:
-        """The controls as YAML, in a box to copy from and in a file."""
-        told = self._told().replace(profile="mine", interactive=False)
+        """Write the controls as YAML, in a box to copy from and in a file."""
+        params = self._read_controls().replace(profile="mine", interactive=False)
         path = outputs_root() / "live_lab" / "params.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = "# The live lab's controls, as they stood.\n"
-        text += yaml.safe_dump(told.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = "# The live lab's controls.\n"
+        text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
         self.text.value, self.text.layout.display = text, ""
         near = shlex.quote(str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path))
@@ -305,17 +305,17 @@ class TrainingLab(View):
         )
 
     def _show_message(self, text: str) -> None:
-        self.said.value = f'<p role="status">{html.escape(text)}</p>'
+        self.message.value = f'<p role="status">{html.escape(text)}</p>'
 
     def close(self) -> None:
-        """End the training, if one runs."""
+        """End the training, if there is one."""
         if self.session is not None:
             self.session.stop()
 
-    # --- what its thread shows
+    # --- pictures, drawn in the training's thread
 
     def _draw(self, session: Session, record: Record, probes: Probes) -> None:
-        """In the training's thread: the pictures of a probe; of none, the end."""
+        """Draw the pictures of probes, in the training's thread; without a probe, the end."""
         if probes:
             record.add(probes)
         if session is not self.session or not (self.interactive or not probes):
@@ -325,25 +325,25 @@ class TrainingLab(View):
         share = 100 * session.drawing / session.seconds if session.seconds else 0.0
         p, kind = session.params, session.params.kind  # of the last step
         strength = f"{kind.symbol} = {p.strength:.4g}, " if kind.symbol else ""
-        told = f"{strength}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
+        text = f"{strength}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
         self.status.value = (
-            f'<p style="margin:2px 0">{record.status()}<br>{html.escape(told)}</p>{broken(session.diverged)}'
+            f'<p style="margin:2px 0">{record.status()}<br>{html.escape(text)}</p>{broken(session.diverged)}'
         )
         if probes:
             return
         if session.error is not None:
-            self.said.value = problem(session.error)
+            self.message.value = problem(session.error)
         elif session.state == "finished" and self.interactive and not session.diverged:
             self._show_message(f"Finished: {p.epochs} epochs.")
         self.keep()
 
     def static(self) -> str:
-        """The last frame: what was trained, its numbers and its pictures."""
+        """Return the last frame: parameters, numbers and pictures."""
         assert self.session is not None
-        told = facts(self.session.params, self._label)
+        described = facts(self.session.params, self._label)
         pictures = self.record.pictures()
         return (
-            f"{table(told.items())}<p>{self.record.status()}</p>{broken(self.session.diverged)}{pictures['curves']}"
+            f"{table(described.items())}<p>{self.record.status()}</p>{broken(self.session.diverged)}{pictures['curves']}"
             f"<div style='display:flex;flex-wrap:wrap;gap:12px'>"
             f"{''.join(f'<div>{pictures[name]}</div>' for name in ('stds', 'noise', 'maps'))}</div>"
         )

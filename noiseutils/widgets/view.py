@@ -1,4 +1,4 @@
-"""What every live view is: controls and pictures, and the same pictures as a page without a kernel."""
+"""Show a view alive, as controls and pictures, or as the same pictures on a page without a kernel."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from IPython.display import display, update_display
 from noiseutils.book.page import WIDGET
 from noiseutils.errors import UserError
 
-# variables that servers set for the kernels of pages that answer: Jupyter's and Voila's
+# variables that Jupyter and Voila set for the kernels behind a page
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
-STATIC = "noiseutils-static"  # how the ids of what stands in for a view begin
+STATIC = "noiseutils-static"  # prefix of the ids of static pictures
 
 
-def answers(interactive: bool | None) -> bool:
-    """Whether a page will answer: as told, or, of None, as the environment of this kernel says."""
+def is_interactive(interactive: bool | None) -> bool:
+    """Tell if a page handles the controls: as given, or for None as this kernel's environment says."""
     return any(name in os.environ for name in ANSWERING) if interactive is None else interactive
 
 
 class View:
-    """Shows `box` where a page answers, and `static()` where none does, or no longer.
+    """Show `box` where a page handles its controls, and `static()` elsewhere.
 
-    A saved notebook has both. While the box is there it hides the other, which `keep` renews.
+    A saved notebook has both. While the box lives, the box hides the static pictures, which `keep` renews.
     """
 
     def __init__(self, interactive: bool | None) -> None:
-        self.interactive = answers(interactive)
+        self.interactive = is_interactive(interactive)
         self.box: widgets.Widget = widgets.VBox()
         self.mark = f"{STATIC}-{uuid.uuid4().hex}"
         self._kept_under: str | None = None
 
     def static(self) -> str:
-        """The view as it is, as HTML that needs no kernel and no network."""
+        """Return the view as HTML that needs no kernel and no network."""
         raise NotImplementedError
 
     def keep(self) -> None:
-        """Write the view as it is now into the notebook that shows it; of several places, into the last."""
+        """Write the present pictures into the notebook, at the last place that shows the view."""
         if self._kept_under is not None:
             update_display({"text/html": self._page()}, raw=True, display_id=self._kept_under)
 
@@ -60,26 +60,26 @@ class View:
         if WIDGET not in bundle:
             display(bundle, raw=True)
             return
-        # two outputs: to renew the page's own would build the controls anew, and take the focus from them
+        # two outputs: renewing a single one would build the controls anew, and take their focus
         display({WIDGET: bundle[WIDGET]}, raw=True)
         shown = display({"text/html": bundle["text/html"]}, raw=True, display_id=True)
         self._kept_under = getattr(shown, "display_id", None)
 
 
 def hide_static(mark: str) -> widgets.HTML:
-    """Hides what stands in for the view of this mark, as long as it is there itself."""
+    """Return a widget that hides the static pictures of a mark, as long as the widget lives."""
     return widgets.HTML(f"<style>#{mark} {{ display: none; }}</style>", layout={"display": "contents"})
 
 
 def shows_errors(method: Callable[..., None]) -> Callable[..., None]:
-    """For a view's method that a control calls: what goes wrong in it is said on the page, in `said`."""
+    """Wrap a view's method that a control calls: errors are shown on the page, in `message`."""
 
     @functools.wraps(method)
     def called(self: Any, *arguments: Any) -> None:
         try:
             method(self, *arguments)
         except Exception as error:
-            self.said.value = problem(error)
+            self.message.value = problem(error)
 
     return called
 
@@ -87,29 +87,29 @@ def shows_errors(method: Callable[..., None]) -> Callable[..., None]:
 def button(
     text: str, hint: str, pressed: Callable[[], None], icon: str = "", style: str = ""
 ) -> widgets.Button:
-    """A button that calls `pressed`."""
-    made = widgets.Button(description=text, tooltip=hint, icon=icon, button_style=style)
-    made.layout.width, made.layout.align_self = "auto", "flex-start"
-    made.on_click(lambda _: pressed())
-    return made
+    """Make a button that calls `pressed`."""
+    control = widgets.Button(description=text, tooltip=hint, icon=icon, button_style=style)
+    control.layout.width, control.layout.align_self = "auto", "flex-start"
+    control.on_click(lambda _: pressed())
+    return control
 
 
 def chosen(control: widgets.Dropdown) -> str:
-    """The value of a choice that has one."""
+    """Return the value of a dropdown that has one."""
     return str(control.value)
 
 
 def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dropdown:
-    """A choice of one, its label beside it."""
-    made = widgets.Dropdown(description=label, options=options, value=value, tooltip=hint)
-    made.style.description_width = "7em"
-    made.layout.width = "26em"
-    return made
+    """Make a dropdown with its label beside it."""
+    control = widgets.Dropdown(description=label, options=options, value=value, tooltip=hint)
+    control.style.description_width = "7em"
+    control.layout.width = "26em"
+    return control
 
 
 def slider(label: str, value: float, low: float, most: float, hint: str = "") -> widgets.FloatSlider:
-    """Values from low to most, in 200 steps above zero; one beyond them widens the range."""
-    made = widgets.FloatSlider(
+    """Make a slider from low to most, in 200 steps above zero; a value beyond widens the range."""
+    control = widgets.FloatSlider(
         description=label,
         value=value,
         min=min(low, value),
@@ -118,12 +118,12 @@ def slider(label: str, value: float, low: float, most: float, hint: str = "") ->
         readout_format=".3f",
         tooltip=hint,
     )
-    made.style.description_width, made.layout.width = "9em", "30em"
-    return made
+    control.style.description_width, control.layout.width = "9em", "30em"
+    return control
 
 
 def numbers(text: str, most: int = 4) -> tuple[int, ...]:
-    """Whole numbers between commas. Raises UserError for anything else, and for more than `most`."""
+    """Read whole numbers between commas. Raises UserError for other text, and for more than `most`."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if wrong := [part for part in parts if not part.isdecimal()]:
         raise UserError(f"test images {wrong[0]!r}: write whole numbers with commas, such as 3, 14, 15")
@@ -133,7 +133,7 @@ def numbers(text: str, most: int = 4) -> tuple[int, ...]:
 
 
 def table(rows: Iterable[Iterable[object]], heads: Sequence[str] = ()) -> str:
-    """Cells as an HTML table; without heads the first of each row is its heading. `Markup` stays as it is."""
+    """Write cells as an HTML table, without heads the first of a row as its heading; `Markup` unescaped."""
     style = 'style="text-align:left;padding:2px 10px 2px 0"'
 
     def cell(value: object, tag: str, scope: str = "") -> str:
@@ -152,20 +152,20 @@ def table(rows: Iterable[Iterable[object]], heads: Sequence[str] = ()) -> str:
 
 @dataclass(frozen=True)
 class Markup:
-    """A cell that is HTML already."""
+    """Hold a cell that is HTML already."""
 
     html: str
 
 
 def problem(error: Exception) -> str:
-    """What went wrong, for the page."""
+    """Write an error for the page."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return f'<p role="alert" style="color:#a00000"><b>{html.escape(text)}</b></p>'
 
 
 def broken(names: list[str]) -> str:
-    """What is to be said of trainings whose loss broke."""
+    """Write an error for trainings whose loss is no longer finite; nothing without names."""
     if not names:
         return ""
-    said = f"{', '.join(names)}: the loss is no longer finite, so this training has ended"
-    return problem(UserError(said))
+    text = f"{', '.join(names)}: the loss is no longer finite, so this training has ended"
+    return problem(UserError(text))

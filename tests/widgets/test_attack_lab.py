@@ -66,7 +66,7 @@ def test_the_training_labs_networks_can_be_taken_over(live):
     wait(lambda: live.session.steps > 3)
     lab.take.click()
     wait(lambda: "adversarial noise" in lab.shown.value)
-    assert "Taken after" in lab.said.value
+    assert "Taken after" in lab.message.value
 
 
 def test_networks_taken_over_while_others_are_made_stay(live):

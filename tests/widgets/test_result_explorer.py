@@ -29,10 +29,10 @@ def test_the_explorer_goes_from_study_to_study_and_from_a_figure_to_its_runs():
     explorer.study.value = "adaptive_noise"
     assert "adaptive_noise, cifar10-jpeg" in explorer.shown.value
     explorer.choose("controls_momentum")
-    assert re.search(r"drawn from \d+ runs", explorer.said.value)
+    assert re.search(r"drawn from \d+ runs", explorer.message.value)
     assert 0 < len(explorer.cells.value) < len(explorer.stored.cells)
     explorer.choose("schedule")
-    assert "shows no run" in explorer.said.value
+    assert "shows no run" in explorer.message.value
     with pytest.raises(UserError, match=r"allowed: .*controls_momentum"):
         explorer.choose("figure_99")
 

@@ -41,7 +41,7 @@ def test_another_noise_waits_for_the_next_start(live):
     wait(lambda: live.session.steps > 3)
     first = live.session
     live.noise.value = "gaussian_noise"
-    assert "press Stop and then Start" in live.said.value
+    assert "press Stop and then Start" in live.message.value
     assert live.strength.value == KINDS["gaussian_noise"].usual
     live.strength.value = 1.5  # of the noise to come: what runs has another
     assert first.runs["adversarial noise"].noise.epsilon == PARAMS.strength
@@ -72,10 +72,10 @@ def test_an_old_trainings_last_words_do_not_reach_the_new_one(live):
     old, record = live.session, live.record
     live.start.click()
     wait(lambda: live.session is not old and live.session.steps > 2)
-    before, said = live.record.last, live.said.value
+    before, said = live.record.last, live.message.value
     live._draw(old, record, {})
     assert live.record is not record
-    assert live.said.value == said
+    assert live.message.value == said
     assert live.record.last["no noise"].step >= before["no noise"].step
 
 
@@ -87,12 +87,12 @@ def test_a_training_whose_loss_breaks_is_named(live):
     live.start.click()
     wait(lambda: "no longer finite" in live.status.value, seconds=120)
     wait(lambda: not live.session.running)
-    assert "Finished" not in live.said.value
+    assert "Finished" not in live.message.value
 
 
 def test_places_that_a_file_names_stay():
     lab = TrainingLab(PARAMS.replace(after=("input", "relu1")), interactive=True)
-    assert lab._told().after == ("input", "relu1")
+    assert lab._read_controls().after == ("input", "relu1")
 
 
 def test_test_images_are_chosen_by_number_while_it_trains(live):
@@ -100,16 +100,16 @@ def test_test_images_are_chosen_by_number_while_it_trains(live):
     wait(lambda: live.session.steps > 3)
     live.images.value = "3, 14, 15"
     wait(lambda: live.record.last["no noise"].maps.shape[0] == 3)
-    assert live._told().shown == (3, 14, 15)
+    assert live._read_controls().shown == (3, 14, 15)
     for typed, words in (("3, x", "whole numbers"), ("1,2,3,4,5", "up to 4"), ("4000", "not there")):
         live.images.value = typed
-        assert words in live.said.value
+        assert words in live.message.value
     assert live.record.last["no noise"].maps.shape[0] == 3
 
 
 def test_a_strength_below_zero_is_the_adversarial_kinds_own(live):
     live.strength.value = -0.5
-    assert live._told().strength == -0.5
+    assert live._read_controls().strength == -0.5
     live.noise.value = "noisy_dropout"
     assert live.strength.min == 0
     with pytest.raises(UserError, match="at least 0"):
@@ -121,18 +121,18 @@ def test_pause_start_stop_and_reset(live):
     wait(lambda: live.session.steps > 3)
     live.pause.click()
     wait(lambda: live.session.state == "paused")
-    assert "Paused" in live.said.value
+    assert "Paused" in live.message.value
     stood = live.session.steps
     live.start.click()
     wait(lambda: live.session.steps > stood)
     live.stop.click()
     assert not live.session.running
-    assert f"Stopped after {live.session.steps:,} steps" in live.said.value
+    assert f"Stopped after {live.session.steps:,} steps" in live.message.value
     live.strength.value = 0.9
     live.reset.click()
     assert live.strength.value == PARAMS.strength
     assert live.session.steps == 2
-    assert "Press Start" in live.said.value
+    assert "Press Start" in live.message.value
 
 
 def test_starting_one_lab_ends_the_other(live):
@@ -140,7 +140,7 @@ def test_starting_one_lab_ends_the_other(live):
     live.start.click()
     wait(lambda: live.session.steps > 3)
     other.start.click()
-    assert "another lab" in live.said.value
+    assert "another lab" in live.message.value
     wait(lambda: not live.session.running)
     assert other.session.running
     other.close()
@@ -149,14 +149,14 @@ def test_starting_one_lab_ends_the_other(live):
 
 def test_what_is_typed_wrong_is_said_and_nothing_is_lost(live):
     live.data.value = "cifra10"
-    assert "is not known" in live.said.value
-    assert "shapes, digits" in live.said.value
+    assert "is not known" in live.message.value
+    assert "shapes, digits" in live.message.value
     live.start.click()
-    assert "is not known" in live.said.value
+    assert "is not known" in live.message.value
     assert not live.session.running
     live.data.value = "./no/such/folder"
     live.start.click()
-    assert "no/such/folder" in live.said.value
+    assert "no/such/folder" in live.message.value
     live.data.value = "digits"
     live.start.click()
     wait(lambda: live.session.steps > 1)
@@ -168,7 +168,7 @@ def test_a_training_that_fails_is_said_on_the_page(live, monkeypatch):
 
     monkeypatch.setattr(training.Record, "add", broken)
     live.start.click()
-    wait(lambda: "a broken record" in live.said.value)
+    wait(lambda: "a broken record" in live.message.value)
     assert not live.session.running
 
 
@@ -190,6 +190,6 @@ def test_places_for_noise_are_those_of_the_network(live):
     live.model.value = "tinycnn"
     assert "relu3" in live.after.options
     live.after.value = ("relu2",)
-    assert next(iter(pair(live._told()).values())).after == ("relu2",)
+    assert next(iter(pair(live._read_controls()).values())).after == ("relu2",)
     live.noise.value = "image_noise"
     assert live.after.disabled

@@ -9,11 +9,11 @@ from noiseutils.widgets.view import STATIC
 
 
 def test_a_view_is_alive_where_a_page_answers(monkeypatch):
-    assert not view.answers(None)
-    assert view.answers(True)
+    assert not view.is_interactive(None)
+    assert view.is_interactive(True)
     monkeypatch.setenv("JPY_SESSION_NAME", "06_live_lab.ipynb")
-    assert view.answers(None)
-    assert not view.answers(False)
+    assert view.is_interactive(None)
+    assert not view.is_interactive(False)
 
 
 def test_without_a_page_a_view_is_its_last_frame_alone():
