@@ -109,14 +109,6 @@ def test_noise_is_fresh_at_every_step_and_in_every_epoch(monkeypatch):
     assert len({tuple(noise.tolist()) for noise in drawn}) == len(drawn) == 9
 
 
-@pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_run_sees_the_same_noise(stop, interrupted):
-    run = RUN.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5))
-    whole, resumed = train(run), interrupted(run, stop)
-    assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
-    assert torch.equal(weights(resumed), weights(whole))
-
-
 def test_the_kind_of_corruption_is_checked():
     with pytest.raises(ValueError, match="gaussian_blur"):
         Corruption(kind="jpeg", sigma=1.0)

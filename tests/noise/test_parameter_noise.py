@@ -349,23 +349,6 @@ def test_a_flag_raises_noise_and_the_history_says_why():
     assert history.cooldown.tolist() == [0, 0, 0, 0, 1, 0]
 
 
-@pytest.mark.parametrize(
-    "noise",
-    [
-        EAGER_FLAGS,
-        ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6),
-        ScriptedNoise(gradient=(0.1,) * 6, weight=(0.01,) * 6, weight_every="step"),
-    ],
-)
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_resumed_run_takes_the_same_decisions_and_draws_the_same_noise(noise, stop, interrupted):
-    run = RUN.replace(parameter_noise=noise)
-    whole, resumed = train(run), interrupted(run, stop)
-    assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
-    for p, q in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.equal(p, q)
-
-
 def test_gaussian_and_uniform_runs_differ_in_the_noise_alone():
     script = {"gradient": (0.0, 0.1, 0, 0, 0, 0), "weight": (0.0,) * 6}
     a, b = (
