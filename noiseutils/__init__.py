@@ -5,10 +5,8 @@ result = train(Run())
 """
 
 from noiseutils import _torchvision_shim  # noqa: F401  before anything that may import torchvision
-
-__version__ = "0.1.0"
-
 from noiseutils.config import Run
+from noiseutils.provenance import VERSION as __version__  # noqa: F401
 from noiseutils.training.loop import Result, train
 
 __all__ = ["Result", "Run", "train"]

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noiseutils.config import Corruption
 from noiseutils.errors import UserError
+from noiseutils.spec import NonNegative, Spec
 
 TRUNCATE = 4  # std of the blur after which its weights are left out
+
+
+class Corruption(Spec):
+    """What is done to every training image, after crop and flip, before the network normalises it.
+
+    gaussian_noise   fresh at every step, not clipped
+    gaussian_blur    see `gaussian_blur`
+    """
+
+    kind: Literal["gaussian_noise", "gaussian_blur"]
+    sigma: NonNegative  # of the noise, pixels in [0, 1]; of the blur, pixels across
 
 
 def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

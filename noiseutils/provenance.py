@@ -9,9 +9,7 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import noiseutils
-from noiseutils.config import Data
-
+VERSION = "0.1.0"
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -22,15 +20,13 @@ def outputs_root() -> Path:
     return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
 
 
-def data_root() -> Path:
-    """Return the folder of sets without a `Data.root`: $NOISEUTILS_DATA, or ~/.cache/noiseutils/data."""
-    given = os.environ.get("NOISEUTILS_DATA")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "noiseutils" / "data"
+def data_root(root: str | None = None) -> Path:
+    """Return the folder that a data set is looked for in, $NOISEUTILS_DATA or ~/.cache/noiseutils/data.
 
-
-def root_of(data: Data) -> Path:
-    """Return the folder that a data set is looked for in."""
-    return Path(os.path.expanduser(data.root)) if data.root else data_root()
+    root: the set's own, if it has one.
+    """
+    given = root or os.environ.get("NOISEUTILS_DATA")
+    return Path(os.path.expanduser(given)) if given else Path.home() / ".cache" / "noiseutils" / "data"
 
 
 @functools.cache
@@ -38,7 +34,7 @@ def versions() -> dict[str, str]:
     """Return versions that a result depends on, and the commit of the code."""
     packages = ("torch", "torchvision", "numpy")
     return {
-        "noiseutils": noiseutils.__version__,
+        "noiseutils": VERSION,
         "commit": commit(),
         "python": platform.python_version(),
         **{name: version(name) for name in packages},

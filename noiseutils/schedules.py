@@ -5,8 +5,55 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Annotated, Literal, Self
 
-from noiseutils.config import Schedule
+from pydantic import Field, model_validator
+
+from noiseutils.spec import NonNegative, Positive, PositiveInt, Spec
+
+
+class Schedule(Spec):
+    """Learning rate over epochs.
+
+    constant   the same at every step
+    step       times `factor` every `every` epochs
+    plateau    times `factor` when the last `every` epochs have not lowered the validation loss, at least
+               `every` epochs at each rate, down to `minimum`; from epoch `switch` on, `minimum`
+    cosine_decaying_restarts
+               down to `minimum` by half a cosine in `every` epochs, then from a lower rate again, which falls
+               to `last`; each cycle `t_mult` times as long as the one before
+    """
+
+    kind: Literal["constant", "step", "plateau", "cosine_decaying_restarts"] = "constant"
+    learning_rate: Positive = 0.05  # at the first step
+    factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    every: PositiveInt | None = None  # epochs
+    minimum: NonNegative = 0.0  # of a plateau or cosine schedule
+    switch: PositiveInt | None = None  # epochs after which a plateau schedule stays at its minimum
+    last: Positive | None = None  # of a cosine schedule: the rate of its last restart
+    t_mult: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # of a cosine schedule
+
+    @model_validator(mode="after")
+    def _kind_and_fields_agree(self) -> Self:
+        cosine = self.kind == "cosine_decaying_restarts"
+        if (self.kind == "constant") != (self.every is None):
+            raise ValueError("every schedule but a constant one needs `every` (epochs); that takes none")
+        if self.switch is not None and self.kind != "plateau":
+            raise ValueError("`switch` belongs to a plateau schedule")
+        if self.minimum and self.kind not in ("plateau", "cosine_decaying_restarts"):
+            raise ValueError("`minimum` belongs to a plateau or cosine schedule")
+        if cosine == (self.last is None) or (self.t_mult != 1 and not cosine):
+            raise ValueError("a cosine schedule needs `last`; `last` and `t_mult` belong to one")
+        if cosine and self.factor != 1:
+            raise ValueError("a cosine schedule takes no `factor`")
+        if self.minimum > self.learning_rate:
+            raise ValueError(f"minimum {self.minimum} is above the learning rate {self.learning_rate}")
+        if self.last is not None and not self.minimum <= self.last <= self.learning_rate:
+            raise ValueError(f"last {self.last} is not from {self.minimum} to {self.learning_rate}")
+        if self.switch is not None and not self.minimum:
+            raise ValueError("`switch` needs a `minimum` above 0 to switch to")
+        return self
+
 
 # You et al. use three. Table 2 and the text beside it: 300 epochs, SGD with Nesterov momentum 0.9.
 ANL_TABLE_2 = Schedule(kind="step", learning_rate=0.1, factor=0.2, every=50)

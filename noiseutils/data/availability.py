@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from noiseutils.config import EMBEDDED, TREES, Data
 from noiseutils.data.image_trees import LAYOUT, find_tree, load_tree
+from noiseutils.data.spec import EMBEDDED, TREES, Data
 from noiseutils.data.torchvision_sets import TORCHVISION, check_official, official_files, torchvision_class
 from noiseutils.errors import UserError
-from noiseutils.provenance import data_root, root_of
+from noiseutils.provenance import data_root
 
 
 def check(data: Data) -> str:
@@ -27,9 +27,9 @@ def fetch(data: Data) -> str:
     """Download one of torchvision's four sets, or decode and cache a tree; return the description."""
     if data.name in TORCHVISION:
         try:
-            torchvision_class(data.name)(root_of(data), download=True)
+            torchvision_class(data.name)(data_root(data.root), download=True)
         except (OSError, RuntimeError) as error:
-            raise UserError(f"{data.name} could not be fetched to {root_of(data)}: {error}") from error
+            raise UserError(f"{data.name} could not be fetched to {data_root(data.root)}: {error}") from error
     elif data.name in TREES and not data.streamed:
         load_tree(data)
     return check(data)

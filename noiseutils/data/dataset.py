@@ -21,7 +21,7 @@ class Dataset:
     train: AnyImages
     test: AnyImages
     classes: tuple[str, ...]
-    label: str  # where the pixels came from, as in `config.Data.label`
+    label: str  # where the pixels came from, as in `Data.label`
     fingerprint: str  # SHA-256 over classes, shapes, pixels and labels used; streamed: see `load_streamed`
 
     @property

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from noiseutils.config import Data
 from noiseutils.data.embedded import Arrays
+from noiseutils.data.spec import Data
 from noiseutils.data.subsets import fixed_choice, fixed_order
 from noiseutils.errors import UserError
 from noiseutils.provenance import data_root

@@ -14,18 +14,18 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from noiseutils import config
 from noiseutils.data import embedded
 from noiseutils.data.dataset import Dataset
 from noiseutils.data.embedded import Arrays
 from noiseutils.data.image_trees import find_tree, load_tree
 from noiseutils.data.images import Images
+from noiseutils.data.spec import Data
 from noiseutils.data.streaming import StreamedImages
 from noiseutils.data.subsets import fixed_choice
 from noiseutils.data.torchvision_sets import load_cifar, load_idx
 from noiseutils.errors import UserError
 
-DATASETS: dict[str, Callable[[config.Data], Arrays]] = {
+DATASETS: dict[str, Callable[[Data], Arrays]] = {
     "shapes": lambda data: embedded.shapes(data.train_size or 2000, data.test_size or 1000),
     "digits": lambda data: embedded.digits(),
     "cifar10": load_cifar,
@@ -37,7 +37,7 @@ DATASETS: dict[str, Callable[[config.Data], Arrays]] = {
 }
 
 
-def load(data: config.Data, device: torch.device | str = "cpu") -> Dataset:
+def load(data: Data, device: torch.device | str = "cpu") -> Dataset:
     """Return the data set that `data` names, whole and checked, on the device.
 
     Raises UserError if files are missing or damaged, or if there are fewer images than asked for.
@@ -72,7 +72,7 @@ def load(data: config.Data, device: torch.device | str = "cpu") -> Dataset:
     return Dataset(train, test, arrays.classes, data.label, digest.hexdigest())
 
 
-def load_streamed(data: config.Data, device: torch.device | str = "cpu") -> Dataset:
+def load_streamed(data: Data, device: torch.device | str = "cpu") -> Dataset:
     """Return an image tree as a streamed set: its files are listed, and none is decoded yet.
 
     The files used, and their classes, are those of a set held in memory. The fingerprint is SHA-256 over

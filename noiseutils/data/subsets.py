@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from noiseutils.config import Data
+from noiseutils.data.spec import Data
 from noiseutils.errors import UserError
 from noiseutils.rng import derived_seed
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from noiseutils.config import Data
 from noiseutils.data.embedded import Arrays
+from noiseutils.data.spec import Data
 from noiseutils.errors import UserError
-from noiseutils.provenance import root_of
+from noiseutils.provenance import data_root
 
 TORCHVISION = {
     "cifar10": "CIFAR10",
@@ -48,7 +48,7 @@ def torchvision_class(name: str) -> Any:
 
 def official_files(data: Data) -> dict[Path, str]:
     """Return the files of an official set, and their MD5 sums."""
-    root, source = root_of(data), torchvision_class(data.name)
+    root, source = data_root(data.root), torchvision_class(data.name)
     if data.name in IDX_MD5:
         names = [f"{name}-ubyte" for name in IDX_FILES]
         folders = [root / source.__name__ / "raw", root / "raw", root]
@@ -98,7 +98,7 @@ def load_cifar(data: Data) -> Arrays:
     with warnings.catch_warnings():
         # the official pickles were written by a numpy that spelled a flag as 0
         warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
-        train, test = (source(root_of(data), train=train) for train in (True, False))
+        train, test = (source(data_root(data.root), train=train) for train in (True, False))
     labels, test_labels = (np.array(split.targets, dtype=np.int64) for split in (train, test))
     return Arrays(train.data, labels, test.data, test_labels, tuple(train.classes))
 

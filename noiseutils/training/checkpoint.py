@@ -7,15 +7,12 @@ together, all take a checkpoint and all resume from one; the weights are rank 0'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from noiseutils.training.distributed import gathered, rank, world
-
-if TYPE_CHECKING:
-    from noiseutils.training.state import TrainState
+from noiseutils.training.state import TrainState
 
 
 @dataclass(frozen=True)

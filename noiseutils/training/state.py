@@ -1,4 +1,4 @@
-"""Everything that one training consists of while it runs."""
+"""`TrainState`: everything that one training consists of while it runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from noiseutils.training.classifier import Classifier
 from noiseutils.training.engines import Engine
 from noiseutils.training.epoch_metrics import EpochMetrics
 from noiseutils.training.parameter_noise import NoParameterNoise, ParameterNoise
-from noiseutils.training.steps import Criterion, LossStep
+
+Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, y) -> loss
+LossStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, y) -> (loss, logits)
 
 
 @dataclass

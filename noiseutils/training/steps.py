@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +15,7 @@ from noiseutils.evaluation.attacks import fgsm
 from noiseutils.models.modes import still_statistics
 from noiseutils.noise import Handle
 from noiseutils.training import distributed
-
-if TYPE_CHECKING:
-    from noiseutils.training.state import TrainState
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-LossStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, y) -> (loss, logits)
+from noiseutils.training.state import Criterion, LossStep, TrainState
 
 
 def sigmoid_bce(logits: Tensor, y: Tensor) -> Tensor:

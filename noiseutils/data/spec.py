@@ -1,0 +1,77 @@
+"""`Data`: which images, as a part of a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from noiseutils.errors import UserError
+from noiseutils.spec import PositiveInt, Spec
+
+EMBEDDED = ("shapes", "digits")
+TORCHVISION = ("cifar10", "cifar100", "mnist", "fashion_mnist")
+TREES = ("imagenet", "folder")
+
+
+class Data(Spec):
+    """Which images. `root` says where they lie here and is not part of a run's identity."""
+
+    name: Literal[
+        "shapes", "digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet", "folder"
+    ] = "shapes"
+    label: str = ""  # where the pixels came from; "" means the name, for a tree its folder's name
+    root: str | None = None  # folder that holds the files; None: see `noiseutils.data.data_root`
+    train_size: PositiveInt | None = None  # images; None: all (shapes: 2,000)
+    test_size: PositiveInt | None = None  # images; None: all (shapes: 1,000)
+    image_size: PositiveInt | None = None  # pixels a side; None: as stored
+    streamed: bool = False  # decode an image tree anew each epoch: for one that does not fit in memory
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_is_where_pixels_came_from(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("label"):
+            values = {**values, "label": _label(values.get("name", "shapes"), values.get("root"))}
+        return values
+
+    @model_validator(mode="after")
+    def _only_trees_are_streamed(self) -> Self:
+        if self.streamed and self.name not in TREES:
+            raise ValueError(f"`streamed` is for image trees ({', '.join(TREES)}); {self.name} is read whole")
+        if self.streamed and self.image_size is None:
+            raise ValueError("`streamed` needs `image_size`: pixels a side, after cutting")
+        return self
+
+    def replace(self, **changes: Any) -> Self:
+        """Return the same with some fields changed; a label that was derived follows name and root."""
+        if self.label == _label(self.name, self.root):
+            changes = {"label": "", **changes}
+        return super().replace(**changes)
+
+    @classmethod
+    def parse(cls, text: str, **sizes: Any) -> Data:
+        """Read `Data` from what a person types.
+
+        A known name; the path of a train/test image tree; NAME:PATH for one of torchvision's sets or imagenet
+        in a folder of its own; NAME:PATH:LABEL for another set in that layout, which goes by its label.
+        """
+        if text in (*EMBEDDED, *TORCHVISION, "imagenet"):
+            return cls(name=text, **sizes)
+        name, _, rest = text.partition(":")
+        if rest and name in (*TORCHVISION, "imagenet"):
+            path, _, label = rest.partition(":")
+            return cls(name=name, root=path, label=label or name, **sizes)
+        if "/" in text or text.startswith((".", "~")):
+            return cls(name="folder", root=text, **sizes)
+        raise UserError(
+            f"data {text!r} is not known; allowed: {', '.join((*EMBEDDED, *TORCHVISION, 'imagenet'))}, "
+            "or the path of a folder with train/<class>/* and test/<class>/* (write ./NAME for one here), or "
+            "NAME:PATH, or NAME:PATH:LABEL for a set of your own in the layout of NAME"
+        )
+
+
+def _label(name: str, root: str | None) -> str:
+    """Return the name of a data set: of an image tree the folder's."""
+    return Path(os.path.expanduser(root)).absolute().name if name in TREES and root else name
