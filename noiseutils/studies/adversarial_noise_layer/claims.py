@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from noiseutils.stats import Paired, claim_verdict, holm, mean_interval, paired, value_verdict
+from noiseutils.stats import claim_verdict, holm, mean_interval, paired, value_verdict
 from noiseutils.studies.adversarial_noise_layer.grid import METHODS, TABLE_4, Cell, described, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.parts import comparable
-from noiseutils.studies.adversarial_noise_layer.tables import against_baseline, similarities
+from noiseutils.studies.adversarial_noise_layer.tables import baseline_of, similarities
 from noiseutils.studies.results import Results, claims_of, reported_beside, select
 
 
@@ -31,12 +34,8 @@ def reported_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
     for row in select(reported(), table=part).to_dict("records"):
         for cell in _cells_for(results, row):
             ours = mean_interval(list(_ours(results, cell, row).values()))
-            verdict = value_verdict(
-                row["value"],
-                ours,
-                row["rounding"],
-                comparable=comparable(results.params, cell, row["data"]),
-            )
+            same = comparable(results.params, cell, row["data"])
+            verdict = value_verdict(row["value"], ours, row["rounding"], comparable=same)
             x = {} if np.isnan(row["x"]) else {"class" if part == "table1" else "delta": row["x"]}
             paper = {"quantity": row["quantity"], "paper": row["value"]}
             rows.append(described(results.params, cell) | x | paper | ours.row("ours") | {"verdict": verdict})
@@ -56,10 +55,9 @@ def _cells_for(results: Results[Params, Cell], row: dict) -> list[Cell]:
 
 def _ours(results: Results[Params, Cell], cell: Cell, row: dict) -> dict[int, float]:
     if row["quantity"] == "similarity":
-        found, other = similarities(results), int(row["x"])
-        rows = select(found, site=nearest_site(results)) if len(found) else found
+        rows, other = select(similarities(results), site=nearest_site(results)), int(row["x"])
+        with_class = dict(zip(rows.seed, rows.with_class, strict=True))
         # a set in place of MNIST may have fewer classes
-        with_class = dict(zip(rows.seed, rows.with_class, strict=True)) if len(rows) else {}
         return {seed: values[other] for seed, values in with_class.items() if other < len(values)}
     if row["quantity"] == "accuracy":
         attacked = {"condition": "fgsm", "size": row["x"] / 255} if row["x"] else {}
@@ -78,14 +76,35 @@ def claims_table(results: Results[Params, Cell]) -> pd.DataFrame:
 
     difference: a share in [0, 1]; claimed "down" where the first of two has the smaller error.
     """
-    tests: list[tuple[str, str, Paired]] = []
+    claims = [*_noise_claims(results), *_method_claims(results), *_robustness_claims(results)]
+    return claims_of(
+        [
+            (
+                _named(results, cell, f"against {rival}"),
+                claimed,
+                results.paired(cell, other, "top1_error", **where),
+            )
+            for cell, other, rival, claimed, where in claims
+        ]
+    )
+
+
+Claim = tuple[Cell, Cell, str, str, dict[str, Any]]  # cell, its rival and the rival's name, direction, images
+
+
+def _noise_claims(results: Results[Params, Cell]) -> Iterator[Claim]:
+    """Yield the claims of Tables 2 and 3 about noise against none."""
     for cell in [*results.of(part="table2"), *results.of(part="table3")]:
-        test = None if cell.method == "baseline" else against_baseline(results, cell)
+        baseline = baseline_of(results, cell)
         if cell.model == "lenet5" and cell.method == "lat":
             continue  # the paper has no LAT on LeNet-5 and claims nothing
-        if test is not None and cell.method != "dropout":
+        if baseline is not None and cell.method not in ("baseline", "dropout"):
             worse = cell.method in ("gaussian", "anl_negative")
-            tests.append((_named(results, cell, "against no noise"), "up" if worse else "down", test))
+            yield cell, baseline, "no noise", "up" if worse else "down", {}
+
+
+def _method_claims(results: Results[Params, Cell]) -> Iterator[Claim]:
+    """Yield the claims of Tables 2 and 3, and of the ablation, about one method against another."""
     for part, better, than in (
         ("table2", "anl", "lat"),
         ("table2", "canl", "lat"),
@@ -96,43 +115,28 @@ def claims_table(results: Results[Params, Cell]) -> pd.DataFrame:
     ):
         for cell in results.of(part=part, method=better):
             for other in results.of(part=part, method=than, data=cell.data, model=cell.model):
-                if cell.model == "lenet5" and than == "lat":
-                    continue
-                said = _named(results, cell, f"against {METHODS[than]}")
-                tests.append((said, "down", results.paired(cell, other, "top1_error")))
-    tests += _robustness_claims(results)
-    return claims_of(tests)
+                if cell.model != "lenet5" or than != "lat":
+                    yield cell, other, METHODS[than], "down", {}
 
 
-def _robustness_claims(results: Results[Params, Cell]) -> list[tuple[str, str, Paired]]:
-    """Test Table 4: errors under the strongest FGSM, against no noise and of two epsilons."""
-    deltas = results.params.fgsm_255
-    if not deltas:
-        return []
-    attacked = {"condition": "fgsm", "size": max(deltas) / 255}
-    tests = []
+def _robustness_claims(results: Results[Params, Cell]) -> Iterator[Claim]:
+    """Yield the claims of Table 4: under the strongest FGSM, and on clean images."""
+    if not results.params.fgsm_255:
+        return
+    delta = max(results.params.fgsm_255)
+    attacked = {"condition": "fgsm", "size": delta / 255}
     for cell in results.of(part="table4"):
-        test = None if cell.method == "baseline" else against_baseline(results, cell, **attacked)
-        if test is not None:
-            said = f"against no noise, FGSM {max(deltas):g}/255"
-            tests.append((_named(results, cell, said), "down", test))
-    clean = results.of(part="table4", method="at")
-    for cell in results.of(part="table4"):
-        if clean and cell.method in ("anl", "canl") and cell.epsilon == max(e for _, e in TABLE_4):
-            test = results.paired(cell, clean[0], "top1_error")
-            tests.append((_named(results, cell, "against adversarial training, clean images"), "down", test))
+        baseline = baseline_of(results, cell)
+        if baseline is not None and cell.method != "baseline":
+            yield cell, baseline, f"no noise, FGSM {delta:g}/255", "down", attacked
+    for hard in results.of(part="table4", method="at"):
+        for cell in results.of(part="table4", epsilon=max(e for _, e in TABLE_4)):
+            if cell.method in ("anl", "canl"):
+                yield cell, hard, "adversarial training, clean images", "down", {}
     for method in ("anl", "canl"):
         pair = sorted(results.of(part="table4", method=method), key=lambda c: c.epsilon)
         if len(pair) == 2:
-            said = f"against ε = {pair[0].epsilon:g}, FGSM {max(deltas):g}/255"
-            tests.append(
-                (
-                    _named(results, pair[1], said),
-                    "down",
-                    results.paired(pair[1], pair[0], "top1_error", **attacked),
-                )
-            )
-    return tests
+            yield pair[1], pair[0], f"ε = {pair[0].epsilon:g}, FGSM {delta:g}/255", "down", attacked
 
 
 def _named(results: Results[Params, Cell], cell: Cell, what: str) -> str:

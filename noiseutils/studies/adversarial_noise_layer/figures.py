@@ -12,10 +12,10 @@ from noiseutils.evaluation.inspection import unpacked
 from noiseutils.studies.adversarial_noise_layer.attacks import ATTACKS, accuracy_table
 from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.adversarial_noise_layer.parts import results_with, seeds_of
+from noiseutils.studies.adversarial_noise_layer.parts import seeds_of
 from noiseutils.studies.adversarial_noise_layer.tables import similarities
 from noiseutils.studies.output import Drawn, figure_title, origin
-from noiseutils.studies.results import Record, Results, select
+from noiseutils.studies.results import CLEAN, Record, Results, select
 
 COLOURS = {
     "baseline": plots.GREY, "gaussian": plots.ORANGE, "lat": plots.SKY, "anl": plots.BLUE,
@@ -65,15 +65,12 @@ def similarity(results: Results[Params, Cell]) -> Iterator[Drawn]:
         linewidth=1.3,
         label="the paper's 0.77: class 0 of MNIST, at a layer it does not name",
     )
-    cell = results.of(part="table1")[0]
-    title = _title(results, "Cosine of loss gradients (Table 1)", "table1", cell)
+    title = _title(results, "Cosine of loss gradients (Table 1)", "table1")
     ax.set(ylabel="φ, mean over pairs of images", ylim=(min(0.0, table.phi.min() - 0.05), 1), title=title)
     ax.set_xlabel("where the gradient is taken: outputs of LeNet-5's modules, from the image to the logits")
     figure.legend(loc="outside lower center", ncols=4)
     alt = "Mean cosine of loss gradients of two images, of one class and of different classes, site by site."
-    yield Drawn(
-        "table_1_similarity", figure, alt, results_with(results, "gradient_similarity", part="table1")
-    )
+    yield Drawn("table_1_similarity", figure, alt, results.behind(found))
 
 
 def activation_std(results: Results[Params, Cell]) -> Iterator[Drawn]:
@@ -83,9 +80,8 @@ def activation_std(results: Results[Params, Cell]) -> Iterator[Drawn]:
         if table.empty:
             continue
         for name in dict.fromkeys(table.model):
-            if model not in (None, name) or (model is None and name == "lenet5"):
-                continue
-            yield _activation_std(results, select(table, model=name), part, str(name))
+            if name == model or (model is None and name != "lenet5"):
+                yield _activation_std(results, select(table, model=name), part, str(name))
 
 
 def _activation_std(results: Results[Params, Cell], table: pd.DataFrame, part: str, model: str) -> Drawn:
@@ -120,12 +116,10 @@ def _activation_std(results: Results[Params, Cell], table: pd.DataFrame, part: s
             ax.set_ylabel("std of the outputs")
     columns_shown = 1 if len(layers) <= 20 else 2
     plots.shared_legend(figure, axes[0, 0], "right center", fontsize=8, title="layer", ncols=columns_shown)
-    cell = results.of(part=part, model=model)[0]
-    figure.suptitle(_title(results, f"Activation std over epochs, {model}, means", part, cell))
+    figure.suptitle(_title(results, f"Activation std over epochs, {model}, means", part, model=model))
     stem = "figure_02_activation_std" + ("" if model == "lenet5" else f"_{part}_{model}")
     alt = f"Standard deviation of the outputs of {model}'s layers over epochs, a panel a kind of training."
-    shown = [r for (c, _), r in results.by_cell.items() if c.part == part and c.model == model]
-    return Drawn(stem, figure, alt, shown)
+    return Drawn(stem, figure, alt, results.behind(table))
 
 
 def feature_maps(results: Results[Params, Cell]) -> Iterator[Drawn]:
@@ -172,58 +166,41 @@ def _tile(row: int, column: int, gap: float = 0.04) -> tuple[float, float, float
 
 def error_over_epsilon(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw Figure 4: test error over epsilon, with the baseline's as a dashed line."""
-    models = list(dict.fromkeys(cell.model for cell in results.of(part="figure4")))
-    drawn = [
-        m
-        for m in models
-        if any(results.values(c, "top1_error") for c in results.of(part="figure4", model=m, method="anl"))
-    ]
-    if not drawn:
+    table = select(results.frame, part="figure4", **CLEAN)
+    table = table.assign(error=100 * table.top1_error)
+    models = list(dict.fromkeys(select(table, method="anl").model))
+    if not models:
         return
-    figure, axes = plots.canvas(1, len(drawn), size=(4.6 * len(drawn) + 0.6, 3.4))
-    for ax, model in zip(axes[0], drawn, strict=True):
-        rows = [
-            {"epsilon": cell.epsilon, "seed": seed, "error": 100 * error}
-            for cell in results.of(part="figure4", model=model, method="anl")
-            for seed, error in results.values(cell, "top1_error").items()
-        ]
-        plots.band(ax, pd.DataFrame(rows), x="epsilon", value="error", colour=plots.BLUE, label="ANL, by ε")
-        plain = [
-            100 * e
-            for c in results.of(part="figure4", model=model, method="baseline")
-            for e in results.values(c, "top1_error").values()
-        ]
-        if plain:
-            plots.no_noise_line(ax, plain)
+    figure, axes = plots.canvas(1, len(models), size=(4.6 * len(models) + 0.6, 3.4))
+    for ax, model in zip(axes[0], models, strict=True):
+        noisy, plain = (select(table, model=model, method=method) for method in ("anl", "baseline"))
+        plots.band(ax, noisy, x="epsilon", value="error", colour=plots.BLUE, label="ANL, by ε")
+        if len(plain):
+            plots.no_noise_line(ax, plain.error.tolist())
         low, high = ax.get_ylim()  # an interval may leave what an error can be
         ax.set(xlabel="ε", ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
         ax.set_title(model, fontsize=10)
         ax.legend(fontsize=8)
-    cell = results.of(part="figure4")[0]
-    figure.suptitle(_title(results, "Error over ε", "figure4", cell))
-    shown = [r for model in drawn for r in results_with(results, "conditions", part="figure4", model=model)]
+    figure.suptitle(_title(results, "Error over ε", "figure4"))
     alt = "Test error of ANL over epsilon; dashed: no noise."
+    shown = results.behind(select(table, model=tuple(models)))
     yield Drawn("figure_04_error_over_epsilon", figure, alt, shown)
 
 
 def errors(results: Results[Params, Cell], part: str) -> Iterator[Drawn]:
     """Draw Tables 2 and 3: each kind of training minus the baseline, seed by seed."""
-    places = list(dict.fromkeys((cell.data, cell.model) for cell in results.of(part=part)))
-    rows, shown = [], []
-    for data, model in places:
-        grid = results.of(part=part, data=data, model=model)
-        baseline = [c for c in grid if c.method == "baseline"][:1]
-        plain = results.values(baseline[0], "top1_error") if baseline else {}
-        for cell in (c for c in grid if c.method != "baseline"):
-            name = f"{model}\n{origin(label_of(results.params, cell))}"
-            for seed, error in results.values(cell, "top1_error").items():
-                if seed in plain:
-                    gain = 100 * (error - plain[seed])
-                    rows.append({"place": name, "method": cell.method, "difference": gain})
-                    shown += [(c, seed) for c in (cell, *baseline)]
-    if not rows:
+    clean = select(results.frame, part=part, **CLEAN)
+    plain = select(clean, method="baseline")
+    pairs = clean.merge(plain, on=["data", "model", "seed"], suffixes=("", "_plain"))
+    table = pairs[pairs.method != "baseline"]
+    if table.empty:
         return
-    table = pd.DataFrame(rows)
+    names = {c: f"{c.model}\n{origin(label_of(results.params, c))}" for c in results.of(part=part)}
+    places = {(cell.data, cell.model): name for cell, name in names.items()}
+    table = table.assign(
+        place=[places[place] for place in zip(table["data"], table.model, strict=True)],
+        difference=100 * (table.top1_error - table.top1_error_plain),
+    )
     methods = [m for m in METHODS if m in set(table.method)]
     figure, axes = plots.canvas(size=(max(7, 1.6 * len(set(table.place)) + 3), 3.6))
     ax = axes[0, 0]
@@ -234,15 +211,13 @@ def errors(results: Results[Params, Cell], part: str) -> Iterator[Drawn]:
     ax.axhline(0, color="#333333", linewidth=0.8)
     ax.set_yscale("symlog", linthresh=2)  # a negative epsilon costs tens of points, the others one or two
     ax.yaxis.set_major_formatter("{x:g}")
-    number = part.removeprefix("table")
-    seeds = seeds_of(results, part)
-    ax.set(
-        ylabel="top-1 error minus no noise (points)",
-        title=f"Table {number}: below zero is better  ·  {seeds} seed{'s' if seeds != 1 else ''}",
-    )
+    number, seeds = part.removeprefix("table"), seeds_of(results, part)
+    ax.set_ylabel("top-1 error minus no noise (points)")
+    ax.set_title(f"Table {number}: below zero is better  ·  {seeds} seed{'s' if seeds != 1 else ''}")
     figure.legend(loc="outside lower center", ncols=min(5, len(methods)))
     alt = "Bars of the difference in test error against the training without noise, paired over seeds."
-    yield Drawn(f"table_{number}_errors", figure, alt, results.at(shown))
+    shown = results.behind(pd.concat([table, table.assign(method="baseline", epsilon=0.0)]))
+    yield Drawn(f"table_{number}_errors", figure, alt, shown)
 
 
 def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
@@ -261,10 +236,10 @@ def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
                 style=_style(results, cell),
             )  # fmt: skip
     ax.set(xlabel="FGSM size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
-    ax.set_title(_title(results, "Under FGSM (Table 4)", "table4", results.of(part="table4")[0]))
+    ax.set_title(_title(results, "Under FGSM (Table 4)", "table4"))
     figure.legend(loc="outside right center", fontsize=9)
     alt = "Accuracy over the size of an FGSM attack, a line a network."
-    yield Drawn("table_4_fgsm", figure, alt, results_with(results, "conditions", part="table4"))
+    yield Drawn("table_4_fgsm", figure, alt, results.behind(rows))
 
 
 def attacks(results: Results[Params, Cell], found: dict[tuple[Cell, int], Record]) -> Iterator[Drawn]:
@@ -273,7 +248,7 @@ def attacks(results: Results[Params, Cell], found: dict[tuple[Cell, int], Record
         return
     table = accuracy_table(found)
     table = select(table, attack=tuple(ATTACKS.values()))
-    cell = results.of(part="table4")[0]
+    seeds = len({seed for _, seed in found})
     methods = {_network(c): COLOURS[c.method] for c, _ in found}
     table = table.assign(
         network=[f"{m}, ε = {e:g}" if e else m for m, e in zip(table.method, table.epsilon, strict=True)],
@@ -287,9 +262,7 @@ def attacks(results: Results[Params, Cell], found: dict[tuple[Cell, int], Record
             ax, rows, x="attack", group="network", value="percent",
             labels={name: name for name in methods}, colours=_distinct(list(methods.values())),
         )  # fmt: skip
-        title = _title(
-            results, f"Under stronger attacks, δ = {delta:g}/255", "table4", cell, len({s for _, s in found})
-        )
+        title = _title(results, f"Under stronger attacks, δ = {delta:g}/255", "table4", seeds)
         ax.set(ylabel="accuracy (%)", ylim=(0, 100), title=title)
         figure.legend(loc="outside lower center", ncols=3)
         alt = f"Accuracy of each network under attacks of growing strength, size {delta:g}/255."
@@ -307,7 +280,7 @@ def attacks(results: Results[Params, Cell], found: dict[tuple[Cell, int], Record
     ticks = [0.5, *(2**i for i in range(8)), 255]
     ax.set_xticks(ticks, ["clean", *(f"{t:g}" for t in ticks[1:])])
     ax.set(xlabel="PGD-20 size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(0, 100))
-    ax.set_title(_title(results, "Down to 0 %", "table4", cell, len({s for _, s in found})))
+    ax.set_title(_title(results, "Down to 0 %", "table4", seeds))
     figure.legend(loc="outside right center", fontsize=9)
     alt = "Accuracy under PGD-20 over its size, a line a network, until 0 %."
     yield Drawn("attacks_curve", figure, alt, results.at(found))
@@ -328,5 +301,7 @@ def _distinct(colours: list[str]) -> list:
     return [(c, 0.5) if c in colours[i + 1 :] else c for i, c in enumerate(colours)]
 
 
-def _title(results: Results[Params, Cell], text: str, part: str, cell: Cell, seeds: int | None = None) -> str:
+def _title(results: Results[Params, Cell], text: str, part: str, seeds: int = 0, **equal: str) -> str:
+    """Return the title of a figure of some cells of one part; seeds: those shown, by default all of them."""
+    cell = results.of(part=part, **equal)[0]
     return figure_title(text, label_of(results.params, cell), seeds or seeds_of(results, part))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.output import OutputWriter
 from noiseutils.studies.results import Results
-from noiseutils.training.loop import Result
 
 PAPER_DATA = {
     "cifar10": ("cifar10", "cifar10-jpeg"),
@@ -26,12 +23,6 @@ def writer(results: Results[Params, Cell], *parts: str) -> OutputWriter:
     return OutputWriter(
         results.params, labels, [r for (c, _), r in results.by_cell.items() if c.part in parts]
     )
-
-
-def results_with(results: Results[Params, Cell], metric: str, **equal: Any) -> list[Result]:
-    """Return the results of some cells that have a metric; diverged runs have none."""
-    kept = set(results.of(**equal))
-    return [r for (cell, _), r in results.by_cell.items() if cell in kept and r.metrics.get(metric)]
 
 
 def seeds_of(results: Results[Params, Cell], part: str) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from noiseutils.bench import noise_steps
-from noiseutils.stats import Paired, holm, mean_interval
+from noiseutils.stats import holm, mean_interval
 from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, described
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.results import Results, select
@@ -33,18 +32,18 @@ def errors_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def against_baseline(results: Results[Params, Cell], cell: Cell, **where: Any) -> Paired | None:
-    """Test the top-1 error of a cell against the training without noise in the same table."""
-    plain = results.of(part=cell.part, data=cell.data, model=cell.model, method="baseline")
-    return results.paired(cell, plain[0], "top1_error", **where) if plain else None
+def baseline_of(results: Results[Params, Cell], cell: Cell) -> Cell | None:
+    """Return the training without noise in the same table as a cell."""
+    return next(iter(results.of(part=cell.part, data=cell.data, model=cell.model, method="baseline")), None)
 
 
 def significance_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
     """Test every kind of training against the baseline, paired over seeds, with Holm's correction."""
     rows = []
     for cell in results.of(part=part):
-        test = None if cell.method == "baseline" else against_baseline(results, cell)
-        if test is not None:
+        baseline = baseline_of(results, cell)
+        if baseline is not None and cell != baseline:
+            test = results.paired(cell, baseline, "top1_error")
             row = described(results.params, cell) | test.difference.row("difference")
             rows.append(row | {"p_value": test.p})
     table = pd.DataFrame(rows)
@@ -66,6 +65,7 @@ def similarities(results: Results[Params, Cell]) -> pd.DataFrame:
             own, others = np.diag(values), values[~np.eye(len(values), dtype=bool)].reshape(len(values), -1)
             rows.append(
                 {
+                    **vars(cell),
                     "seed": seed,
                     "site": site,
                     "same_class": float(np.nanmean(own)),
@@ -76,7 +76,7 @@ def similarities(results: Results[Params, Cell]) -> pd.DataFrame:
                     "separated": bool((own > np.nanmax(others, axis=1)).all()),
                 }
             )
-    return pd.DataFrame(rows, columns=None if rows else ["seed", "site"])
+    return pd.DataFrame(rows, columns=None if rows else ["seed", "site", "with_class"])
 
 
 def similarity_table(results: Results[Params, Cell]) -> pd.DataFrame:
