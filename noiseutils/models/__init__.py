@@ -1,9 +1,9 @@
-"""The papers' networks, one family a file. `MODELS` lists them, `build_model` makes one from a seed.
+"""Build the papers' networks, one family a file: `MODELS` lists them, `build_model` makes one from a seed.
 
 A network here knows nothing of noise: it holds no dropout and draws nothing after it is built. Every place
 where noise may go is a module with a name of its own that runs once in a forward pass, so that
 `attach(model, noise, after="relu3")` is unambiguous. No ReLU works in place, but each could: nothing else
-reads what it is given (see `noiseutils.models.modes.overwriting`).
+reads a ReLU's input (see `noiseutils.models.modes.overwriting`).
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def build_model(
     width: float = 1.0,
     seed: int = 0,
 ) -> nn.Module:
-    """A new network in float32 on the CPU, its weights drawn from `seed` alone.
+    """Build a network in float32 on the CPU, its weights drawn from `seed` alone.
 
-    It takes images (N, in_channels, image_size, image_size) in any normalisation and memory format and
-    returns logits (N, num_classes). `width` scales every hidden layer, convolutional and dense: size times
-    width, rounded to the nearest (halves up), at least 1; at 1.0 it is the paper's. Torch's global generator
-    is left as it was. Raises `UserError` for a name that is not in `MODELS`, a size below 1, a width that is
-    not positive and finite, and an image smaller than the pools need.
+    The network takes images (N, in_channels, image_size, image_size) in any normalisation and memory format
+    and returns logits (N, num_classes). `width` scales every hidden layer, convolutional and dense: size
+    times width, rounded to the nearest (halves up), at least 1; 1.0 is the paper's width. Torch's global
+    generator is left as it was. Raises `UserError` for a name that is not in `MODELS`, a size below 1, a
+    width that is not positive and finite, and an image smaller than the pools need.
     """
     if name not in MODELS:
         raise one_of("model", name, MODELS)

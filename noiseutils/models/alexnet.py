@@ -22,7 +22,7 @@ LARGE = 63
 
 
 def alexnet(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """AlexNet: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build AlexNet: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 64 - relu1 - pool1 - conv2 5x5, 192 - relu2 - pool2 - conv3 3x3, 384 - relu3 - conv4 3x3, 256 -
     relu4 - conv5 3x3, 256 - relu5 - pool5 - flatten - fc1 - relu6 - fc2 - relu7 - fc3; pools take the

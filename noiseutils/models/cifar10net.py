@@ -11,7 +11,7 @@ from noiseutils.models.sizes import require_image_size, scaled
 
 
 def cifar10net(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """CIFAR10Net: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build CIFAR10Net: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 24 - relu1 - pool1 - conv2 32 - relu2 - pool2 - conv3 64 - relu3 - pool3 - conv4 128 - relu4 -
     flatten - fc1 256 - relu5 - fc2 64 - relu6 - fc3. All convolutions are 5x5 with padding 2, the pools 2x2
@@ -21,11 +21,11 @@ def cifar10net(num_classes: int, in_channels: int, image_size: int, width: float
     the convolutional layers", read literally: none after the fourth. Its sigmoid belongs to the loss (one
     against the rest), so the network returns logits.
 
-    The paper gives no widths. These grow with depth, as it says, and were taken because they come out where
-    its Figures 6 to 8 do without noise (top-1 error 25.5, 26.2, 25.3 %, top-5 error 1.9, 1.7, 2.0 % at
-    dropout 0.2, 0.25, 0.3): at dropout 0.25, after 10 epochs of Adam at 1e-3 with batches of 128 and no
-    augmentation, on a JPEG copy of CIFAR-10, one seed: 25.6 and 1.9 % with cross-entropy, 25.6 and 2.0 % with
-    one-against-the-rest cross-entropy summed over the classes.
+    The paper gives no widths. These grow with depth, as the paper says, and were taken because their errors
+    are those of its Figures 6 to 8 without noise (top-1 error 25.5, 26.2, 25.3 %, top-5 error 1.9, 1.7, 2.0
+    % at dropout 0.2, 0.25, 0.3): at dropout 0.25, after 10 epochs of Adam at 1e-3 with batches of 128 and
+    no augmentation, on a JPEG copy of CIFAR-10, one seed: 25.6 and 1.9 % with cross-entropy, 25.6 and 2.0 %
+    with one-against-the-rest cross-entropy summed over the classes.
 
     Raises `UserError` below 8 pixels a side.
     """

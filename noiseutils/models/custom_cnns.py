@@ -17,7 +17,7 @@ from noiseutils.models.sizes import require_image_size, scaled
 
 
 def babycnn(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """BabyCNN (II-B1): (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build BabyCNN (II-B1): (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 8 - relu1 - pool1 - flatten - fc1. 20,714 parameters at 3x32x32, 10 classes, as the paper says.
 
@@ -28,7 +28,7 @@ def babycnn(num_classes: int, in_channels: int, image_size: int, width: float) -
 
 
 def tinycnn(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """TinyCNN (II-B2): (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build TinyCNN (II-B2): (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 32 - relu1 - pool1 - conv2 64 - relu2 - pool2 - flatten - fc1 128 - relu3 - fc2. 545,098 parameters
     at 3x32x32, 10 classes, as the paper says.
@@ -40,7 +40,7 @@ def tinycnn(num_classes: int, in_channels: int, image_size: int, width: float) -
 
 
 def simplecnn(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """SimpleCNN (II-B3): (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build SimpleCNN (II-B3): (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 256 - relu1 - pool1 - conv2 512 - relu2 - pool2 - conv3 512 - relu3 - pool3 - flatten - fc1 2048 -
     relu4 - fc2 1024 - relu5 - fc3 512 - relu6 - fc4. 22,954,506 parameters at 3x32x32, 10 classes, as the

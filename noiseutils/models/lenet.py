@@ -16,7 +16,7 @@ from noiseutils.models.sizes import require_image_size, scaled
 
 
 def lenet5(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """LeNet-5: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build LeNet-5: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 5x5, 6 - relu1 - pool1 2x2 - conv2 5x5, 16 - relu2 - pool2 2x2 - flatten - fc1 120 - relu3 - fc2 84
     - relu4 - fc3. The convolutions have no padding; only at 28 pixels does conv1 pad by 2, which makes them

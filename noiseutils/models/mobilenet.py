@@ -15,7 +15,7 @@ from noiseutils.models.sizes import scaled
 
 
 class DepthwiseSeparable(nn.Module):
-    """depthwise 3x3 - bn1 - relu1 - pointwise 1x1 - bn2 - relu2   (Howard et al., figure 3).
+    """Apply depthwise 3x3 - bn1 - relu1 - pointwise 1x1 - bn2 - relu2   (Howard et al., figure 3).
 
     (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)).
     """
@@ -35,10 +35,11 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """expand 1x1 - bn1 - relu1 - depthwise 3x3 - bn2 - relu2 - project 1x1 - bn3   (Sandler et al., table 1).
+    """Apply expand 1x1 - bn1 - relu1 - depthwise 3x3 - bn2 - relu2 - project 1x1 - bn3.
 
-    (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)). At stride 1 the input is
-    added to the output; `projected`, it passes through `shortcut` first, a 1x1 convolution and a BatchNorm.
+    Sandler et al., table 1. (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W /
+    stride)). At stride 1 the input is added to the output; `projected`, it passes through `shortcut` first,
+    a 1x1 convolution and a BatchNorm.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class InvertedResidual(nn.Module):
 
 
 def mobilenet(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """MobileNet v1: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build MobileNet v1: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 3x3, 32 - bn1 - relu1 - block1 64 - block2 128, stride 2 - block3 128 - block4 256, stride 2 -
     block5 256 - block6 512, stride 2 - block7 to block11 512 - block12 1024, stride 2 - block13 1024 -
@@ -91,7 +92,7 @@ def mobilenet(num_classes: int, in_channels: int, image_size: int, width: float)
 
 
 def mobilenet_v2(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """MobileNetV2: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build MobileNetV2: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 3x3, 32 - bn1 - relu1 - block1 16 - blocks 2, 3: 24 - blocks 4 to 6: 32 - blocks 7 to 10: 64 -
     blocks 11 to 13: 96 - blocks 14 to 16: 160 - block17 320 - conv2 1x1, 1280 - bn2 - relu2 - avgpool -

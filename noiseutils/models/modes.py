@@ -1,10 +1,10 @@
-"""Ways to use a network for a while, each undone at the end of its block."""
+"""Switch modes of a network for the length of a block."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block, every module's own mode restored after it."""
+    """Switch to eval mode inside the block, and restore every module's own mode after the block."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -25,50 +25,39 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside the block no parameter asks for a gradient: only that of inputs or activations is paid for."""
-    asking = [p for p in model.parameters() if p.requires_grad]
-    for p in asking:
-        p.requires_grad_(False)
+def _set(objects: Iterable[Any], name: str, value: bool) -> Iterator[None]:
+    """Set an attribute of all objects inside the block, and the opposite after the block."""
+    changed = [each for each in objects if getattr(each, name) is not value]
+    for each in changed:
+        setattr(each, name, value)
     try:
         yield
     finally:
-        for p in asking:
-            p.requires_grad_(True)
+        for each in changed:
+            setattr(each, name, not value)
 
 
-@contextmanager
-def overwriting(net: nn.Module) -> Iterator[None]:
-    """Inside the block ReLUs overwrite what they are given; bit for bit the same in less memory and time.
+def frozen(model: nn.Module) -> AbstractContextManager[None]:
+    """Freeze all parameters inside the block: only gradients of inputs or activations are computed."""
+    return _set(model.parameters(), "requires_grad", False)
 
-    For networks in which nothing else reads that, such as those of `noiseutils.models`, while no hook keeps
-    what a module has put out.
+
+def overwriting(net: nn.Module) -> AbstractContextManager[None]:
+    """Let ReLUs overwrite their inputs inside the block: bit for bit the same in less memory and time.
+
+    For networks in which nothing else reads a ReLU's input, such as those of `noiseutils.models`, while no
+    hook keeps a module's output.
     """
-    plain = [m for m in net.modules() if isinstance(m, nn.ReLU) and not m.inplace]
-    for relu in plain:
-        relu.inplace = True
-    try:
-        yield
-    finally:
-        for relu in plain:
-            relu.inplace = False
+    return _set((m for m in net.modules() if isinstance(m, nn.ReLU)), "inplace", True)
 
 
-@contextmanager
-def still_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside the block BatchNorm in training mode uses its batch's statistics and keeps none of them."""
-    moving = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in moving:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in moving:
-            norm.track_running_stats = True
+def still_statistics(model: nn.Module) -> AbstractContextManager[None]:
+    """Let BatchNorm in training mode use its batch's statistics inside the block, without keeping any."""
+    return _set((m for m in model.modules() if isinstance(m, _BatchNorm)), "track_running_stats", False)
 
 
 class _Exact:
-    """How many blocks of `full_float32` are open, in all threads, and the flags before the first."""
+    """Count the open blocks of `full_float32` in all threads, and keep the flags before the first."""
 
     lock = threading.Lock()
     blocks = 0
@@ -77,10 +66,10 @@ class _Exact:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """TF32 off inside the block: CUDA convolutions would else round to ten bits and blur small attacks.
+    """Switch TF32 off inside the block: CUDA convolutions would round to ten bits and blur small attacks.
 
-    The flags are the process's: where trainings run side by side in threads, the last block to end puts them
-    back.
+    The flags are the process's: where trainings run side by side in threads, the last block to end restores
+    the flags.
     """
     products = torch.backends.cuda.matmul
     with _Exact.lock:
@@ -98,5 +87,5 @@ def full_float32() -> Iterator[None]:
 
 
 def has_batchnorm(model: nn.Module) -> bool:
-    """Whether a network keeps running statistics that noise in training could have moved."""
+    """Tell if a network keeps running statistics, which noise in training could have moved."""
     return any(isinstance(m, _BatchNorm) for m in model.modules())

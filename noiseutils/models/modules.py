@@ -6,8 +6,8 @@ as the paper counts: 69,632 (ResNet), 192,512 (Inception), 70,144 (ResNeXt). A c
 convolution, a ReLU and a BatchNorm, in the paper's order; the counts leave no room for biases.
 
 The paper prints the Inception module's total and not its widths. With the 5x5 as two 3x3, as in Inception-v3
-(its reference 8), and powers of two for every width, six splits have that total; one of them lets all four
-paths put out equally many maps, and is taken here:
+(its reference 8), and powers of two for every width, six splits have that total; the one with equally many
+maps from all four paths is taken here:
 
     1x1                      256 -> 64                  16,384
     3x3                      256 -> 128 -> 64          106,496
@@ -26,11 +26,11 @@ from noiseutils.errors import UserError
 from noiseutils.models.sizes import require_image_size, scaled
 from noiseutils.models.weights import draw_he_normal
 
-PATHS = 32  # of the ResNeXt module
+PATHS = 32  # paths of the ResNeXt module
 
 
 class ConvBlock(nn.Module):
-    """conv - relu - bn: (N, in_channels, H, W) to (N, out_channels, H, W)."""
+    """Apply conv - relu - bn: (N, in_channels, H, W) to (N, out_channels, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, groups: int = 1) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ConvBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """The input plus what `branch` makes of it; both (N, C, H, W)."""
+    """Add a branch to its input: x + branch(x), both (N, C, H, W)."""
 
     def __init__(self, branch: nn.Module) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Residual(nn.Module):
 
 
 class Paths(nn.Module):
-    """Several paths from the same input, their maps one behind the other."""
+    """Apply several paths to the same input, and concatenate their maps."""
 
     def __init__(self, **paths: nn.Module) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Paths(nn.Module):
 
 
 def resnet_module(channels: int) -> nn.Module:
-    """Bottleneck: 1x1 to a quarter of the maps, 3x3, 1x1 back, plus the input. (N, C, H, W) to the same."""
+    """Build a bottleneck: 1x1 to a quarter of the maps, 3x3, 1x1 back, plus the input; keeps (N, C, H, W)."""
     inner = max(1, channels // 4)
     return Residual(
         nn.Sequential(
@@ -79,14 +79,14 @@ def resnet_module(channels: int) -> nn.Module:
 
 
 def inception_module(channels: int) -> nn.Module:
-    """Four paths of a quarter of the maps each, plus the input. (N, C, H, W) to the same.
+    """Build four paths of a quarter of the maps each, plus the input; keeps (N, C, H, W).
 
     Raises `UserError` below 4 maps.
     """
     if channels < 4:
         raise UserError(f"an Inception module of {channels} maps has none for each of its 4 paths")
     half, quarter, eighth = channels // 2, channels // 4, max(1, channels // 8)
-    one = channels - 3 * quarter  # what is left where 4 does not divide the maps
+    one = channels - 3 * quarter  # the rest, where 4 does not divide the maps
     return Residual(
         Paths(
             one=ConvBlock(channels, one, 1),
@@ -102,9 +102,9 @@ def inception_module(channels: int) -> nn.Module:
 
 
 def resnext_module(channels: int) -> nn.Module:
-    """32 bottlenecks side by side, each of channels / 64 maps, plus the input. (N, C, H, W) to the same.
+    """Build 32 bottlenecks side by side, each of channels / 64 maps, plus the input; keeps (N, C, H, W).
 
-    All of them are one grouped convolution, and the sum over paths is the last 1x1's: its ReLU and BatchNorm
+    All paths are one grouped convolution, and the last 1x1 sums over the paths: its ReLU and BatchNorm
     come after the sum, as in the paper's reference 10, and not in each path.
     """
     inner = PATHS * max(1, channels // 64)
@@ -125,7 +125,7 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
 
 
 class ModuleNet(nn.Module):
-    """pre1 - pre2 - 3 x (module - pool) - post - flatten - fc.
+    """Apply pre1 - pre2 - 3 x (module - pool) - post - flatten - fc.
 
     pre1, pre2, post: convolution blocks 3x3.   module1 ... module3: of one kind, each followed by a 2x2
     max-pool.   Weights of convolutions: He et al. 2015, normal, fan-out.
@@ -160,7 +160,7 @@ class ModuleNet(nn.Module):
 
 
 def module_resnet(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """The network of ResNet modules: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build a net of ResNet modules: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     pre1 64 - pre2 256 - 3 x (module 256 - pool) - post 256 - flatten - fc: the paper gives the modules' 256
     maps alone. 992,330 parameters at 3x32x32, 10 classes. Raises `UserError` below 8 pixels a side.
@@ -169,12 +169,12 @@ def module_resnet(num_classes: int, in_channels: int, image_size: int, width: fl
 
 
 def module_inception(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """The network of Inception modules, as `module_resnet`. 1,361,546 parameters at 3x32x32, 10 classes."""
+    """Build a net of Inception modules, as `module_resnet`. 1,361,546 parameters at 3x32x32, 10 classes."""
     return _net("inception", num_classes, in_channels, image_size, width)
 
 
 def module_resnext(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """The network of ResNeXt modules, as `module_resnet`. 994,634 parameters at 3x32x32, 10 classes."""
+    """Build a net of ResNeXt modules, as `module_resnet`. 994,634 parameters at 3x32x32, 10 classes."""
     return _net("resnext", num_classes, in_channels, image_size, width)
 
 

@@ -12,7 +12,7 @@ from noiseutils.models import build_model
 
 @functools.cache
 def output_numel(name: str, width: float, channels: int, image_size: int) -> int:
-    """Return how many numbers the layers of a network put out for one image.
+    """Return the count of numbers that all layers of a network put out for one image.
 
     Counted in one pass on the CPU, as every training asks; importing the meta device takes seconds.
     """

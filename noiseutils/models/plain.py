@@ -6,29 +6,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# what runs in oneDNN's own layout of tensors, gradients included
+# layers that run in oneDNN's own layout of tensors, gradients included
 BLOCKED = (nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear)
-# what they put out is a new tensor, which their backward pass does not read
+# layers whose output is a new tensor, which their backward pass does not read
 FRESH = (nn.Conv2d, nn.MaxPool2d, nn.Linear)
 
 
 class PlainCnn(nn.Sequential):
-    """A `Sequential` whose forward pass takes two short cuts while nobody looks at what is inside.
+    """Run a `Sequential` by two short cuts while no hook observes its modules.
 
-    A maximum and a ReLU commute, ties and gradients included, so the pool goes first and a ReLU has a quarter
-    to do; in the blocked layout flattening does, too, which drops the channels that pad it; and ReLUs
-    overwrite what they are given. That is the same pass, bit for bit. With a hook on any module, such as that
-    of noise, each runs by itself and in its place.
+    A maximum and a ReLU commute, ties and gradients included, so the pool goes first and leaves a ReLU a
+    quarter of the work; in the blocked layout a ReLU commutes with flattening, too, which drops the padding
+    channels of that layout; and ReLUs overwrite their inputs. The pass is the same, bit for bit. With a
+    hook on any module, such as a hook of noise, each module runs by itself and in its place.
 
-    `blocked`: in training on CPU, tensors stay in oneDNN's blocked layout from the images to the logits. Its
-    kernels for backward passes, pools and dense layers are faster there (tinycnn: two thirds of the time) and
-    round differently. For a training loop to set; what is trained is evaluated without it.
+    `blocked`: in training on CPU, tensors stay in oneDNN's blocked layout from the images to the logits.
+    oneDNN's kernels for backward passes, pools and dense layers are faster there (tinycnn: two thirds of the
+    time) and round differently. A training loop sets `blocked`; evaluation runs without.
     """
 
     blocked: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
-        """input: (N, C, H, W).   Returns (N, K) logits."""
+        """Map input, (N, C, H, W), to logits, (N, K)."""
         if any(_watched(module) for module in self):
             return super().forward(input)
         if self.training and self.blocked and runs_blocked(self, input):
@@ -36,7 +36,7 @@ class PlainCnn(nn.Sequential):
         return self._short(input, in_place=True)
 
     def _short(self, x: Tensor, *, in_place: bool) -> Tensor:
-        relu_waits = fresh = False  # fresh: what a layer has put out, and nobody else holds
+        relu_waits = fresh = False  # fresh: x is a layer's output that no other code holds
         for module in self:
             if isinstance(module, nn.ReLU):
                 relu_waits = True
@@ -52,7 +52,7 @@ class PlainCnn(nn.Sequential):
 
 
 def runs_blocked(model: nn.Sequential, x: Tensor) -> bool:
-    """Whether oneDNN has the layout for all of a chain, and for such an input."""
+    """Tell if oneDNN has the blocked layout for all of a chain and for its input."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32

@@ -1,9 +1,9 @@
 """PyramidNet: Han, Kim & Kim, *Deep pyramidal residual networks*, 2017, widened additively.
 
-You et al., *Adversarial Noise Layer*, Table 3, train a PyramidNet-48 and a PyramidNet-270 and do not say what
-the numbers are. They are read here as the widening factor alpha: no PyramidNet has 48 or 270 layers (a depth
-is 6 n + 2, or 9 n + 2 with bottlenecks), while alpha = 48 and alpha = 270, both at depth 110, are the
-smallest and the largest additive basic-block networks in Han et al.'s table for CIFAR.
+You et al., *Adversarial Noise Layer*, Table 3, train a PyramidNet-48 and a PyramidNet-270 and do not
+explain the numbers. The numbers are read here as the widening factor alpha: no PyramidNet has 48 or 270
+layers (a depth is 6 n + 2, or 9 n + 2 with bottlenecks), while alpha = 48 and alpha = 270, both at depth
+110, are the smallest and the largest additive basic-block networks in Han et al.'s table for CIFAR.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from noiseutils.models.weights import draw_he_normal
 
 
 class PyramidBlock(nn.Module):
-    """bn1 - conv1 3x3 - bn2 - relu - conv2 3x3 - bn3, plus the input   (Han et al., figure 6d).
+    """Apply bn1 - conv1 3x3 - bn2 - relu - conv2 3x3 - bn3, plus the input   (Han et al., figure 6d).
 
     (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)), with `out_channels` at
     least `in_channels`. There is no ReLU after the sum. The input gets the channels that it lacks as zeros,
@@ -31,7 +31,7 @@ class PyramidBlock(nn.Module):
         self.relu = nn.ReLU()
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        # the last row or column of an odd image is a mean over what there is
+        # the last row or column of an odd image is a mean over the pixels there are
         self.pool = None if stride == 1 else nn.AvgPool2d(stride, ceil_mode=True)
         self.pad = ZeroChannels(out_channels - in_channels)
 
@@ -42,7 +42,7 @@ class PyramidBlock(nn.Module):
 
 
 class PyramidNet(nn.Module):
-    """conv1 3x3 - bn1 - layer1 - layer2 - layer3 - bn2 - relu - avgpool - flatten - fc.
+    """Apply conv1 3x3 - bn1 - layer1 - layer2 - layer3 - bn2 - relu - avgpool - flatten - fc.
 
     A layer is `blocks` blocks; layers 2 and 3 halve the image in their first. Block k of the 3 `blocks` = N
     has floor(16 + alpha k / N) channels, times `width`: Han et al.'s additive widening, its sum rounded down
@@ -77,7 +77,7 @@ class PyramidNet(nn.Module):
 
 
 def pyramidnet48(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """PyramidNet-110, alpha = 48: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build PyramidNet-110, alpha = 48: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 16 - bn1 - layer1 to layer3, 18 blocks each, 16 channels rising to 64 - bn2 - relu - avgpool -
     flatten - fc. 1,739,730 parameters with 3 channels and 10 classes; Han et al. print 1.7 million. Their
@@ -88,7 +88,7 @@ def pyramidnet48(num_classes: int, in_channels: int, image_size: int, width: flo
 
 
 def pyramidnet270(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """PyramidNet-110, alpha = 270: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build PyramidNet-110, alpha = 270: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     As `pyramidnet48`, each block 5 channels wider than the last, up to 286. 28,485,477 parameters with 3
     channels and 10 classes; Han et al. print 28.3 million, and the 286. Any image size will do.

@@ -15,7 +15,7 @@ from noiseutils.models.weights import draw_he_normal
 
 
 class ZeroChannels(nn.Module):
-    """(N, C, H, W) to (N, C + extra, H, W): `extra` channels of zeros behind the others."""
+    """Append `extra` channels of zeros: (N, C, H, W) to (N, C + extra, H, W)."""
 
     def __init__(self, extra: int) -> None:
         super().__init__()
@@ -29,19 +29,19 @@ class ZeroChannels(nn.Module):
 
 
 def padded(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """He et al.'s option A: every `stride`-th pixel of the input, zeros for the new channels."""
+    """Build He et al.'s option A: every `stride`-th pixel of the input, zeros for the new channels."""
     return nn.Sequential(nn.AvgPool2d(1, stride=stride), ZeroChannels(out_channels - in_channels))
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """He et al.'s option B: a 1x1 convolution and a BatchNorm."""
+    """Build He et al.'s option B: a 1x1 convolution and a BatchNorm."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
     )
 
 
 class BasicBlock(nn.Module):
-    """conv1 3x3 - bn1 - relu1 - conv2 3x3 - bn2, plus the input - relu2   (He et al., figure 2).
+    """Apply conv1 3x3 - bn1 - relu1 - conv2 3x3 - bn2, plus the input - relu2   (He et al., figure 2).
 
     (N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride)). Where the shape changes,
     the input passes through `downsample`, which is `shortcut(in_channels, out_channels, stride)`.
@@ -70,15 +70,16 @@ class BasicBlock(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu1(self.bn1(self.conv1(x)))
         x = self.bn2(self.conv2(x))
-        # where ReLUs overwrite what they are given, so may the sum before one
+        # where ReLUs overwrite their inputs, so may the sum before a ReLU
         return self.relu2(x.add_(shortcut) if self.relu2.inplace else x + shortcut)
 
 
 class ResNet(nn.Module):
-    """conv1 3x3 - bn1 - relu - layer1 ... - avgpool - fc; layer i + 1 is `blocks[i]` blocks of `channels[i]`.
+    """Apply conv1 3x3 - bn1 - relu - layer1 ... - avgpool - fc.
 
-    The CIFAR stem: no stride and no max-pool; from `layer2` on, each layer halves the image. Any image size
-    will do. Weights of convolutions: He et al. 2015, normal, fan-out, as torchvision's.
+    Layer i + 1 is `blocks[i]` blocks of `channels[i]`. The CIFAR stem: no stride and no max-pool; from
+    `layer2` on, each layer halves the image. Any image size will do. Weights of convolutions: He et al.
+    2015, normal, fan-out, as torchvision's.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class ResNet(nn.Module):
 
 
 def resnet18(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """ResNet-18 with the CIFAR stem: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build ResNet-18, CIFAR stem: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 64 - bn1 - relu - layer1 2 x 64 - layer2 2 x 128 - layer3 2 x 256 - layer4 2 x 512 - avgpool -
     flatten - fc. 11,173,962 parameters with 3 channels and 10 classes, as Logean & Feillard, II-B4, say: that
@@ -128,7 +129,7 @@ def resnet18(num_classes: int, in_channels: int, image_size: int, width: float) 
 
 
 def resnet34(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """ResNet-34 with the CIFAR stem: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build ResNet-34, CIFAR stem: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     As `resnet18`, with layers of 3, 4, 6 and 3 blocks. 21,282,122 parameters with 3 channels and 10 classes.
     Any image size will do.
@@ -138,7 +139,7 @@ def resnet34(num_classes: int, in_channels: int, image_size: int, width: float) 
 
 
 def resnet20(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """ResNet-20: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build ResNet-20: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 16 - bn1 - relu - layer1 3 x 16 - layer2 3 x 32 - layer3 3 x 64 - avgpool - flatten - fc, with
     shortcuts of option A throughout (He et al., section 4.2). 269,722 parameters with 3 channels and 10
@@ -149,7 +150,7 @@ def resnet20(num_classes: int, in_channels: int, image_size: int, width: float) 
 
 
 def resnet56(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """ResNet-56: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build ResNet-56: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     As `resnet20`, with 9 blocks a layer. 853,018 parameters with 3 channels and 10 classes: He et al.'s 0.85
     million. Any image size will do.

@@ -8,7 +8,7 @@ from noiseutils.errors import UserError
 
 
 def scaled(size: int, width: float) -> int:
-    """`size` channels or units times `width`, rounded to the nearest (halves up), and at least 1."""
+    """Scale `size` channels or units by `width`, rounded to the nearest (halves up), and at least 1."""
     return max(1, math.floor(size * width + 0.5))
 
 

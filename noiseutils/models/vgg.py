@@ -16,7 +16,7 @@ from noiseutils.models.sizes import require_image_size, scaled
 
 
 def vgg11(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """VGG-11: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build VGG-11: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     conv1 64 - pool1 - conv2 128 - pool2 - conv3, conv4 256 - pool3 - conv5, conv6 512 - pool4 - conv7, conv8
     512 - pool5 - avgpool - flatten - fc. Convolutions are 3x3 with padding 1, each followed by its bn and
@@ -30,7 +30,7 @@ def vgg11(num_classes: int, in_channels: int, image_size: int, width: float) -> 
 
 
 def vgg16(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
-    """VGG-16: (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build VGG-16: (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     As `vgg11`, with conv1, conv2 64 - pool1 - conv3, conv4 128 - pool2 - conv5 to conv7 256 - pool3 - conv8
     to conv10 512 - pool4 - conv11 to conv13 512 - pool5. 14,728,266 parameters with 3 channels and 10

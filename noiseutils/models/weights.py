@@ -1,4 +1,4 @@
-"""First weights, where a paper asks for others than torch's own."""
+"""Draw initial weights where a paper asks for others than torch's own."""
 
 from __future__ import annotations
 
