@@ -20,6 +20,7 @@ from noiseutils.live.watching import shown_images
 from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
 from noiseutils.widgets.view import (
+    ROW,
     View,
     button,
     chosen,
@@ -94,7 +95,7 @@ class AttackLab(View):
             raise one_of("attack", attack, ATTACKS)
         if not 0 <= image < len(data.test):
             raise UserError(f"image {image} is not there; allowed: 0 to {len(data.test) - 1}")
-        self.lab, self._filling = lab, False
+        self.lab = lab
         self._frame = "<p>The networks are on their way.</p>"
         self._latest: Latest[_Request] = Latest(self._show, "noiseutils-attack")
         self._make_controls(attack, image)
@@ -121,13 +122,12 @@ class AttackLab(View):
         self.take = button(
             "Take the training lab's networks", "copies, as they are now", self._take_over, "download"
         )
-        self.shown, self.message = widgets.HTML(), widgets.HTML()
-        self.attack.observe(lambda change: self._filling or self._fill(None), "value")
+        self.shown = widgets.HTML()
+        self.on_change(self.attack, lambda: self._fill(None))
         for control in (self.image, self.attack, self.against):
-            control.observe(self._send, "value")
-        row = {"flex_flow": "row wrap"}
-        images = widgets.HBox([self.image, self.previous, self.next], layout=row)
-        choice = widgets.HBox([self.attack, self.against], layout=row)
+            self.on_change(control, self._send)
+        images = widgets.HBox([self.image, self.previous, self.next], layout=ROW)
+        choice = widgets.HBox([self.attack, self.against], layout=ROW)
         taken = [self.take] if self.lab is not None else []
         self.box = widgets.VBox(
             [hide_static(self.mark), images, choice, self.sizes, *taken, self.message, self.shown]
@@ -139,7 +139,7 @@ class AttackLab(View):
         self.size.close()
         wanted = attack.usual if size is None else size
         self.size = slider(attack.symbol, wanted, low=0.0, most=attack.most, hint=attack.unit)
-        self.size.observe(self._send, "value")
+        self.on_change(self.size, self._send)
         self.sizes.children = [self.size]
 
     # --- reactions to the controls
@@ -147,12 +147,9 @@ class AttackLab(View):
     def _take(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
         """Take other networks, for the next answer."""
         self.source = _Source(networks, data)
-        self._filling = True
-        try:
+        with self.filling():
             self.image.max = len(data.test) - 1
             self.against.options, self.against.value = [OWN], OWN
-        finally:
-            self._filling = False
 
     @shows_errors
     def _take_over(self) -> None:
@@ -161,7 +158,7 @@ class AttackLab(View):
         if session is None or not networks:
             raise UserError("the training lab has no network yet: press its Start")
         self._take(networks, session.data)
-        self.message.value = f'<p role="status">Taken after {session.steps:,} steps.</p>'
+        self.show_message(f"Taken after {session.steps:,} steps.")
         self._send()
 
     def _step(self, by: int) -> None:
@@ -171,9 +168,8 @@ class AttackLab(View):
         against = None if self.against.value == OWN else self.against.value
         return _Request(self.source, self.image.value, chosen(self.attack), self.size.value, against)
 
-    def _send(self, change: object = None) -> None:
-        if not self._filling:
-            self._latest.ask(self._request())
+    def _send(self) -> None:
+        self._latest.ask(self._request())
 
     def _show(self, request: _Request) -> None:
         """Compute and draw; in a live view, in a thread of its own."""

@@ -16,6 +16,7 @@ from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
 from noiseutils.studies.output import brief, with_intervals
 from noiseutils.widgets.view import (
+    ROW,
     Markup,
     View,
     button,
@@ -53,7 +54,7 @@ class ResultExplorer(View):
         if profile is not None and not titles_of(profile) & profiles(study).keys():
             raise one_of(f"profile of {study}", profile, profiles(study))
         self.stored: Stored | None = None
-        self._frame, self._filling = "", False
+        self._frame = ""
         self._make_controls(study)
         self._choose_study(profile)
 
@@ -66,14 +67,13 @@ class ResultExplorer(View):
         self.cells.style.description_width = "7em"
         self.figure = dropdown("figure", [], None)
         self.behind = button("Runs behind this figure", "choose their cells", self._behind, "link")
-        self.message, self.shown = widgets.HTML(), widgets.HTML()
-        self.study.observe(lambda change: self._filling or self._choose_study(None), "value")
-        self.profile.observe(lambda change: self._filling or self._read(), "value")
+        self.shown = widgets.HTML()
+        self.on_change(self.study, lambda: self._choose_study(None))
+        self.on_change(self.profile, self._read)
         for control in (self.cells, self.figure):
-            control.observe(lambda change: self._filling or self._show(), "value")
-        row = {"flex_flow": "row wrap"}
-        what = widgets.HBox([self.study, self.profile], layout=row)
-        drawn = widgets.HBox([self.figure, self.behind], layout=row)
+            self.on_change(control, self._show)
+        what = widgets.HBox([self.study, self.profile], layout=ROW)
+        drawn = widgets.HBox([self.figure, self.behind], layout=ROW)
         self.box = widgets.VBox([hide_static(self.mark), what, self.cells, drawn, self.message, self.shown])
 
     @shows_errors
@@ -82,12 +82,9 @@ class ResultExplorer(View):
         named = next(
             (value for name, value in offered.items() if profile and name in titles_of(profile)), None
         )
-        self._filling = True
-        try:
+        with self.filling():
             self.profile.options = list(offered.items())
             self.profile.value = named or next(iter(offered.values()), None)
-        finally:
-            self._filling = False
         self._read()
 
     @shows_errors
@@ -99,14 +96,11 @@ class ResultExplorer(View):
         except UserError as error:
             self._frame = self.shown.value = problem(error)
             return
-        self._filling = True
-        try:
+        with self.filling():
             self.cells.options = [(_named(cell), i) for i, cell in enumerate(self.stored.cells)]
             self.cells.value = tuple(range(min(FIRST, len(self.stored.cells))))
             self.figure.options = list(self.stored.figures) or ["none is there"]
             self.figure.value = self.figure.options[0]
-        finally:
-            self._filling = False
         self._show()
 
     # --- reactions to the controls
@@ -122,7 +116,7 @@ class ResultExplorer(View):
         keys = self.stored.behind[name]
         cells = self.stored.cells_behind(name)
         text = f"{name} was drawn from {len(keys)} runs, in {len(cells)} of the cells above."
-        self.message.value = f'<p role="status">{html.escape(text if keys else f"{name} shows no run.")}</p>'
+        self.show_message(text if keys else f"{name} shows no run.")
         self.cells.value = tuple(i for i, cell in enumerate(self.stored.cells) if cell in cells)
 
     def choose(self, figure: str) -> None:

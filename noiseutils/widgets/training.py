@@ -20,6 +20,7 @@ from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts, pair
 from noiseutils.studies.params import data_of
 from noiseutils.widgets.view import (
+    ROW,
     View,
     broken,
     button,
@@ -54,7 +55,6 @@ class TrainingLab(View):
         self.first = self.params = params or Params()
         self.session: Session | None = None
         self.record = Record()
-        self._filling = False
         self._filled: Params | None = None  # values that the controls were set to last
         self._make_controls()
         self._end_others()
@@ -91,24 +91,21 @@ class TrainingLab(View):
         self.stop = button("Stop", "end this training", self._stop, "stop")
         self.reset = button("Reset", "as at the beginning", self._reset, "undo")
         self.copy = button("Copy as params.yaml", "the controls as a file for papermill", self._copy, "copy")
-        self.message = widgets.HTML()  # the last event
         self.status = widgets.HTML()  # numbers, renewed with the pictures
         self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
         self.text.description = "params.yaml"
         self.shown = {name: widgets.HTML() for name in PICTURES}
         for control in (self.data, self.model, self.noise, self.after, self.seed, self.compare):
-            control.observe(self._choice_changed, "value")
-        self.rate.observe(self._sliders_changed, "value")
-        self.images.observe(self._images_changed, "value")
-        buttons = widgets.HBox([self.start, self.pause, self.stop, self.reset, self.copy])
-        buttons.layout.flex_flow = "row wrap"
+            self.on_change(control, self._choice_changed)
+        self.on_change(self.rate, self._sliders_changed)
+        self.on_change(self.images, self._images_changed)
+        buttons = widgets.HBox([self.start, self.pause, self.stop, self.reset, self.copy], layout=ROW)
         left = widgets.VBox([self.noise, self.after, self.compare])
         right = widgets.VBox([self.data, self.model, self.seed, self.images])
-        choice = widgets.HBox([left, right], layout={"flex_flow": "row wrap"})
+        choice = widgets.HBox([left, right], layout=ROW)
         self.strength = widgets.FloatSlider()
-        self.sliders = widgets.HBox([self.strength, self.rate], layout={"flex_flow": "row wrap"})
-        below = widgets.HBox([self.shown["stds"], self.shown["noise"], self.shown["maps"]])
-        below.layout.flex_flow = "row wrap"
+        self.sliders = widgets.HBox([self.strength, self.rate], layout=ROW)
+        below = widgets.HBox([self.shown[name] for name in ("stds", "noise", "maps")], layout=ROW)
         texts = [self.message, self.status, self.text]
         self.box = widgets.VBox(
             [hide_static(self.mark), choice, self.sliders, buttons, *texts, self.shown["curves"], below]
@@ -120,8 +117,7 @@ class TrainingLab(View):
         Places and the strength's slider are made anew only for another network or noise: a control made anew
         loses the focus on a page, where a slider does not take over another range whole.
         """
-        self._filling = True
-        try:
+        with self.filling():
             if self._filled is None or self._filled.model != params.model:
                 known = choices(params.model)
                 self.after.options = (*known, *(name for name in params.after if name not in known))
@@ -133,8 +129,6 @@ class TrainingLab(View):
             self.after.value, self.after.disabled = params.after, not params.kind.sites
             self.strength.value, self.rate.value = params.strength, params.learning_rate
             self._filled = params
-        finally:
-            self._filling = False
 
     def _make_strength(self, params: Params) -> None:
         kind = params.kind
@@ -147,16 +141,14 @@ class TrainingLab(View):
             hint=kind.unit,
         )
         self.strength.disabled = not kind.symbol
-        self.strength.observe(self._sliders_changed, "value")
+        self.on_change(self.strength, self._sliders_changed)
         self.sliders.children = [self.strength, self.rate]
 
     # --- reactions to the controls
 
     @shows_errors
-    def _choice_changed(self, change: Any) -> None:
+    def _choice_changed(self) -> None:
         """Take over another noise, network or data, for the next training that is started."""
-        if self._filling:
-            return
         noise, going = chosen(self.noise), self.running
         changes: dict[str, Any] = {}
         if noise != self.params.noise:
@@ -169,7 +161,7 @@ class TrainingLab(View):
         self._fill(self.params)
         later = "Your choice counts when you press Stop and then Start." if going else ""
         kind = self.params.kind
-        self._show_message(
+        self.show_message(
             " ".join(filter(None, [later, f"{kind.symbol}: {kind.unit}." if kind.unit else ""]))
         )
 
@@ -191,10 +183,8 @@ class TrainingLab(View):
         return Params.read({**dict(self.first), **values, **changes}, "the lab's controls")
 
     @shows_errors
-    def _sliders_changed(self, change: Any) -> None:
+    def _sliders_changed(self) -> None:
         """Apply the sliders from the next step on."""
-        if self._filling:
-            return
         values = {"strength": float(self.strength.value), "learning_rate": float(self.rate.value)}
         self.params = self.params.replace(**values)
         if self.session is None or not self.running:
@@ -206,15 +196,13 @@ class TrainingLab(View):
         self._trained = wanted
 
     @shows_errors
-    def _images_changed(self, change: Any) -> None:
+    def _images_changed(self) -> None:
         """Show the maps of other test images in the next picture."""
-        if self._filling:
-            return
         shown = numbers(self.images.value)
         if self.session is not None:
             self.session.show(shown)
         self.params = self.params.replace(shown=shown)
-        self._show_message(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
+        self.show_message(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
 
     @property
     def running(self) -> bool:
@@ -225,14 +213,14 @@ class TrainingLab(View):
     def _start(self) -> None:
         if self.session is not None and self.running:
             self.session.start()
-            self._show_message(ENDING if self.session.stopping else "Training goes on.")
+            self.show_message(ENDING if self.session.stopping else "Training goes on.")
             return
         self.params = self._read_controls()
         self._new_session(self.params)
         self._end_others()
         assert self.session is not None
         self.session.start()
-        self._show_message(
+        self.show_message(
             f"Training {' beside '.join(pair(self._trained))}, {self._trained.model}, {self._label}."
         )
 
@@ -250,27 +238,27 @@ class TrainingLab(View):
         for lab in list(_open):
             if lab is not self and lab.running:
                 lab.close()
-                lab._show_message("Ended, as another lab was opened or started: Start begins anew.")
+                lab.show_message("Ended, as another lab was opened or started: Start begins anew.")
 
     @shows_errors
     def _pause(self) -> None:
         if self.session is not None and self.running:
             self.session.pause()
-            self._show_message("Paused between two steps: Start goes on.")
+            self.show_message("Paused between two steps: Start goes on.")
             self.keep()
 
     @shows_errors
     def _stop(self) -> None:
         if self.session is not None and self.running:
             ended = self.session.stop()
-            self._show_message(
+            self.show_message(
                 f"Stopped after {self.session.steps:,} steps: Start begins anew." if ended else ENDING
             )
 
     @shows_errors
     def _reset(self) -> None:
         if self.session is not None and not self.session.stop():
-            self._show_message(ENDING)
+            self.show_message(ENDING)
             return
         self._show_first()
         self.keep()
@@ -284,7 +272,7 @@ class TrainingLab(View):
         assert self.session is not None
         if self.interactive:
             self.session.run(steps=2, every=1)
-            self._show_message("Press Start.")
+            self.show_message("Press Start.")
         else:
             self.session.run(self.first.steps, every=max(1, self.first.steps // PROBES))
 
@@ -299,13 +287,10 @@ class TrainingLab(View):
         path.write_text(text, encoding="utf-8")
         self.text.value, self.text.layout.display = text, ""
         near = shlex.quote(str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path))
-        self._show_message(
+        self.show_message(
             f"Written to {near}. From the project's folder: noiseutils run live_lab --profile {near}, or "
             f"papermill notebooks/{STUDY.notebook}.ipynb mine.ipynb --cwd notebooks -f {near}"
         )
-
-    def _show_message(self, text: str) -> None:
-        self.message.value = f'<p role="status">{html.escape(text)}</p>'
 
     def close(self) -> None:
         """End the training, if there is one."""
@@ -334,7 +319,7 @@ class TrainingLab(View):
         if session.error is not None:
             self.message.value = problem(session.error)
         elif session.state == "finished" and self.interactive and not session.diverged:
-            self._show_message(f"Finished: {p.epochs} epochs.")
+            self.show_message(f"Finished: {p.epochs} epochs.")
         self.keep()
 
     def static(self) -> str:

@@ -6,7 +6,8 @@ import functools
 import html
 import os
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from noiseutils.errors import UserError
 # variables that Jupyter and Voila set for the kernels behind a page
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
 STATIC = "noiseutils-static"  # prefix of the ids of static pictures
+ROW = {"flex_flow": "row wrap"}  # layout of controls side by side
 
 
 def is_interactive(interactive: bool | None) -> bool:
@@ -36,7 +38,9 @@ class View:
         self.interactive = is_interactive(interactive)
         self.box: widgets.Widget = widgets.VBox()
         self.mark = f"{STATIC}-{uuid.uuid4().hex}"
+        self.message = widgets.HTML()  # the last event, or error
         self._kept_under: str | None = None
+        self._filling = False
 
     def static(self) -> str:
         """Return the view as HTML that needs no kernel and no network."""
@@ -46,6 +50,23 @@ class View:
         """Write the present pictures into the notebook, at the last place that shows the view."""
         if self._kept_under is not None:
             update_display({"text/html": self._page()}, raw=True, display_id=self._kept_under)
+
+    def show_message(self, text: str) -> None:
+        """Show an event on the page."""
+        self.message.value = f'<p role="status">{html.escape(text)}</p>'
+
+    def on_change(self, control: widgets.Widget, react: Callable[[], object]) -> None:
+        """Call `react` whenever the control's value changes, but not while the view is `filling` controls."""
+        control.observe(lambda change: self._filling or react(), "value")
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Set controls inside the block without reacting to the changes."""
+        self._filling = True
+        try:
+            yield
+        finally:
+            self._filling = False
 
     def _page(self) -> str:
         return f'<div id="{self.mark}">{self.static()}</div>'
