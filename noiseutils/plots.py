@@ -17,7 +17,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noiseutils.stats import mean_interval
+from noiseutils.stats import Interval, mean_interval
 
 ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE, GREY = (
     "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#666666",
@@ -93,8 +93,8 @@ def grouped_bars(
         rows = stats[stats[group] == key].set_index(x).reindex(places)
         at = np.arange(len(places)) + (i - (len(labels) - 1) / 2) * width
         ax.bar(at, rows["mean"], width, label=label, color=colours[i])
-        whiskers = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])  # nan: none is drawn
-        ax.errorbar(at, rows["mean"], whiskers, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
+        spread = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])  # nan: none is drawn
+        ax.errorbar(at, rows["mean"], spread, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
         if digits is not None:
             for place, top, mean in zip(at, np.fmax(rows["mean"], rows["high"]), rows["mean"], strict=True):
                 text = "" if np.isnan(mean) else f"{mean:.{digits}f}"
@@ -112,9 +112,19 @@ def band(ax: Axes, table: pd.DataFrame, *, x: str, value: str, colour, label: st
     stats = summary(table, (x,), value).sort_values(x)
     ax.plot(stats[x], stats["mean"], style, color=colour, label=label, markersize=4, linewidth=1.5)
     if len(stats) == 1:  # a band needs two points; whiskers do not
-        whiskers = np.stack([stats["mean"] - stats["low"], stats["high"] - stats["mean"]])
-        ax.errorbar(stats[x], stats["mean"], whiskers, fmt="none", ecolor=colour, elinewidth=1.2, capsize=4)
+        spread = np.stack([stats["mean"] - stats["low"], stats["high"] - stats["mean"]])
+        ax.errorbar(stats[x], stats["mean"], spread, fmt="none", ecolor=colour, elinewidth=1.2, capsize=4)
     ax.fill_between(stats[x], stats["low"], stats["high"], color=colour, alpha=0.18, linewidth=0)
+
+
+def whiskers(
+    ax: Axes, at: Sequence[float], intervals: Sequence[Interval], *, colour: Any, label: str
+) -> None:
+    """Draw a line of means with whiskers over places on the x axis."""
+    means = [i.mean for i in intervals]
+    spread = np.array([[i.mean - i.low, i.high - i.mean] for i in intervals]).T
+    look = {"fmt": "o-", "markersize": 4, "linewidth": 1.5, "capsize": 3}
+    ax.errorbar(at, means, spread, color=colour, label=label, **look)
 
 
 def no_noise_line(ax: Axes, values: Sequence[float], label: str = "no noise") -> None:

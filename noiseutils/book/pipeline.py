@@ -18,7 +18,7 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import RENDERED, STUDIES, start_here
 from noiseutils.studies.params import StudyParams
-from noiseutils.studies.study import store
+from noiseutils.studies.study import open_store
 from noiseutils.sweeps.sweep import Sweep, sweep
 from noiseutils.training.distributed import on_rank0
 
@@ -33,28 +33,28 @@ def sweep_study(
     params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
 ) -> Sweep:
     """Train what the study still lacks, then analyse the trained networks."""
-    started, study, place = time.monotonic(), RENDERED[params.study], store()
+    started, study, store = time.monotonic(), RENDERED[params.study], open_store()
 
     def left() -> float | None:
         return None if budget is None else budget - (time.monotonic() - started)
 
     study.check(params)
-    done = sweep(study.runs(params), place, executor, workers=workers, budget=budget)
+    done = sweep(study.runs(params), store, executor, workers=workers, budget=budget)
     if not done.out_of_time and study.follow_ups:
-        wanted = on_rank0(lambda: study.runs_known(params, place))
-        done = sweep(wanted, place, executor, workers=workers, budget=left())
+        wanted = on_rank0(lambda: study.runs_known(params, store))
+        done = sweep(wanted, store, executor, workers=workers, budget=left())
     if not done.out_of_time:
-        on_rank0(lambda: study.analyse(params, place, left()))  # under torchrun by one process alone
+        on_rank0(lambda: study.analyse(params, store, left()))  # under torchrun by one process alone
     return done
 
 
 def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
     """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
-    place = store()
-    runs = RENDERED[params.study].runs_known(params, place)
-    states = {run: place.state(run) for run in runs}
+    store = open_store()
+    runs = RENDERED[params.study].runs_known(params, store)
+    states = {run: store.state(run) for run in runs}
     failures = {
-        str(run): (place.failure(run) or "").strip().splitlines()[-1]
+        str(run): (store.failure(run) or "").strip().splitlines()[-1]
         for run, state in states.items()
         if state == "failed"
     }
@@ -74,8 +74,8 @@ def render_study(params: StudyParams) -> tuple[Rendered, bool]:
     notebook = notebook_path(study.notebook)
     folder = outputs_root() / params.study / params.profile
     values = params.model_dump(mode="json")
-    place = store()
-    results = [(run.key, place.digest(run)) for run in study.runs_known(params, place)]
+    store = open_store()
+    results = [(run.key, store.digest(run)) for run in study.runs_known(params, store)]
     mark = stamp(notebook, values, results)
     return _rendered(notebook, folder, values, mark)
 
@@ -103,10 +103,10 @@ def publish(params: StudyParams) -> Path:
     study = STUDIES[params.study]
     rendered = outputs_root() / params.study / params.profile
     folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
-    place = store()
-    for run in study.runs_known(params, place):
-        if place.finished(run):
-            place.publish(run, folder / "runs")
+    store = open_store()
+    for run in study.runs_known(params, store):
+        if store.finished(run):
+            store.publish(run, folder / "runs")
     for name in ("figures", "tables"):
         if not (rendered / name).is_dir():
             raise UserError(

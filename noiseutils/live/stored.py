@@ -16,7 +16,7 @@ from noiseutils.stats import Interval, mean_interval
 from noiseutils.studies import RENDERED
 from noiseutils.studies.output import read_figure_runs
 from noiseutils.studies.profiles import profile_path, study_params
-from noiseutils.studies.study import store
+from noiseutils.studies.study import open_store
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
@@ -88,7 +88,7 @@ def stored(study: str, profile: str, place: Store | None = None) -> Stored:
     profile: a name, or the path of a YAML file, such as a committed result's `params.yaml`.   place: their
     store; None: the project's. Raises UserError for an unknown study or profile.
     """
-    place = place or store()
+    place = place or open_store()
     params = study_params(study, profile)
     path = profile_path(study, profile)
     committed = path.is_relative_to(REFERENCE)

@@ -32,7 +32,7 @@ from noiseutils.models import build_model
 from noiseutils.noise.sites import INPUT
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
 from noiseutils.studies.params import OneSetParams, data_of, known_model
-from noiseutils.studies.study import Study, gather, store
+from noiseutils.studies.study import Study, gather, open_store
 
 EPOCHS = 6  # of the attack lab's networks
 Indices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, max_length=4)]
@@ -278,7 +278,7 @@ def networks(params: Params) -> dict[str, nn.Module]:
 
     Raises UserError for a training that failed or diverged.
     """
-    wanted, place, found = attacked(params), store(), {}
+    wanted, place, found = attacked(params), open_store(), {}
     gather(list(wanted.values()), place, "inline")
     for name, run in wanted.items():
         result = place.load(run, weights=True)

@@ -95,27 +95,27 @@ class Study(Generic[P, C]):
         Failures are printed and left out. Raises UserError where nothing finished.
         """
         self.check(params)  # before hours of training, not after
-        place = store()
-        found = gather(self.runs(params), place, executor)
+        store = open_store()
+        found = gather(self.runs(params), store, executor)
         if self.follow_ups:
-            found += gather(list(self.follow_ups(self.results(params, found)).values()), place, executor)
-        self.analyse(params, place)
-        results = self.results(params, found, self.answers(params, place))
+            found += gather(list(self.follow_ups(self.results(params, found)).values()), store, executor)
+        self.analyse(params, store)
+        results = self.results(params, found, self.answers(params, store))
         if results.frame.empty:
             count = len(self.runs(params))
             raise UserError(f"none of the study's {count} runs finished: see `noiseutils status`")
         return results
 
 
-def store() -> Store:
+def open_store() -> Store:
     """Return the store of this checkout, with the committed reference results beside it."""
     reference = sorted((CHECKOUT / "outputs" / "reference").glob("*/*/runs"))
     return Store(outputs_root() / "runs", tuple(reference))
 
 
-def gather(runs: list[Run], place: Store, executor: str = "auto") -> list[Result]:
+def gather(runs: list[Run], store: Store, executor: str = "auto") -> list[Result]:
     """Return the results of runs, computing what is not stored; failures are printed and left out."""
-    done = sweep(runs, place, executor)
+    done = sweep(runs, store, executor)
     for run in done.runs:
         if trace := done.failed.get(run.key):
             print(f"failed: {run}\n  {trace.strip().splitlines()[-1]}")

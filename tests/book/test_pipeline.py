@@ -80,7 +80,7 @@ def test_a_page_is_drawn_again_when_its_results_have_changed(tmp_path, monkeypat
     monkeypatch.setattr(pipeline, "current", lambda *_: True)
     pipeline.render_study(params)
     run = pipeline.RENDERED["noisy_dropout"].runs(params)[0]
-    pipeline.store().save(Result(run, "diverged", {}, pd.DataFrame({"epoch": [1]}), None, {}))
+    pipeline.open_store().save(Result(run, "diverged", {}, pd.DataFrame({"epoch": [1]}), None, {}))
     pipeline.render_study(params)
     assert stamps[0] != stamps[1]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from noiseutils import plots
+from noiseutils.stats import Interval
 from noiseutils.studies.output import Drawn, origin
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
@@ -15,11 +16,13 @@ from noiseutils.studies.training_data_variation.figures import (
     line_panels,
     panels,
     points,
+    rows_of,
+    shaded,
     strengths,
     title,
     trained_on,
 )
-from noiseutils.studies.training_data_variation.grid import Cell, common_levels, row_of
+from noiseutils.studies.training_data_variation.grid import Cell, common_levels
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.studies.training_data_variation.tables import autoattack_table, matrix_table
 
@@ -101,18 +104,15 @@ def autoattacked(results: Results[Params, Cell]) -> Iterator[Drawn]:
     colours = [plots.GREY, *plots.shades(len(sizes) - 1)]
     for kind in results.params.kinds:
         figure, axes = panels(len(results.params.architectures))
-        for ax, architecture in zip(axes, results.params.architectures, strict=True):
-            row = row_of(results.params, architecture, kind)
+        for ax, (architecture, row) in zip(axes, rows_of(results.params, kind).items(), strict=True):
             for size, colour in zip(sizes, colours, strict=True):
-                found = [(i, select(table, **vars(cell), delta_255=size)) for i, cell in enumerate(row)]
-                known = [(i, rows.iloc[0]) for i, rows in found if len(rows)]
-                if not known:
-                    continue
-                values = np.array([[r.accuracy, r.accuracy - r.low, r.high - r.accuracy] for _, r in known])
-                ax.errorbar(
-                    [i for i, _ in known], 100 * values[:, 0], 100 * values[:, 1:].T, fmt="o-", color=colour,
-                    label=f"{size:g}/255" if size else "no attack", markersize=4, linewidth=1.5, capsize=3,
-                )  # fmt: skip
+                found = [select(table, **vars(cell), delta_255=size) for cell in row]
+                at = [i for i, rows in enumerate(found) if len(rows)]
+                percent = [100 * found[i][["accuracy", "low", "high"]].iloc[0] for i in at]
+                if at:
+                    intervals = [Interval(*values, n=table.n.max()) for values in percent]
+                    label = f"{size:g}/255" if size else "no attack"
+                    plots.whiskers(ax, at, intervals, colour=colour, label=label)
             strengths(ax, results.params.levels, kind)
             ax.set(title=NAMES[architecture], ylim=(0, 100))
         axes[0].set_ylabel("accuracy (%)")
@@ -129,20 +129,17 @@ def calibration(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw the calibration error over the shown strength, a line a training strength."""
     levels = results.params.levels
     for kind in results.params.kinds:
-        lines = {}
-        for architecture in results.params.architectures:
-            row = row_of(results.params, architecture, kind)
-            lines[architecture] = [
-                (
-                    f"{cell.sigma:g}",
-                    colour,
-                    style,
-                    points(results, [(cell, level) for level in levels], kind, "calibration_error"),
-                )
-                for cell, colour, style in zip(
-                    row, plots.shades(len(row)), plots.styles(len(row)), strict=True
-                )
-            ]
+        lines = {
+            architecture: shaded(
+                {
+                    f"{cell.sigma:g}": points(
+                        results, [(cell, level) for level in levels], kind, "calibration_error"
+                    )
+                    for cell in row
+                }
+            )
+            for architecture, row in rows_of(results.params, kind).items()
+        }
         for figure, axes in line_panels(
             lines, f"trained on\n{kind} σ", "expected calibration error (points)"
         ):

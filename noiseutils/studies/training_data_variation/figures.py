@@ -75,27 +75,13 @@ def modules() -> Iterator[Drawn]:
                 ax.annotate("", (middle, below + 0.28), (middle, above - 0.28), arrowprops=arrow)
             for height, text in zip(heights, path, strict=True):
                 _box(ax, middle, height, min(1.6, wide - 0.08), text.replace(", ", "\n"), "#dcebf5")
-    yield Drawn(
-        "figure_02_modules",
-        figure,
-        "The three modules: a bottleneck; four paths of 64 maps each; 32 narrow bottlenecks side by side.",
-        (),
-    )
+    alt = "The three modules: a bottleneck; four paths of 64 maps each; 32 narrow bottlenecks side by side."
+    yield Drawn("figure_02_modules", figure, alt, ())
 
 
 def _box(ax: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
-    ax.add_patch(
-        FancyBboxPatch(
-            (x - width / 2, y - 0.25),
-            width,
-            0.5,
-            boxstyle="round,pad=0.02",
-            facecolor=colour,
-            edgecolor=plots.GREY,
-            linewidth=0.8,
-            zorder=2,
-        )
-    )
+    look = {"facecolor": colour, "edgecolor": plots.GREY, "linewidth": 0.8, "zorder": 2}
+    ax.add_patch(FancyBboxPatch((x - width / 2, y - 0.25), width, 0.5, "round,pad=0.02", **look))
     ax.text(x, y, text, ha="center", va="center", fontsize=7, zorder=3)
 
 
@@ -121,16 +107,15 @@ def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
 def accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw Figures 4 and 6: accuracy over the training strength, a line a shown strength."""
     for kind, name in (("noise", "figure_04_noise"), ("blur", "figure_06_blur")):
+        if kind not in results.params.kinds:
+            continue
         levels = results.params.levels
-        lines = {}
-        for architecture in results.params.architectures if kind in results.params.kinds else ():
-            row = row_of(results.params, architecture, kind)
-            lines[architecture] = [
-                (f"{level:g}", colour, style, points(results, [(cell, level) for cell in row], kind))
-                for level, colour, style in zip(
-                    levels, plots.shades(len(levels)), plots.styles(len(levels)), strict=True
-                )
-            ]
+        lines = {
+            architecture: shaded(
+                {f"{level:g}": points(results, [(cell, level) for cell in row], kind) for level in levels}
+            )
+            for architecture, row in rows_of(results.params, kind).items()
+        }
         for figure, axes in line_panels(lines, f"shown\n{kind} σ", "accuracy (%)"):
             for ax in axes:
                 strengths(ax, levels, kind)
@@ -143,12 +128,9 @@ def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw Figures 5 and 7: the least mean change of a pixel over the training strength, a line a network."""
     for kind, name in (("noise", "figure_05_change_noise"), ("blur", "figure_07_change_blur")):
         levels, found = results.params.levels, {}
-        for shift, architecture in enumerate(
-            results.params.architectures if kind in results.params.kinds else ()
-        ):
-            row = row_of(results.params, architecture, kind)
+        for shift, (architecture, row) in enumerate(rows_of(results.params, kind).items()):
             intervals = [bootstrap_interval(list(change_sizes(results, cell).values())) for cell in row]
-            known = [(place + 0.06 * (shift - 1), i) for place, i in enumerate(intervals) if i.n]
+            known = {place + 0.06 * (shift - 1): i for place, i in enumerate(intervals) if i.n}
             if known:
                 found[architecture] = known
         if not found:
@@ -156,12 +138,9 @@ def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
         figure, axes = plots.canvas(size=(8, 4))
         ax = axes[0, 0]
         for architecture, known in found.items():
-            at, means = [place for place, _ in known], [i.mean for _, i in known]
-            whiskers = np.array([[i.mean - i.low, i.high - i.mean] for _, i in known]).T
-            ax.errorbar(
-                at, means, whiskers, fmt="o-", color=COLOURS[architecture], label=NAMES[architecture],
-                markersize=4, linewidth=1.5, capsize=3,
-            )  # fmt: skip
+            plots.whiskers(
+                ax, [*known], [*known.values()], colour=COLOURS[architecture], label=NAMES[architecture]
+            )
         strengths(ax, levels, kind)
         ax.axhline(ONE_PERCENT, color=plots.GREY, linestyle=":", linewidth=1.2)
         ax.annotate("1 % of the range", (len(levels) - 1, ONE_PERCENT), (0, 3), textcoords="offset points",
@@ -187,6 +166,18 @@ def trained_on(results: Results[Params, Cell], kind: str) -> list[Result]:
     """Return the results of networks trained on a kind of corruption, and on the images as they are."""
     rows = select(results.frame, kind=("none", kind), statistics="trained")
     return results.behind(rows)
+
+
+def rows_of(params: Params, kind: str) -> dict[str, list[Cell]]:
+    """Return the cells of each architecture for a kind, from none to the strongest; {} if it is not there."""
+    architectures = params.architectures if kind in params.kinds else ()
+    return {architecture: row_of(params, architecture, kind) for architecture in architectures}
+
+
+def shaded(tables: Mapping[str, pd.DataFrame]) -> list[Line]:
+    """Return lines whose labels are ordered, with what `points` gives for each."""
+    colours, styles = plots.shades(len(tables)), plots.styles(len(tables))
+    return list(zip(tables, colours, styles, tables.values(), strict=True))
 
 
 def points(
