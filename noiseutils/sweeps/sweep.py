@@ -16,11 +16,11 @@ from noiseutils.config import Run
 from noiseutils.errors import UserError, one_of
 from noiseutils.sweeps.execution import execute
 from noiseutils.sweeps.jobs import Job, Sweep
-from noiseutils.sweeps.local import local
+from noiseutils.sweeps.local import default_workers, local
 from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
 from noiseutils.sweeps.store import Store
-from noiseutils.sweeps.threads import threads
+from noiseutils.sweeps.threads import WORKERS, threads
 from noiseutils.training.distributed import in_turn, launched, on_rank0, rank, start
 
 EXECUTORS: dict[str, Callable[[Job], None]] = {
@@ -86,7 +86,6 @@ def sweep(
 
 def chosen(job: Job) -> str:
     """Return the executor of "auto": one run is trained in this process, several go side by side."""
-    if min(len(job.todo), job.workers or len(job.todo)) == 1:
-        return "inline"
     on_cuda = torch.cuda.is_available() if job.device is None else job.device.startswith("cuda")
-    return "threads" if on_cuda else "local"
+    executor, workers = ("threads", WORKERS) if on_cuda else ("local", default_workers())
+    return executor if min(job.workers or workers, len(job.todo)) > 1 else "inline"

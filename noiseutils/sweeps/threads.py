@@ -6,7 +6,6 @@ threads would take turns, processes do better: see `noiseutils.sweeps.local`.
 
 from __future__ import annotations
 
-import secrets
 import threading
 from dataclasses import replace
 from typing import Any
@@ -29,7 +28,7 @@ def threads(job: Job) -> None:
         with lock:
             job.on_event(event, run, detail)
 
-    mine = replace(job, on_event=on_event, owner=secrets.token_hex(8))
+    mine = replace(job, on_event=on_event)
 
     def work() -> None:
         try:

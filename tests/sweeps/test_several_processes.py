@@ -1,0 +1,183 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from small_runs import BASE, RUNS, equal, stored_weights
+
+from noiseutils.config import Run
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import sweep
+
+pytestmark = pytest.mark.slow
+
+SWEEP = """
+import json, sys, torch
+from noiseutils.config import Run
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import sweep
+import noiseutils.sweeps.budget
+torch.set_num_threads(1)
+noiseutils.sweeps.budget.CHECKPOINT_SECONDS = 0.0
+if __name__ == "__main__":
+    runs = [Run.model_validate_json(text) for text in sys.argv[3:]]
+    done = sweep(runs, Store(sys.argv[1]), sys.argv[2], progress=False)
+    print(len(done.results), "done")
+"""
+
+
+def command(tmp_path: Path, root: Path, executor: str, runs: list[Run]) -> list[str]:
+    script = tmp_path / "sweep_once.py"
+    script.write_text(SWEEP)
+    return [sys.executable, str(script), str(root), executor, *(run.model_dump_json() for run in runs)]
+
+
+def test_two_processes_on_one_store_compute_each_run_once(tmp_path):
+    root = tmp_path / "runs"
+    runs = [BASE.replace(seed=seed, epochs=6) for seed in range(6)]
+    both = [
+        subprocess.Popen(
+            command(tmp_path, root, "inline", runs), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert out.decode().strip() == "6 done", err.decode()
+    assert sorted(p.name for p in root.iterdir() if p.name != ".locks") == sorted(run.key for run in runs)
+    times = [(root / run.key / "run.json").stat().st_mtime_ns for run in runs]
+    subprocess.run(command(tmp_path, root, "inline", runs), check=True, capture_output=True)
+    assert times == [(root / run.key / "run.json").stat().st_mtime_ns for run in runs]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
+@pytest.mark.parametrize("parent_asleep", [False, True])
+def test_a_killed_worker_fails_its_run_and_no_other(tmp_path, parent_asleep):
+    """The run that its process dies of is recorded as failed; the others are computed all the same.
+
+    Even when the idle worker claims the dead one's run before the parent hears of the death.
+    """
+    root = tmp_path / "runs"
+    slow = BASE.replace(seed=50, epochs=3000)
+    arguments = command(tmp_path, root, "local", [slow, *RUNS])
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    while not (root / slow.key / "checkpoint").exists() or any(
+        Store(root).state(run) == "missing" for run in RUNS
+    ):
+        assert process.poll() is None
+        time.sleep(0.05)
+    owner = owner_of(root / ".locks" / slow.key)
+    if parent_asleep:
+        process.send_signal(signal.SIGSTOP)
+        os.kill(owner, signal.SIGKILL)
+        time.sleep(1)  # several of the idle worker's looks
+        process.send_signal(signal.SIGCONT)
+    else:
+        os.kill(owner, signal.SIGKILL)
+    out, err = process.communicate(timeout=60)
+    assert out.decode().strip() == "3 done", err.decode()
+    assert "exit code -9" in (Store(root).failure(slow) or "")
+
+
+def owner_of(lock: Path) -> int:
+    """The process that has a lock file open."""
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if descriptor.readlink() == lock:
+                return int(descriptor.parts[2])
+        except OSError:
+            continue
+    raise AssertionError("nobody holds the lock")
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NOISEUTILS_TEST_KILLS", "2"))))
+def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(tmp_path, seed):
+    """NOISEUTILS_TEST_KILLS=20 is the long form."""
+    rng = random.Random(seed)
+    root = tmp_path / "killed"
+    runs = [BASE.replace(seed=100 * seed + i, epochs=25) for i in range(3)]
+    arguments = command(tmp_path, root, rng.choice(["inline", "local"]), runs)
+    process = subprocess.Popen(
+        arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not list(root.glob("*/checkpoint")) and not list(root.glob("*/run.json")):
+        assert time.monotonic() < deadline, "the sweep never started"
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(rng.uniform(0, 1.0))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {
+        run.key: (root / run.key / "run.json").stat().st_mtime_ns
+        for run in runs
+        if (root / run.key / "run.json").exists()
+    }
+    subprocess.run(arguments, check=True, capture_output=True, timeout=120)
+    for key, written in before.items():
+        assert (root / key / "run.json").stat().st_mtime_ns == written, "a finished run was computed again"
+    sweep(runs, Store(tmp_path / "whole"), "inline", progress=False)
+    for run in runs:
+        assert equal(stored_weights(root, run), stored_weights(tmp_path / "whole", run))
+        a, b = Store(root).load(run), Store(tmp_path / "whole").load(run)
+        assert a is not None
+        assert b is not None
+        assert a.metrics == b.metrics
+        assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
+
+
+@pytest.mark.parametrize("executor", ["inline", "local"])
+def test_ctrl_c_is_clean_and_the_same_command_goes_on(tmp_path, executor):
+    """As a terminal sends it: to every process of the group at once."""
+    profile = tmp_path / "long.yaml"
+    profile.write_text(LONG)
+    words = [sys.executable, "-m", "noiseutils", "sweep", "noisy_dropout", "--profile", str(profile)]
+    root = tmp_path / "outputs" / "runs"
+    process = subprocess.Popen(
+        [*words, "--executor", executor],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"NOISEUTILS_OUTPUTS": str(tmp_path / "outputs")},
+        # a shell's background job ignores Ctrl-C, and so would all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not list(root.glob("*/run.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130
+    assert b"the same command goes on" in err
+    assert b"Traceback" not in err
+    time.sleep(0.2)
+    locks = list((root / ".locks").iterdir())
+    assert locks
+    for lock in locks:
+        with FileLock(lock, timeout=5):
+            pass  # nobody holds it any more
+
+
+LONG = """
+study: noisy_dropout
+data: shapes
+train_size: 60
+test_size: 50
+width: 0.1
+noise_levels: [0.1, 0.2, 0.3, 0.4, 0.5]
+epochs: 20
+batch_size: 20
+input_noise: []
+fgsm_255: []
+seeds: 50
+"""
