@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+import noiseutils  # noqa: F401  its shim must run before a test imports torchvision
+
 # Small tensors gain nothing from more threads, workers run side by side, and sums must not depend on the
 # number of cores. The variable is for child processes and notebook kernels.
 torch.set_num_threads(1)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,19 +109,19 @@ def _class_files(folder: Path) -> dict[str, list[tuple[str, int, int]]]:
     return classes
 
 
-def _cache_folder(data: Data, root: Path) -> Path:
-    """Make the cache's folder: beside the images, or under `data_root` if those cannot be written to."""
+def _cache_file(data: Data, root: Path) -> Path:
+    """Name the cache: beside the images, or under `data_root` if nothing can be written beside them."""
     sizes = [data.image_size or "stored", data.train_size or "all", data.test_size or "all"]
-    name = "-".join(map(str, sizes))
+    name = f"{'-'.join(map(str, sizes))}.npz"
     try:
-        (root / CACHE / name).mkdir(parents=True, exist_ok=True)
-        if os.access(root / CACHE / name, os.W_OK):
+        (root / CACHE).mkdir(exist_ok=True)
+        if os.access(root / CACHE, os.W_OK):
             return root / CACHE / name
     except OSError:
         pass
-    elsewhere = data_root() / CACHE / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16] / name
+    elsewhere = data_root() / CACHE / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     elsewhere.mkdir(parents=True, exist_ok=True)
-    return elsewhere
+    return elsewhere / name
 
 
 def load_tree(data: Data) -> Arrays:
@@ -128,46 +129,33 @@ def load_tree(data: Data) -> Arrays:
     classes, train, test = find_tree(data)
     listing = [CACHE_FORMAT, data.name, data.image_size, *([s.folder.name, s.files] for s in (train, test))]
     key = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    folder = _cache_folder(data, train.folder.parent)
-    pixels = _read_cache(folder, key)
+    file = _cache_file(data, train.folder.parent)
+    pixels = _read_cache(file, key)
     if pixels is None:
         pixels = _decode(data, (train, test))
         try:
-            _write_cache(folder, key, pixels)
+            _write_cache(file, key, pixels)
         except OSError as error:  # decoding again next time is no harm
-            log.warning("%s: the decoded images are not cached: %s", folder, error.strerror)
+            log.warning("%s: the decoded images are not cached: %s", file, error.strerror)
     return Arrays(pixels[0], train.labels, pixels[1], test.labels, classes)
 
 
-def _read_cache(folder: Path, key: str) -> list[np.ndarray] | None:
-    """Read both splits' pixels; return None if they are missing, of other files, or torn."""
+def _read_cache(file: Path, key: str) -> list[np.ndarray] | None:
+    """Read both splits' pixels; return None if they are missing, of other files, or damaged."""
     try:
-        index = json.loads((folder / "index.json").read_text())
-        if index["key"] != key:
-            return None
-        for name in ("train", "test"):
-            with (folder / f"{name}.npy").open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != index[name]:
-                    return None
-        return [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("train", "test")]
-    except (OSError, ValueError, KeyError, TypeError):
+        # reading checks the checksums of a zip file
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as cached:
+            return [cached["train"], cached["test"]] if cached["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _write_cache(folder: Path, key: str, pixels: list[np.ndarray]) -> None:
-    # each file is renamed when it is whole, and the index, written last, holds the checksums of both
-    index = {"key": key}
-    token = secrets.token_hex(4)
-    part = folder / f".{token}.part"
+def _write_cache(file: Path, key: str, pixels: list[np.ndarray]) -> None:
+    part = file.with_name(f".{secrets.token_hex(4)}.part")
     try:
-        for name, array in zip(("train", "test"), pixels, strict=True):
-            with part.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            with part.open("rb") as file:
-                index[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            part.replace(folder / f"{name}.npy")
-        part.write_text(json.dumps(index))
-        part.replace(folder / "index.json")
+        with part.open("wb") as out:
+            np.savez(out, key=np.array(key), train=pixels[0], test=pixels[1])
+        part.replace(file)
     finally:
         part.unlink(missing_ok=True)
 
