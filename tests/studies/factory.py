@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,20 @@ import torch
 from noiseutils.config import Run
 from noiseutils.evaluation.inspection import packed
 from noiseutils.studies import STUDIES
+from noiseutils.studies.adaptive_noise import figures as adaptive_figures
 from noiseutils.studies.adaptive_noise.params import Params as AdaptiveParams
 from noiseutils.studies.adversarial_noise_layer import attacks as anl_attacks
+from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
 from noiseutils.studies.adversarial_noise_layer import grid as anl
 from noiseutils.studies.adversarial_noise_layer.params import Params as AnlParams
+from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.noisy_dropout import grid as dropout
 from noiseutils.studies.noisy_dropout.params import Params as DropoutParams
+from noiseutils.studies.output import Drawn
 from noiseutils.studies.results import Results
 from noiseutils.studies.training_data_variation import attacks as variation_attacks
+from noiseutils.studies.training_data_variation import beyond
+from noiseutils.studies.training_data_variation import figures as variation_figures
 from noiseutils.studies.training_data_variation import grid as variation
 from noiseutils.studies.training_data_variation.params import Params as VariationParams
 from noiseutils.training.loop import Result
@@ -33,6 +40,33 @@ VARIATION = VariationParams(
     data="shapes", architectures=("resnet", "inception"), sigmas=(0.1, 1.0), change_images=8, change_seeds=3,
     attack_images=10, attack_255=(2.0,), seeds=3,
 )  # fmt: skip
+
+
+FIGURES: dict[str, list[Callable[[Results], Iterator[Drawn]]]] = {
+    "noisy_dropout": [
+        dropout_figures.per_class, dropout_figures.errors, dropout_figures.weighted_accuracy,
+        dropout_figures.readings, dropout_figures.robustness, dropout_figures.curves,
+    ],
+    "adaptive_noise": [
+        adaptive_figures.training, adaptive_figures.accuracy_and_gap, adaptive_figures.rates,
+        adaptive_figures.controls,
+    ],
+    "adversarial_noise_layer": [
+        anl_figures.similarity, anl_figures.activation_std, anl_figures.feature_maps,
+        anl_figures.error_over_epsilon, anl_figures.robustness, partial(anl_figures.errors, part="table2"),
+        partial(anl_figures.errors, part="table3"),
+        lambda results: anl_figures.attacks(results, anl_attacks.reports(results)),
+    ],
+    "training_data_variation": [
+        variation_figures.accuracy, variation_figures.changes, beyond.matrices, beyond.common,
+        beyond.autoattacked, beyond.calibration,
+    ],
+}  # fmt: skip
+
+
+def figures_of(results: Results) -> list[Drawn]:
+    """Draw every figure that a study makes of its results."""
+    return [drawn for draw in FIGURES[results.params.study] for drawn in draw(results)]
 
 
 def result_of(run: Run, metrics: dict, history: dict, **data: object) -> Result:

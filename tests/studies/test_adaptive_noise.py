@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from factory import ADAPTIVE as PARAMS
-from factory import adaptive_result, adaptive_results, diverged
+from factory import adaptive_result, adaptive_results, diverged, figures_of
 from matplotlib import pyplot
 
 from noiseutils.book import pipeline
@@ -246,12 +246,7 @@ def test_play_tells_of_each_epoch_what_acts_on_it():
 
 def test_every_figure_is_drawn_and_says_where_its_data_come_from():
     results = adaptive_results()
-    drawn = [
-        *figures.training(results),
-        *figures.accuracy_and_gap(results),
-        *figures.rates(results),
-        *figures.controls(results),
-    ]
+    drawn = figures_of(results)
     assert [d.name for d in drawn] == [
         "figure_01_training", "table_2_momentum", "rates_momentum", "controls_momentum",
     ]  # fmt: skip
@@ -265,5 +260,4 @@ def test_every_figure_is_drawn_and_says_where_its_data_come_from():
 
 def test_what_is_missing_is_left_out_of_the_figures():
     empty = STUDY.results(PARAMS, [])
-    for draw in (figures.training, figures.accuracy_and_gap, figures.rates, figures.controls):
-        assert list(draw(empty)) == []
+    assert figures_of(empty) == []

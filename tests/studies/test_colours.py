@@ -25,12 +25,7 @@ from noiseutils import plots
 from noiseutils.bench.figure import networks
 from noiseutils.studies import STUDIES
 from noiseutils.studies.adaptive_noise import figures as adaptive_figures
-from noiseutils.studies.adversarial_noise_layer import attacks as anl_attacks
-from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
-from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.profiles import read_profile
-from noiseutils.studies.training_data_variation import beyond
-from noiseutils.studies.training_data_variation import figures as data_figures
 
 ROOT = Path(__file__).resolve().parents[2]
 PALETTE = (
@@ -113,47 +108,31 @@ def faults(figure: Figure) -> list[str]:
     return found
 
 
-def of(study: str, change=lambda params: params) -> Any:
+def papers_grid(study: str) -> Any:
     """The paper's own grid, where a panel has the most to tell apart, with three seeds."""
-    return change(read_profile(STUDIES[study].Params, study, "paper").replace(seeds=3))
+    return read_profile(STUDIES[study].Params, study, "paper").replace(seeds=3)
 
 
-def dropout() -> Iterator:
-    results = factory.dropout_results(of("noisy_dropout"))
-    for name in ("per_class", "errors", "weighted_accuracy", "readings", "robustness", "curves"):
-        yield from getattr(dropout_figures, name)(results)
+MADE_UP = {
+    "noisy_dropout": lambda: factory.dropout_results(papers_grid("noisy_dropout")),
+    "adaptive_noise": lambda: factory.adaptive_results(
+        factory.ADAPTIVE.replace(learning_rates=(0.1, 0.01, 0.001, 0.0001))
+    ),
+    "adversarial_noise_layer": lambda: factory.anl_results(
+        papers_grid("adversarial_noise_layer"), reports=True
+    ),
+    "training_data_variation": lambda: factory.variation_results(papers_grid("training_data_variation")),
+}
+IMAGES = ("matrix_", "figure_03_feature_maps")  # figures without lines or bars
 
 
-def adaptive() -> Iterator:
-    params = factory.ADAPTIVE.replace(learning_rates=(0.1, 0.01, 0.001, 0.0001))
-    results = factory.adaptive_results(params)
-    yield from adaptive_figures.schedule(params)
-    for name in ("training", "accuracy_and_gap", "rates", "controls"):
-        yield from getattr(adaptive_figures, name)(results)
-
-
-def adversarial() -> Iterator:
-    results = factory.anl_results(of("adversarial_noise_layer"), reports=True)
-    for name in ("similarity", "activation_std", "error_over_epsilon", "robustness"):
-        yield from getattr(anl_figures, name)(results)
-    for part in ("table2", "table3"):
-        yield from anl_figures.errors(results, part)
-    yield from anl_figures.attacks(results, anl_attacks.reports(results))
-
-
-def data_variation() -> Iterator:
-    results = factory.variation_results(of("training_data_variation"))
-    for name in ("accuracy", "changes"):
-        yield from getattr(data_figures, name)(results)
-    for name in ("common", "autoattacked", "calibration"):
-        yield from getattr(beyond, name)(results)
-
-
-@pytest.mark.parametrize("study", [dropout, adaptive, adversarial, data_variation], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("study", STUDIES)
 def test_colours_of_every_figure_are_safe_for_colour_blind_readers(study):
-    drawn = {}
-    for figure in study():
-        drawn[figure.name] = sum(len(list(told_apart(ax))) for ax in figure.figure.axes)
+    results, drawn = MADE_UP[study](), {}
+    schedule = adaptive_figures.schedule(results.params) if study == "adaptive_noise" else ()
+    for figure in [*factory.figures_of(results), *schedule]:
+        if not figure.name.startswith(IMAGES):
+            drawn[figure.name] = sum(len(list(told_apart(ax))) for ax in figure.figure.axes)
         assert not faults(figure.figure), figure.name
         assert len(figure.alt) > 30, "what is seen is said"
         pyplot.close(figure.figure)

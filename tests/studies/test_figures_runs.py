@@ -19,12 +19,10 @@ from noiseutils.studies.adaptive_noise import figures as adaptive_figures
 from noiseutils.studies.adaptive_noise import tables as adaptive_tables
 from noiseutils.studies.adaptive_noise.grid import Cell, run_of
 from noiseutils.studies.adversarial_noise_layer import STUDY as ANL_STUDY
-from noiseutils.studies.adversarial_noise_layer import attacks as anl_attacks
 from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
 from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.output import Drawn, OutputWriter
 from noiseutils.studies.results import Results
-from noiseutils.studies.training_data_variation import beyond
 from noiseutils.studies.training_data_variation import figures as data_figures
 from noiseutils.studies.training_data_variation.grid import KINDS
 from noiseutils.training.loop import Result
@@ -72,10 +70,8 @@ def dropout() -> Case:
             and run.noise.std in ends
         ),
     )
-    drawn = [*dropout_figures.layer({"input": torch.ones(2, 2)})]
-    for name in ("per_class", "errors", "weighted_accuracy", "readings", "robustness", "curves"):
-        drawn += getattr(dropout_figures, name)(results)
-    return Case(results, drawn, expected)
+    layer = dropout_figures.layer({"input": torch.ones(2, 2)})
+    return Case(results, [*layer, *factory.figures_of(results)], expected)
 
 
 def adaptive() -> Case:
@@ -101,9 +97,7 @@ def adaptive() -> Case:
     expected["figure_01_training"] = {run_of(params, Cell("tinycnn", "sgd", 0.1, "gaussian"), 0).key}
     history = adaptive_tables.play(AdaptiveNoise(), 3, kept[0].history.assign(update_norm=1.0))
     drawn = [*adaptive_figures.schedule(results.params), *adaptive_figures.machine(history)]
-    for name in ("training", "accuracy_and_gap", "rates", "controls"):
-        drawn += getattr(adaptive_figures, name)(results)
-    return Case(results, drawn, expected)
+    return Case(results, [*drawn, *factory.figures_of(results)], expected)
 
 
 def scripted(run: Run) -> bool:
@@ -139,13 +133,8 @@ def adversarial() -> Case:
         "attacks_8_255": of("table4", seeds=1),
         "attacks_curve": of("table4", seeds=1),
     }
-    drawn = [*anl_figures.construction({"h": torch.ones(2, 2)})]
-    for name in ("similarity", "activation_std", "feature_maps", "error_over_epsilon", "robustness"):
-        drawn += getattr(anl_figures, name)(results)
-    for part in ("table2", "table3"):
-        drawn += anl_figures.errors(results, part)
-    drawn += anl_figures.attacks(results, anl_attacks.reports(results))
-    return Case(results, drawn, expected)
+    construction = anl_figures.construction({"h": torch.ones(2, 2)})
+    return Case(results, [*construction, *factory.figures_of(results)], expected)
 
 
 def data_variation() -> Case:
@@ -179,12 +168,7 @@ def data_variation() -> Case:
     data = load(Data(name="shapes", train_size=60, test_size=20))
     drawn = [*data_figures.examples(data), *data_figures.modules()]
     drawn += data_figures.corrupted_examples(params, data)
-    for draw in (
-        data_figures.accuracy, data_figures.changes, beyond.matrices, beyond.common, beyond.autoattacked,
-        beyond.calibration,
-    ):  # fmt: skip
-        drawn += draw(results)
-    return Case(results, drawn, expected)
+    return Case(results, [*drawn, *factory.figures_of(results)], expected)
 
 
 @pytest.fixture

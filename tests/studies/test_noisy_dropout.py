@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from factory import DROPOUT as PARAMS
-from factory import costly, diverged, dropout_results
+from factory import costly, diverged, dropout_results, figures_of
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.studies import study
-from noiseutils.studies.noisy_dropout import STUDY, claims, figures, tables
+from noiseutils.studies.noisy_dropout import STUDY, claims, tables
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.output import OutputWriter
@@ -146,14 +146,7 @@ def test_a_probability_without_results_leaves_a_gap_and_no_error(tmp_path, monke
     whole = dropout_results(PARAMS, costly)
     results = STUDY.results(PARAMS, [r for r in whole.stored if r.run.noise.p != 0.2])
     output = OutputWriter(PARAMS, "shapes", results.stored)
-    for draw in (
-        figures.per_class,
-        figures.errors,
-        figures.weighted_accuracy,
-        figures.readings,
-        figures.curves,
-    ):
-        output.show(draw(results))
+    output.show(figures_of(results))
     for table in (tables.grid_table, tables.robustness_table, tables.significance_table, claims.claims_table):
         assert len(table(results))
     assert "not run" in set(claims.claims_table(results).verdict)
@@ -231,15 +224,7 @@ def test_every_figure_of_the_paper_is_drawn_and_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     results = dropout_results(PARAMS, costly)
     output = OutputWriter(PARAMS, "shapes", results.stored)
-    for draw in (
-        figures.per_class,
-        figures.errors,
-        figures.weighted_accuracy,
-        figures.readings,
-        figures.robustness,
-        figures.curves,
-    ):
-        output.show(draw(results))
+    output.show(figures_of(results))
     folder = tmp_path / "noisy_dropout" / "smoke" / "figures"
     names = {path.stem for path in folder.glob("*.png")}
     assert {int(name.split("_")[1]) for name in names if name.startswith("figure_")} == set(range(3, 12))

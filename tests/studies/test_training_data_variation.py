@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from factory import VARIATION as PARAMS
-from factory import accuracy_of, change_of, variation_results
+from factory import accuracy_of, change_of, figures_of, variation_results
 from matplotlib import pyplot
 from torch import nn
 
@@ -16,7 +16,7 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.studies.profiles import read_profile
-from noiseutils.studies.training_data_variation import STUDY, attacks, beyond, claims, figures, tables
+from noiseutils.studies.training_data_variation import STUDY, attacks, claims, figures, tables
 from noiseutils.studies.training_data_variation.grid import COMMON, Cell, shown_levels
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.sweeps.store import Store
@@ -262,14 +262,7 @@ def test_one_seed_gets_no_verdict():
 
 def test_every_figure_is_drawn_and_says_where_its_data_come_from():
     results = variation_results()
-    drawn = [
-        *figures.accuracy(results),
-        *figures.changes(results),
-        *beyond.matrices(results),
-        *beyond.common(results),
-        *beyond.autoattacked(results),
-        *beyond.calibration(results),
-    ]
+    drawn = figures_of(results)
     assert [d.name for d in drawn] == [
         "figure_04_noise", "figure_06_blur", "figure_05_change_noise", "figure_07_change_blur",
         "matrix_noise_on_noise", "matrix_blur_on_blur", "matrix_noise_on_blur", "matrix_blur_on_noise",
@@ -295,12 +288,7 @@ def test_examples_are_of_the_papers_classes_where_there_are_such():
 
 def test_what_is_missing_is_left_out():
     empty = STUDY.results(PARAMS, [])
-    drawings = (
-        figures.accuracy, figures.changes, beyond.matrices, beyond.common, beyond.autoattacked,
-        beyond.calibration,
-    )  # fmt: skip
-    for draw in drawings:
-        assert list(draw(empty)) == []
+    assert figures_of(empty) == []
     assert not pyplot.get_fignums(), "nothing is opened that is not shown"
     for table in (
         tables.change_table, tables.attacks_table, tables.autoattack_table, tables.common_table,
