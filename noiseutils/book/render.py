@@ -19,7 +19,7 @@ from urllib.parse import quote
 from noiseutils.book.page import notebooks_extra, read_notebook, title_of, to_html
 from noiseutils.errors import UserError, one_of
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]  # noiseutils/, whose files all shape what is rendered
 
 
 @dataclass(frozen=True)

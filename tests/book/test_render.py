@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import noiseutils
+from noiseutils.book import render as render_module
 from noiseutils.book.page import notebooks_extra
 from noiseutils.book.render import current, render, stamp, to_html, write_index
 from noiseutils.errors import UserError
@@ -120,6 +122,17 @@ def test_stamp_follows_cells_and_parts_but_not_outputs(tmp_path):
     nb.cells[1].source = "n + 2"
     nbformat.write(nb, notebook)
     assert stamp(notebook, {"a": 1, "b": 2}) != first
+
+
+def test_stamp_follows_every_file_of_the_package(tmp_path, monkeypatch):
+    assert Path(noiseutils.__file__).parent == render_module.PACKAGE
+    notebook, source = write(tmp_path, "n + 1"), tmp_path / "package" / "studies" / "figures.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("a = 1")
+    monkeypatch.setattr(render_module, "PACKAGE", tmp_path / "package")
+    first = stamp(notebook)
+    source.write_text("a = 2")
+    assert stamp(notebook) != first
 
 
 def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
