@@ -70,8 +70,8 @@ def cache_bytes() -> int | None:
 def rates(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, Callable[[], float]]:
     """Return ways to reach the machine's peak, each a call that returns operations a second.
 
-    Square matrix products through `torch.mm`; on CPU, float32, convolutions as well: there oneDNN is behind
-    them where the product may be MKL's, which on some processors reaches a third of its rate.
+    Square matrix products through `torch.mm`; on CPU, float32, convolutions as well: these run in
+    oneDNN, whose rate on some processors is three times that of the products, which may run in MKL.
     """
     ways = {f"product {n}": _product(n, device, dtype) for n in PRODUCTS[device]}
     if device == "cpu":

@@ -1,4 +1,4 @@
-"""Both splits of a data set, held in memory or streamed, and what is known about them."""
+"""Hold both splits of a data set, in memory or streamed, with their classes, mean and std."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets by name, read whole and checked, or streamed.
+"""Load data sets by name, read whole and checked, or streamed.
 
 Nothing ever falls back to other data: an error says what is missing or damaged, where it was looked for,
 which layout was expected there, and which command fetches the files.
@@ -79,8 +79,7 @@ def load_streamed(data: Data, device: torch.device | str = "cpu") -> Dataset:
     the classes and, of every file that is used, its name below the split's folder, its size in bytes and its
     label: other pixels in files of the same names and sizes go unnoticed.
     """
-    if data.image_size is None:
-        raise UserError(f"{data.label}: a streamed set needs image_size: pixels a side, after cutting")
+    assert data.image_size is not None, "checked by Data"
     classes, *found = find_tree(data)
     digest = hashlib.sha256(json.dumps(classes).encode())
     # processes that torchrun started on this machine share its cores

@@ -1,4 +1,4 @@
-"""`Data`: which images, as a part of a run."""
+"""Declare the images of a run: `Data`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TREES = ("imagenet", "folder")
 
 
 class Data(Spec):
-    """Which images. `root` says where they lie here and is not part of a run's identity."""
+    """Name the images of a run. `root`, their folder on this machine, is not part of the run's identity."""
 
     name: Literal[
         "shapes", "digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet", "folder"
@@ -52,7 +52,7 @@ class Data(Spec):
 
     @classmethod
     def parse(cls, text: str, **sizes: Any) -> Data:
-        """Read `Data` from what a person types.
+        """Parse `Data` from a command line or a notebook's parameter.
 
         A known name; the path of a train/test image tree; NAME:PATH for one of torchvision's sets or imagenet
         in a folder of its own; NAME:PATH:LABEL for another set in that layout, which goes by its label.

@@ -1,4 +1,4 @@
-"""Scores of a network after each epoch of its training."""
+"""Score a network after each epoch of its training."""
 
 from __future__ import annotations
 

@@ -49,8 +49,8 @@ def evaluate(
     network.   loss: key of `PROBABILITIES`, the map from logits to probabilities.
     "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm), size (in units
     of the pixel range; of a blur in pixels across), statistics ("trained", or "recalibrated" for BatchNorm
-    statistics re-estimated; absent for a network without BatchNorm), and what `measure` returns.
-    "gradient_similarity" and "feature_maps", where asked for, are what
+    statistics re-estimated; absent for a network without BatchNorm), and the values of `measure`.
+    "gradient_similarity" and "feature_maps", where asked for, are the values of
     `noiseutils.evaluation.inspection` returns.
     """
     networks = {"trained": model}

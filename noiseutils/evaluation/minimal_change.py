@@ -1,9 +1,9 @@
-"""The smallest change of an image with which a network errs, by a library's attacks, and verified.
+"""Find the smallest change of an image with which a network errs, and verify that change.
 
-Bartschat et al., *Robustness of Deep Learning Architectures with Respect to Training Data Variation*, 3, ask
-for the mean change of a pixel and name no attack. Those here minimise a distance: DDN (Rony et al. 2019),
-Carlini & Wagner 2017 and DeepFool (Moosavi-Dezfooli et al. 2016) the L2 norm; FMN (Pintor et al. 2021) here
-the L1 norm, which over the number of pixels is the mean change itself. All are foolbox's.
+Bartschat et al., *Robustness of Deep Learning Architectures with Respect to Training Data Variation*, 3,
+ask for the mean change of a pixel and name no attack. The attacks here minimise a distance: DDN (Rony et
+al. 2019), Carlini & Wagner 2017 and DeepFool (Moosavi-Dezfooli et al. 2016) the L2 norm; FMN (Pintor et al.
+2021) here the L1 norm, which over the number of pixels is the mean change itself. All are foolbox's.
 """
 
 from __future__ import annotations

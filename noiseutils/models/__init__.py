@@ -1,6 +1,6 @@
 """Build the papers' networks, one family a file: `MODELS` lists them, `build_model` makes one from a seed.
 
-A network here knows nothing of noise: it holds no dropout and draws nothing after it is built. Every place
+A network here knows nothing of noise: the network has no dropout and draws nothing once built. Every place
 where noise may go is a module with a name of its own that runs once in a forward pass, so that
 `attach(model, noise, after="relu3")` is unambiguous. No ReLU works in place, but each could: nothing else
 reads a ReLU's input (see `noiseutils.models.modes.overwriting`).

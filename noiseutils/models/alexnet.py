@@ -3,7 +3,7 @@
 Krizhevsky, Sutskever & Hinton, *ImageNet classification with deep convolutional neural networks*, 2012, with
 the widths of Krizhevsky's later one-column version, *One weird trick for parallelizing convolutional neural
 networks*, 2014. Oboa Franck & Mao, *Examining Input Noise Injection During Dropout*, section 3.1.1, begin
-with the small one, what CIFAR10Net was cut down from; You et al., *Adversarial Noise Layer*, train the large
+with the small one and cut it down to CIFAR10Net; You et al., *Adversarial Noise Layer*, train the large
 one on ImageNet.
 """
 

@@ -17,9 +17,9 @@ def cifar10net(num_classes: int, in_channels: int, image_size: int, width: float
     flatten - fc1 256 - relu5 - fc2 64 - relu6 - fc3. All convolutions are 5x5 with padding 2, the pools 2x2
     maxima. 818,890 parameters at 3x32x32, 10 classes; 13.9 million multiply-adds an image.
 
-    The paper's dropout in "the third and fourth layer" goes after `relu3` and `relu4`. It has pools "between
-    the convolutional layers", read literally: none after the fourth. Its sigmoid belongs to the loss (one
-    against the rest), so the network returns logits.
+    The paper's dropout in "the third and fourth layer" goes after `relu3` and `relu4`. The paper has pools
+    "between the convolutional layers", read literally: none after the fourth. The sigmoid belongs to the
+    loss (one against the rest), so the network returns logits.
 
     The paper gives no widths. These grow with depth, as the paper says, and were taken because their errors
     are those of its Figures 6 to 8 without noise (top-1 error 25.5, 26.2, 25.3 %, top-5 error 1.9, 1.7, 2.0

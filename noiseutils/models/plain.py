@@ -1,4 +1,4 @@
-"""Networks that are one chain of convolutions, ReLUs, pools and dense layers, and faster ways to run them."""
+"""Run networks that are one chain of convolutions, ReLUs, pools and dense layers faster."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Show live views in notebooks: watch a training, attack its networks, browse stored runs.
 
     TrainingLab(params)      two trainings side by side, tuned while they run
-    AttackLab(networks, …)   an image, a perturbation, and what two networks make of it
+    AttackLab(networks, …)   an image, a perturbation, and the answers of two networks
     ResultExplorer(…)        the stored runs of a study
 
 A view is alive where a page can handle controls (JupyterLab, Voila); elsewhere, as under papermill, the view
