@@ -9,7 +9,7 @@ from noiseutils.book.page import read_notebook
 
 
 def captions(notebook: Path) -> dict[str, str]:
-    """Captions by the names of tables, out of the notebook's calls of `shelf.table(table, name, caption)`.
+    """Captions by the names of tables, out of the notebook's calls of `output.table(table, name, caption)`.
 
     A caption that the notebook puts together as it runs is not in it.
     """
