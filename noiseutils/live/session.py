@@ -22,6 +22,7 @@ from noiseutils.data import Dataset, to_float
 from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
 from noiseutils.live.watching import Probe, Watcher, layers_of, tests_of
+from noiseutils.studies.live_lab import Params, pair
 from noiseutils.sweeps.jobs import cores
 from noiseutils.training.changes import check_change
 from noiseutils.training.classifier import Classifier, build_classifier
@@ -43,21 +44,14 @@ class Stopped(Exception):
 class Session:
     """Run one start of one or several trainings, until `state` is finished, stopped or failed.
 
-    runs: name -> run, all on `data`.   draw: called in the training thread, with a probe of each training
-    that has taken a step since the last call, and with nothing at the end.   params: the caller's own record
-    of the values in force, see `tune`.   shown: see `show`.
-    A training that ends, by itself or as its loss is no longer finite, leaves the others to go on.
+    params: the trainings, all on `data`.   draw: called in the training thread, with a probe of each training
+    that has taken a step since the last call, and with nothing at the end.
+    A training that ends, finished or diverged, leaves the others to go on.
     """
 
-    def __init__(
-        self,
-        runs: Mapping[str, Run],
-        data: Dataset,
-        draw: Callable[[Probes], None],
-        params: Any = None,
-        shown: Sequence[int] = (),
-    ) -> None:
-        self.data, self.draw, self.params = data, draw, params
+    def __init__(self, params: Params, data: Dataset, draw: Callable[[Probes], None]) -> None:
+        self.params, self.data, self.draw = params, data, draw  # params: those of the last step
+        self.runs = pair(params)  # those of the last step, by name
         self.state = "ready"
         self.error: Exception | None = None
         self.diverged: list[str] = []
@@ -65,18 +59,17 @@ class Session:
         self.seconds = 0.0  # of steps, probes and drawings, pauses left out
         self.drawing = 0.0  # of probes and drawings alone
         self.reactions: list[float] = []  # seconds from a change to the drawing of the first changed step
-        self._runs, self._pending, self._pending_params = dict(runs), dict(runs), params
+        self._pending = params
         self._lock = threading.Condition()
-        self._paused = self._stopping = self._copying = self._ended = False
+        self._paused = self.stopping = self._copying = self._ended = False
         self._requested: float | None = None  # when a change was asked for that no step has applied
         self._applied: float | None = None  # when a change was asked for that no drawing shows
         self._thread: threading.Thread | None = None
-        self._train_states: dict[str, TrainState] = {}
         self._watchers: dict[str, Watcher] = {}
         self._probes: dict[str, Probe] = {}
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._drawn = self._soonest = 0.0
-        self.show(shown)
+        self.show(params.shown)
 
     def show(self, shown: Sequence[int]) -> None:
         """Choose the test images whose feature maps are shown from the next probe on; none: `SHOWN` of them.
@@ -89,24 +82,13 @@ class Session:
         chosen = list(shown) or fixed_order(count, "shown")[:SHOWN].tolist()
         indices = torch.tensor(chosen, device=self.data.test.labels.device)
         self.images = to_float(self.data.test.subset(indices).pixels)
-        for name, watch in list(self._watchers.items()):  # the thread may be adding one
-            watch.images = self.images.to(next(self._train_states[name].model.parameters()).device)
+        for watcher in list(self._watchers.values()):  # the thread may be adding one
+            watcher.images = self.images.to(watcher.state.device)
 
     @property
     def running(self) -> bool:
         """Tell if the thread is alive."""
         return self._thread is not None and self._thread.is_alive()
-
-    @property
-    def stopping(self) -> bool:
-        """Tell if the session was asked to end."""
-        return self._stopping
-
-    @property
-    def runs(self) -> dict[str, Run]:
-        """Return the runs with the values of the last step."""
-        with self._lock:
-            return dict(self._runs)
 
     def start(self) -> None:
         """Begin, or go on after a pause."""
@@ -134,22 +116,21 @@ class Session:
     def stop(self, timeout: float = 5.0) -> bool:
         """End the session; return if the thread ended within `timeout` seconds, as a step may take longer."""
         with self._lock:
-            self._stopping = True
+            self.stopping = True
             self._lock.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
         return not self.running
 
-    def tune(self, runs: Mapping[str, Run], params: Any = None) -> None:
-        """Change the values from the next step on, and `params` with them.
+    def tune(self, params: Params) -> None:
+        """Change the values from the next step on.
 
         Raises UserError, and changes nothing, for a value that cannot change.
         """
         with self._lock:
-            for name, run in runs.items():
-                check_change(self._pending[name], run)
-            self._pending.update(runs)
-            self._pending_params = params
+            for run, changed in zip(self.runs.values(), pair(params).values(), strict=True):
+                check_change(run, changed)
+            self._pending = params
             self._requested = self._requested or time.perf_counter()
             self._lock.notify_all()
 
@@ -160,19 +141,19 @@ class Session:
                 self._copying = True
                 self._lock.notify_all()
                 self._lock.wait_for(lambda: not self._copying)
-            weights, runs = self._weights, dict(self._runs)
-        found = {}
+            weights, data = self._weights, self.data
+        networks = {}
         for name, values in weights.items():
-            data = self.data
-            found[name] = build_classifier(runs[name], data.num_classes, data.channels, data.image_size)
-            found[name].load_state_dict(values)
-        return {name: model.eval() for name, model in found.items()}
+            network = build_classifier(self.runs[name], data.num_classes, data.channels, data.image_size)
+            network.load_state_dict(values)
+            networks[name] = network.eval()
+        return networks
 
     def _copy_weights(self) -> None:
         """Copy the weights for `networks`; called under the lock."""
         self._weights = {
-            name: {key: value.cpu().clone() for key, value in state.model.state_dict().items()}
-            for name, state in self._train_states.items()
+            name: {key: value.cpu().clone() for key, value in watcher.state.model.state_dict().items()}
+            for name, watcher in self._watchers.items()
         }
         self._copying = False
         self._lock.notify_all()
@@ -180,7 +161,7 @@ class Session:
     def _work(self, steps: int | None, every: int = 0) -> None:
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, cores() - 1))  # another core draws, and answers
-        trainings = {name: training(run, data=self.data, engine="eager") for name, run in self._runs.items()}
+        trainings = {name: training(run, data=self.data, engine="eager") for name, run in self.runs.items()}
         ended = "failed"
         try:
             with ExitStack() as stack:
@@ -199,8 +180,9 @@ class Session:
                 self._copy_weights()
         if self.error is None:
             # the last epoch's tests came after its last step
-            states = self._train_states
-            self.draw({n: replace(probe, tests=tests_of(states[n])) for n, probe in self._probes.items()})
+            self.draw(
+                {n: replace(p, tests=tests_of(self._watchers[n].state)) for n, p in self._probes.items()}
+            )
         self.draw({})
 
     def _loop(self, trainings: dict[str, Steps], steps: int | None, every: int, stack: ExitStack) -> None:
@@ -212,18 +194,18 @@ class Session:
             probing = last or ((self.steps + 1) % every == 0 if every else started >= self._next_probe())
             if probing:
                 for name in going.keys() & self._watchers.keys():
-                    self._watchers[name].prepare(self._train_states[name])
-            wishes = self._changes()
+                    self._watchers[name].prepare()
+            changes = self._changes()
             for name, one in list(going.items()):
                 try:
-                    self._train_states[name] = one.send(wishes.get(name))
+                    state = one.send(changes.get(name))
                 except StopIteration as end:
                     del going[name]
                     if end.value.status == "diverged":
                         self.diverged.append(name)
                     continue
                 if name not in self._watchers:
-                    self._watch(name, stack)
+                    self._watch(name, state, stack)
             if not going:
                 return
             self.steps += 1
@@ -235,7 +217,7 @@ class Session:
         """Wait while paused, and copy weights when asked. Raises Stopped when the session is to end."""
         with self._lock:
             while True:
-                if self._stopping:
+                if self.stopping:
                     raise Stopped
                 if self._copying:
                     self._copy_weights()
@@ -250,23 +232,21 @@ class Session:
         if not self._watchers:
             return {}
         with self._lock:
-            found = {name: run for name, run in self._pending.items() if run != self._runs[name]}
-            self._runs.update(found)
-            self.params = self._pending_params
             self._applied, self._requested = self._applied or self._requested, None
-        return found
+            if self._pending == self.params:
+                return {}
+            before, self.runs, self.params = self.runs, pair(self._pending), self._pending
+        return {name: run for name, run in self.runs.items() if run != before[name]}
 
-    def _watch(self, name: str, stack: ExitStack) -> None:
+    def _watch(self, name: str, state: TrainState, stack: ExitStack) -> None:
         """Begin to watch a training, after its first step."""
-        state = self._train_states[name]
         stack.callback(state.model.register_forward_pre_hook(self._stop_in_forward).remove)
-        noisiest = next(iter(self._runs.values()))  # the same layers of all, to be compared
-        images = self.images.to(next(state.model.parameters()).device)
-        watch = self._watchers[name] = Watcher(images, layers_of(state.model, noisiest))
-        stack.callback(watch.forget)
+        noisiest = next(iter(self.runs.values()))  # the same layers of all, to be compared
+        watcher = self._watchers[name] = Watcher(state, self.images, layers_of(state.model, noisiest))
+        stack.callback(watcher.forget)
 
     def _stop_in_forward(self, module: object, inputs: object) -> None:
-        if self._stopping:
+        if self.stopping:
             raise Stopped
 
     def _next_probe(self) -> float:
@@ -275,17 +255,16 @@ class Session:
         return min(self._soonest, self._drawn + SOONEST) if changed else self._soonest
 
     def _probe(self, going: Iterable[str]) -> None:
-        started, taken = time.perf_counter(), self._applied
-        states, runs = self._train_states, self._runs
-        fresh = {name: self._watchers[name].probe(states[name], runs[name]) for name in going}
+        started, applied = time.perf_counter(), self._applied
+        fresh = {name: self._watchers[name].probe() for name in going}
         self._probes |= fresh
         self.draw(fresh)
         self._drawn = time.perf_counter()
         cost = self._drawn - started
         self.drawing += cost
         self._soonest = next_probe(self._drawn, cost)
-        if taken is not None:
-            self.reactions.append(self._drawn - taken)
+        if applied is not None:
+            self.reactions.append(self._drawn - applied)
             self._applied = None
 
 

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noiseutils.config import NoisyDropout, Run
+from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
 from noiseutils.models.modes import eval_mode
-from noiseutils.noise.dropout import NoisyDropoutSite
-from noiseutils.noise.parameters import ParameterNoise
 from noiseutils.rng import generator
 from noiseutils.training.classifier import Classifier
-from noiseutils.training.parameter_noise import NoParameterNoise
 from noiseutils.training.state import TrainState
 
 LAYERS = 6  # layers whose stds are shown
@@ -70,7 +67,6 @@ class Probe:
     noisy: bool
 
 
-@dataclass
 class Watcher:
     """Probe one training: `prepare` before a step, `probe` after the step.
 
@@ -78,166 +74,128 @@ class Watcher:
     network whose stds are shown.
     """
 
-    images: Tensor
-    layers: Sequence[str]
-    _sums: tuple[int, int, Tensor] = field(default_factory=lambda: (0, 0, torch.zeros(3).double()))
-    _hooks: ExitStack | None = None
-    _stds: dict[str, Tensor] = field(default_factory=dict)
-    _site: dict[str, Tensor] = field(default_factory=dict)
-    _where: str = ""
+    def __init__(self, state: TrainState, images: Tensor, layers: Sequence[str]) -> None:
+        self.state, self.images, self.layers = state, images.to(state.device), layers
+        self._site = state.handle.sites[0] if state.handle else ""
+        self._epoch, self._step, self._totals = 0, 0, torch.zeros(3).double()  # as probed last
+        self._hooks = ExitStack()
+        self._stds: dict[str, Tensor] = {}
+        self._seen: dict[
+            str, Tensor
+        ] = {}  # activations at the site, before and with the noise, and the noise
 
-    def prepare(self, state: TrainState) -> None:
+    def prepare(self) -> None:
         """Register hooks for the next step, before and behind the noise of the first site among them."""
         self.forget()
-        stack = self._hooks = ExitStack()
-        modules = dict(state.model.net.named_modules())
+        handle, modules = self.state.handle, dict(self.state.model.named_modules())
         for name in self.layers:
-            hook = modules[name].register_forward_hook(self._std_of(name))
-            stack.callback(hook.remove)
-        if state.handle is not None:
-            site = dict(state.model.named_modules()).get(state.handle.sites[0])
-            if site is not None and site is not state.model:
-                self._where = state.handle.sites[0].removeprefix("net.")
-                for first in (True, False):
-                    hook = site.register_forward_hook(self._copy("h" if first else "h + η"), prepend=first)
-                    stack.callback(hook.remove)
-                maker = state.handle.site(state.handle.sites[0])
-                if isinstance(maker, NoisyDropoutSite):  # the site also drops and scales, which is no noise
-                    maker.listener = self._listener(maker.spec)
-                    stack.callback(setattr, maker, "listener", None)
+            self._hook(
+                modules[f"net.{name}"], lambda x, name=name: self._stds.update({name: x.float().std()})
+            )
+        if handle is not None and self._site in modules:  # the input is no module
+            self._hook(modules[self._site], lambda x: self._keep("h", x), prepend=True)
+            self._hook(modules[self._site], lambda x: self._keep("h + η", x))
+            site = handle.site(self._site)
+            site.listener = lambda noise: self._keep("η", noise)
+            self._hooks.callback(setattr, site, "listener", None)
 
-    def probe(self, state: TrainState, shown: Run) -> Probe:
-        """Read the last step and the network as it is now.   shown: the run, with its noise."""
+    def probe(self) -> Probe:
+        """Read the last step and the network as it is now."""
         self.forget()
-        loss, correct, norm, images, steps = self._since(state)
+        state, run = self.state, self.state.run
+        loss, accuracy, norm = self._means()
         return Probe(
             step=state.step,
             epoch=state.epoch,
-            loss=loss / max(images, 1),
-            accuracy=correct / max(images, 1),
-            gradient_norm=norm / max(steps, 1),
+            loss=loss,
+            accuracy=accuracy,
+            gradient_norm=norm,
             tests=tests_of(state),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
             maps=first_maps(state.model, self.images),
-            noise=self._noise(state, shown),
-            noisy=any((shown.noise, shown.corruption, shown.adversarial_training, shown.parameter_noise)),
+            noise=self._site_noise() or image_noise(state, self.images) or weight_noise(state),
+            noisy=any((run.noise, run.corruption, run.adversarial_training, run.parameter_noise)),
         )
 
     def forget(self) -> None:
         """Remove the hooks."""
-        if self._hooks is not None:
-            self._hooks.close()
-            self._hooks = None
+        self._hooks.close()
 
-    def _std_of(self, name: str):
+    def _hook(self, module: nn.Module, observe: Callable[[Tensor], None], prepend: bool = False) -> None:
+        """Observe a module's outputs in training mode, until `forget`."""
+
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
             if module.training:
-                self._stds[name] = output.detach().float().std()
+                observe(output.detach())
 
-        return copying(hook)
+        # it keeps no tensor that it is given, so that noise may still be added to the tensor in place
+        setattr(hook, "copies", True)  # noqa: B010  functions have no such attribute by type
+        self._hooks.callback(module.register_forward_hook(hook, prepend=prepend).remove)
 
-    def _copy(self, name: str):
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            if module.training:
-                self._site[name] = output.detach()[:SAMPLES].float().clone()
+    def _keep(self, name: str, x: Tensor) -> None:
+        self._seen[name] = x[:SAMPLES].float().clone()
 
-        return copying(hook)
+    def _means(self) -> tuple[float, float, float]:
+        """Return mean loss, accuracy and gradient norm over the epoch's steps since the last probe."""
+        state = self.state
+        begun = (state.epoch - 1) * state.steps_per_epoch  # steps before this epoch
+        if self._epoch != state.epoch:
+            self._epoch, self._step, self._totals = state.epoch, begun, torch.zeros(3).double()
+        images, images_before = (
+            min((step - begun) * state.run.batch_size, len(state.images)) for step in (state.step, self._step)
+        )
+        totals, steps = state.metrics.totals().cpu().clone(), state.step - self._step
+        loss, correct, norm = (totals - self._totals).tolist()
+        self._step, self._totals = state.step, totals
+        return loss / (images - images_before), correct / (images - images_before), norm / steps
 
-    def _listener(self, spec: NoisyDropout):
-        def listener(keep: Tensor, z: Tensor) -> None:
-            noise = spec.std * (z if spec.where == "all" else z * ~keep)
-            self._site["η"] = noise[:SAMPLES].float().clone()
-
-        return listener
-
-    def _since(self, state: TrainState) -> tuple[float, float, float, int, int]:
-        """Return sums of loss, hits and gradient norms since the last probe, and their images and steps."""
-        epoch, step, before = self._sums
-        now = state.metrics.totals().cpu().clone()
-        size, length = state.run.batch_size, steps_of(state)
-        in_epoch = state.step - (state.epoch - 1) * length
-        if epoch != state.epoch:
-            step, before = state.step - in_epoch, torch.zeros(3).double()
-        steps = state.step - step
-        whole = len(state.data.train) if in_epoch == length else in_epoch * size
-        images = whole - (step - (state.epoch - 1) * length) * size
-        self._sums = (state.epoch, state.step, now)
-        return (*(now - before).tolist(), images, steps)
-
-    def _noise(self, state: TrainState, run: Run) -> NoisePicture | None:
-        if {"h", "h + η"} <= self._site.keys():
-            h, noisy = self._site["h"], self._site["h + η"]
-            noise = self._site.get("η", noisy - h)
-            loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
-            before, after = (squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise))
-            return NoisePicture(f"h, the activations after {self._where}", before, after, own=True)
-        return image_noise(state, run, self.images) or weight_noise(state, run)
+    def _site_noise(self) -> NoisePicture | None:
+        """Return the noise of the last step at the first site, on the image where the noise is loudest."""
+        if not {"h", "h + η"} <= self._seen.keys():
+            return None
+        h = self._seen["h"]
+        noise = self._seen.get("η", self._seen["h + η"] - h)
+        loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
+        before, after = (squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise))
+        return NoisePicture(
+            f"h, the activations after {self._site.removeprefix('net.')}", before, after, own=True
+        )
 
 
-def copying(hook: Callable[..., None]) -> Callable[..., None]:
-    """Mark a hook that keeps no tensor it is given, so that noise may be added to the tensor in place."""
-    setattr(hook, "copies", True)  # noqa: B010  functions have no such attribute by type
-    return hook
-
-
-def image_noise(state: TrainState, run: Run, images: Tensor) -> NoisePicture | None:
-    """Change `images` as a run changes training images; return None if the run does not."""
+def image_noise(state: TrainState, images: Tensor) -> NoisePicture | None:
+    """Change `images` as the run changes training images; return None if the run does not."""
+    run = state.run
     if run.corruption is not None:
-        source = generator(state.step, "picture", images.device)
-        changed = corrupt(images, run.corruption, source)
+        changed = corrupt(images, run.corruption, generator(state.step, "picture", images.device))
     elif run.adversarial_training is not None:
-        labels = predicted(state.model, images)
-        with eval_mode(state.model):
+        with eval_mode(state.model), torch.no_grad():
+            labels = state.model(images).argmax(1)
             changed = fgsm(state.model, images, labels, delta=run.adversarial_training.delta)
     else:
         return None
-    rows = [shown_images(x) for x in (images, changed - images)]
-    return NoisePicture("images", rows[0], rows[1], pixels=True)
+    return NoisePicture("images", shown_images(images), shown_images(changed - images), pixels=True)
 
 
-def weight_noise(state: TrainState, run: Run) -> NoisePicture | None:
+def weight_noise(state: TrainState) -> NoisePicture | None:
     """Return the first convolution's filters, and a draw of the noise on parameters; None without noise."""
-    noise = state.parameter_noise
-    if isinstance(noise, NoParameterNoise) or run.parameter_noise is None:
-        return None
-    level = max(noise.action.gradient, noise.action.weight)
-    if level == 0:
-        return None
     filters = first_convolution(state.model).weight.detach()[:CHANNELS].float().cpu()
-    draw = level * draw_like(filters, noise, state.step)
+    draw = state.parameter_noise.example(filters, generator(state.step, "picture"))
+    if draw is None:
+        return None
     rows = [x.mean(1).numpy() for x in (filters, draw)]
     return NoisePicture("filters of the first convolution", rows[0], rows[1])
-
-
-def draw_like(x: Tensor, parameter_noise: ParameterNoise, seed: int) -> Tensor:
-    """Draw noise of std 1 in the distribution of a training's noise, from a generator of its own."""
-    source, draw = generator(seed, "picture"), torch.empty_like(x)
-    if parameter_noise.width is None:
-        return draw.normal_(generator=source)
-    return draw.uniform_(-parameter_noise.width, parameter_noise.width, generator=source)
 
 
 def tests_of(state: TrainState) -> list[tuple[float, float]]:
     """Return (step, accuracy on the test images) of each epoch that was tested."""
     rows = [row for row in state.rows if "test_accuracy" in row]
-    return [(row["epoch"] * steps_of(state), row["test_accuracy"]) for row in rows]
-
-
-def steps_of(state: TrainState) -> int:
-    """Return the steps of an epoch."""
-    return -(-len(state.data.train) // state.run.batch_size)
+    return [(row["epoch"] * state.steps_per_epoch, row["test_accuracy"]) for row in rows]
 
 
 def shown_images(images: Tensor) -> np.ndarray:
     """Reshape (n, C, H, W) to (n, H, W) for one channel, else to (n, H, W, 3)."""
     return (images[:, 0] if images.shape[1] == 1 else images[:, :3].movedim(1, -1)).cpu().numpy()
-
-
-def predicted(model: Classifier, images: Tensor) -> Tensor:
-    """Classify images, in eval mode."""
-    with eval_mode(model), torch.no_grad():
-        return model(images).argmax(1)
 
 
 def first_convolution(model: nn.Module) -> nn.Conv2d:
@@ -248,14 +206,14 @@ def first_convolution(model: nn.Module) -> nn.Conv2d:
 def first_maps(model: Classifier, images: Tensor) -> np.ndarray:
     """Return the first convolution's (n, channels, H, W) through a sigmoid   (You et al., Figure 3)."""
     kept: list[Tensor] = []
-    with ExitStack() as stack:
-        hook = first_convolution(model).register_forward_hook(
-            lambda module, inputs, output: kept.append(output[:, :CHANNELS].float().sigmoid())
-        )
-        stack.callback(hook.remove)
-        stack.enter_context(eval_mode(model))
-        stack.enter_context(torch.no_grad())
-        model(images)
+    hook = first_convolution(model).register_forward_hook(
+        lambda module, inputs, output: kept.append(output[:, :CHANNELS].float().sigmoid())
+    )
+    try:
+        with eval_mode(model), torch.no_grad():
+            model(images)
+    finally:
+        hook.remove()
     return kept[0].cpu().numpy()
 
 

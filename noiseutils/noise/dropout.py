@@ -7,7 +7,6 @@ neuron. Both readings are here. The paper says nothing of inverted scaling, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -78,7 +77,6 @@ class NoisyDropoutSite(Site):
 
     def __init__(self, spec: NoisyDropout, streams: SiteStreams) -> None:
         self.spec, self.streams = spec, streams
-        self.listener: Callable[[Tensor, Tensor], None] | None = None  # called with mask and noise at std 1
 
     def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (N, ...) activations in training; returns (N, ...)."""
@@ -89,5 +87,5 @@ class NoisyDropoutSite(Site):
         else:
             z = draw_normal(x, self.streams.get("noise", x.device))
         if self.listener is not None:
-            self.listener(keep, z)
+            self.listener(spec.std * (z if spec.where == "all" else z * ~keep))
         return noisy_dropout(x, keep, z, p=spec.p, std=spec.std, where=spec.where, rescale=spec.rescale)

@@ -155,6 +155,20 @@ class ParameterNoise:
         if self.action.weight and self.spec.weight_every == "step":
             self._add(self.parameters, "weight")
 
+    def example(self, x: Tensor, source: torch.Generator) -> Tensor | None:
+        """Draw such noise for a tensor shaped as x, at the current epoch's std; None where that is 0.
+
+        source: in place of the training's own generator, whose draws stay as they are.
+        """
+        std = max(self.action.gradient, self.action.weight)
+        return std * self._draw(torch.empty_like(x), source) if std else None
+
+    def _draw(self, x: Tensor, source: torch.Generator) -> Tensor:
+        """Fill x with noise of std 1."""
+        if self.width is None:
+            return x.normal_(generator=source)
+        return x.uniform_(-self.width, self.width, generator=source)
+
     def _in_steps(self) -> tuple[bool, bool]:
         """Return whether a step has noise on gradients, and on weights."""
         return self.action.gradient > 0, self.action.weight > 0 and self.spec.weight_every == "step"
@@ -175,10 +189,7 @@ class ParameterNoise:
         if len(tensors) != len(self.parameters):
             raise RuntimeError("noise on gradients needs the gradients of all parameters")
         assert self._row is not None
-        if self.width is None:
-            self._row.normal_(generator=self.source)
-        else:
-            self._row.uniform_(-self.width, self.width, generator=self.source)
+        self._draw(self._row, self.source)
         factor: float = getattr(self.action, target)
         if self.device.type != "cpu":  # a number would be fixed in a recording
             self._row.mul_(self._scale[target])

@@ -69,6 +69,8 @@ class Site:
 
     spec: Any  # replaced when values change during a training
     etas: list[Any]  # of the first of two passes, tensors or edges: where the loss gradient is taken
+    # called with the noise by a site that does more to its input than add noise
+    listener: Callable[[Tensor], None] | None = None
 
     def begin(self) -> None:
         """Start a forward pass."""

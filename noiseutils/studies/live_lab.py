@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
@@ -234,6 +235,7 @@ def places(model: str) -> tuple[str, ...]:
     return tuple(name for name, module in small.named_modules() if isinstance(module, kinds))[:-1]
 
 
+@cache
 def usual_places(model: str) -> tuple[str, ...]:
     """Return the default places of noise: after every BatchNorm, in a network without after every ReLU."""
     small = build_model(model, width=0.05)

@@ -33,6 +33,9 @@ class NoParameterNoise:
     def add_to_weights(self) -> None:
         """Do nothing after an optimiser step."""
 
+    def example(self, x: Tensor, source: torch.Generator) -> None:
+        """Return None: there is no noise to draw."""
+
     def observe(self, row: Mapping[str, Any]) -> bool:
         """Return False: steps stay as they are."""
         return False

@@ -192,7 +192,7 @@ class TrainingLab(View):
         if self.params.noise != self._trained.noise:
             values.pop("strength")  # of another noise than the one in training
         wanted = self._trained.replace(**values)
-        self.session.tune(pair(wanted), wanted)
+        self.session.tune(wanted)
         self._trained = wanted
 
     @shows_errors
@@ -226,10 +226,8 @@ class TrainingLab(View):
 
     def _new_session(self, params: Params) -> None:
         """Make a session of these parameters with its own record, as an old session may still be drawing."""
-        runs, data, record = pair(params), load(data_of(params)), Record()
-        session = Session(
-            runs, data, lambda probes: self._draw(session, record, probes), params, params.shown
-        )
+        data, record = load(data_of(params)), Record()
+        session = Session(params, data, lambda probes: self._draw(session, record, probes))
         self.session, self.record, self._trained = session, record, params
         self._label = f"{data.label}, embedded" if data.label in EMBEDDED else data.label
 
