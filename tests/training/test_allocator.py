@@ -34,3 +34,8 @@ def test_kept_memory_costs_no_page_faults_and_the_ordinary_allocator_is_there_fo
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(allocator, "_glibc", lambda: None)
     allocator._set(allocator.KEEP)
+
+
+def test_what_was_tuned_at_the_start_is_left_alone(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=8589934592")
+    assert allocator._glibc.__wrapped__() is None
