@@ -8,7 +8,7 @@ takes 3 % longer where one takes half a microsecond, a third longer on a virtual
 
 GLIBC_TUNABLES, read when a program starts, do more, and then nothing is done here; the processes of
 `noiseutils.sweeps.processes` get them. Measured on such a virtual machine, which others used, too, with one
-thread and batches of 128: processor time of a step in ms, medians of processes in turn, and peak memory in MB.
+thread and batches of 128: processor time of a step in ms and peak memory in MB, medians of processes in turn.
 
     network, width        glibc as it is   kept here    tunables
     module_resnet, 0.25    461    854      294  1,092    215  1,168
