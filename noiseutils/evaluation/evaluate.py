@@ -50,7 +50,7 @@ def evaluate(
     "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm), size (in units
     of the pixel range; of a blur in pixels across), statistics ("trained", or "recalibrated" for BatchNorm
     statistics re-estimated; absent for a network without BatchNorm), and the values of `measure`.
-    "gradient_similarity" and "feature_maps", where asked for, are those of `noiseutils.evaluation.inspection`.
+    "gradient_similarity" and "feature_maps", where asked for, are those of `evaluation.inspection`.
     """
     networks = {"trained": model}
     if evaluation.recalibrate and has_batchnorm(model):

@@ -6,45 +6,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from networks import CLASSES, data, net, trained
 from torch import nn
 
 from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS, minimal_change
 
-CLASSES = 5
-
-
-def data(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images of one template a class, under noise that leaves the classes easy to tell apart."""
-    templates = torch.rand(CLASSES, 3, 8, 8, generator=torch.Generator().manual_seed(99))
-    y = torch.arange(n) % CLASSES
-    noise = torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(2))
-    return (0.5 + 0.25 * (templates[y] - 0.5) + 0.15 * noise).clamp(0, 1), y
-
-
-def net() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(32, CLASSES),
-    )
-
 
 @pytest.fixture(scope="module")
 def model() -> nn.Sequential:
-    network = net()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
-    x, y = data(400)
-    for _ in range(40):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(x), y).backward()
-        optimizer.step()
-    return network.eval()
+    return trained(steps=40, data_seed=2)
 
 
 def linear() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:

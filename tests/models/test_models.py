@@ -12,7 +12,6 @@ from noiseutils.errors import UserError
 from noiseutils.models import MODELS, build_model
 from noiseutils.models.modes import overwriting
 from noiseutils.models.modules import MODULES
-from noiseutils.models.output_size import output_numel
 from noiseutils.models.sizes import scaled
 
 # the large networks at full size would take most of the file's time
@@ -346,8 +345,3 @@ def test_a_size_below_one_is_refused(what):
 def test_a_width_that_is_not_positive_and_finite_is_refused(width):
     with pytest.raises(UserError, match=r"width .* positive and finite"):
         build_model("babycnn", width=width)
-
-
-def test_outputs_are_counted_layer_by_layer():
-    conv, pooled = 8 * 32 * 32, 8 * 16 * 16
-    assert output_numel("babycnn", 1.0, 3, 32) == conv + conv + pooled + pooled + 10
