@@ -1,5 +1,6 @@
 """The command line: bad parameter files end in one clear screen, good ones in results."""
 
+import os
 import subprocess
 import sys
 
@@ -151,6 +152,26 @@ def test_bad_words_are_a_clear_error(monkeypatch, capsys, words, said):
     assert code == 2
     assert said in err + out
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_sweep_needs_none_of_the_extras(tmp_path):
+    extras = ("IPython", "ipywidgets", "nbformat", "papermill", "foolbox", "ray")
+    code = f"import sys; sys.modules |= dict.fromkeys({extras}); from noiseutils.cli import main; main()"
+    words = [
+        "sweep",
+        "noisy_dropout",
+        "--profile",
+        write(tmp_path / "tiny.yaml", SMALL),
+        "--executor",
+        "inline",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=os.environ | {"NOISEUTILS_OUTPUTS": str(tmp_path / "outputs")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "2 of 2 runs stored" in done.stdout, done.stderr
 
 
 def test_sweep_then_status_then_nothing_left_to_do(tmp_path, monkeypatch, capsys, outputs):

@@ -16,7 +16,7 @@ from noiseutils.book.render import Rendered, current, render, stamp, write_index
 from noiseutils.config import Data
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import CHECKOUT, outputs_root
-from noiseutils.studies import RENDERED, STUDIES, start_here
+from noiseutils.studies import RENDERED, STUDIES
 from noiseutils.studies.params import StudyParams
 from noiseutils.studies.study import open_store
 from noiseutils.sweeps.sweep import Sweep, sweep
@@ -82,6 +82,8 @@ def render_study(params: StudyParams) -> tuple[Rendered, bool]:
 
 def render_start_here() -> tuple[Rendered, bool]:
     """The start page with its defaults, executed, and whether that was done already."""
+    from noiseutils.studies import start_here  # imports IPython, which a sweep does without
+
     notebook = notebook_path(start_here.NOTEBOOK)
     folder = outputs_root() / start_here.PLACE.study / start_here.PLACE.profile
     return _rendered(notebook, folder, {}, stamp(notebook))
