@@ -68,16 +68,18 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
     for tick in _ticks(*x_range, count=4):
         parts.append(_text(place(tick, 10 ** y_range[0] if log else y_range[0])[0], HEIGHT - 18, f"{tick:g}"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_label))
+    keys = []
     for line in drawn:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in _thinned(line.points)))
         dash = ' stroke-dasharray="5 4"' if line.dashed else ""
         colour = COLOURS[line.colour % len(COLOURS)]
+        keys.append((line.label, f'<path d="M0 4H24" stroke="{colour}" stroke-width="3"{dash}/>'))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
         if len(line.points) == 1:
             x, y = place(*line.points[0])
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
     ends = [f"{line.label} {line.points[-1][1]:.3g}" for line in drawn if line.points]
-    return _svg(title, f"{title}, last values: {'; '.join(ends)}.", "".join(parts), _legend(drawn))
+    return _svg(title, f"{title}, last values: {'; '.join(ends)}.", "".join(parts), _legend(keys))
 
 
 def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Sequence[float]]]) -> str:
@@ -100,14 +102,11 @@ def bar_chart(title: str, labels: Sequence[str], series: Sequence[tuple[str, Seq
         y += gap
     largest = [(name, int(np.argmax(np.nan_to_num(values))), values) for name, values in series]
     best = [f"{name}: {labels[k]} {100 * values[k]:.0f} %" for name, k, values in largest]
-    swatches = "".join(
-        f'<span style="white-space:nowrap;margin-right:10px"><svg width="16" height="10" aria-hidden="true">'
-        f'<rect width="16" height="10" fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/></svg> '
-        f"{html.escape(name)}</span>"
+    keys = [
+        (name, f'<rect width="16" height="8" fill="{COLOURS[j]}"{_HATCH if j % 2 else ""}/>')
         for j, (name, _) in enumerate(series)
-    )
-    legend = f'<div style="{_UNDER}">{swatches}</div>'
-    return _svg(title, f"{title}, the largest: {'; '.join(best)}.", "".join(parts), legend, height)
+    ]
+    return _svg(title, f"{title}, the largest: {'; '.join(best)}.", "".join(parts), _legend(keys), height)
 
 
 _UNDER = f"max-width:{WIDTH}px;font:11px/1.4 sans-serif;background:white;color:#222"
@@ -183,17 +182,13 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", size: int = 11)
     )
 
 
-def _legend(lines: Sequence[Line]) -> str:
-    """Write the labels under the chart, each beside a stroke of its line, in as many rows as they need."""
-    items = []
-    for line in lines:
-        dash = ' stroke-dasharray="5 4"' if line.dashed else ""
-        colour = COLOURS[line.colour % len(COLOURS)]
-        items.append(
-            '<span style="white-space:nowrap;margin-right:10px">'
-            f'<svg width="24" height="8" aria-hidden="true"><path d="M0 4H24" stroke="{colour}" '
-            f'stroke-width="3"{dash}/></svg> {html.escape(line.label)}</span>'
-        )
+def _legend(keys: Sequence[tuple[str, str]]) -> str:
+    """Write labels under the chart, each beside its key (SVG, 24 by 8), in as many rows as they need."""
+    items = (
+        f'<span style="white-space:nowrap;margin-right:10px"><svg width="24" height="8" aria-hidden="true">'
+        f"{key}</svg> {html.escape(label)}</span>"
+        for label, key in keys
+    )
     return f'<div style="{_UNDER}">{"".join(items)}</div>'
 
 
