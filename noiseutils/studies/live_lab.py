@@ -32,11 +32,11 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.models import build_model
 from noiseutils.noise.sites import INPUT
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
-from noiseutils.studies.params import OneSetParams, data_of, known_model
+from noiseutils.studies.params import Count, OneSetParams, data_of, known_model
 from noiseutils.studies.study import Study, gather, open_store
 
 EPOCHS = 6  # of the attack lab's networks
-Indices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, max_length=4)]
+Indices = Annotated[tuple[Count, ...], Field(strict=False, max_length=4)]
 DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the first paper's grid
 
 

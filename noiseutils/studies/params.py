@@ -11,9 +11,13 @@ from pydantic import Field, ValidationError, field_validator
 from noiseutils.config import Data
 from noiseutils.errors import one_of
 from noiseutils.models import MODELS
-from noiseutils.spec import PositiveInt, Spec, explain
+from noiseutils.spec import Positive, PositiveInt, Spec, explain
 
+Count = Annotated[int, Field(ge=0)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+Positives = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
+Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False)]
 Width = Annotated[float, Field(gt=0, le=16)]
 
 

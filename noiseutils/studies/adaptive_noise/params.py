@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from noiseutils.config import AdaptiveNoise
 from noiseutils.spec import NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import OneSetParams, Seeds, Width, data_of, known_model
+from noiseutils.studies.params import OneSetParams, Positives, Seeds, Width, data_of, known_model
 
 PAPER_DATA = ("cifar10", "cifar10-jpeg")  # what the paper's numbers can be held against
 # which cells are trained, and readings that the paper leaves open: its numbers are held against each
@@ -32,12 +32,7 @@ class Params(OneSetParams):
     )
     width: Width = 1.0
     optimizers: Optimizers = ("sgd", "momentum", "adam")
-    learning_rates: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (
-        1e-1,
-        1e-2,
-        1e-3,
-        1e-4,
-    )
+    learning_rates: Positives = (1e-1, 1e-2, 1e-3, 1e-4)
     distributions: Kinds = ("gaussian", "uniform")
     controls: bool = True
     epochs: Annotated[int, Field(ge=2, le=100_000)] = 300

@@ -8,8 +8,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from noiseutils.config import TREES, Data
 from noiseutils.errors import UserError
-from noiseutils.spec import Finite, NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import Seeds, StudyParams, Width, known_data, known_model
+from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt
+from noiseutils.studies.params import Count, Seeds, Sizes255, StudyParams, Width, known_data, known_model
 
 # Table 3's second column; ResNet-20 is not in that table: as for the other small network, MobileNet V2
 EPSILONS = {
@@ -25,15 +25,13 @@ EPSILONS = {
 }
 EPSILON_ELSE = 0.05
 Method = Literal["baseline", "gaussian", "lat", "anl", "canl", "anl_negative"]
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
-Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False)]
 
 
 class Params(StudyParams):
     """Parameters of the ANL study."""
 
     study: Literal["adversarial_noise_layer"] = "adversarial_noise_layer"
-    data: Texts = ("cifar10", "cifar100")
+    data: Names = ("cifar10", "cifar100")
     train_size: PositiveInt | None = None
     test_size: PositiveInt | None = None
     image_size: PositiveInt | None = None
@@ -42,7 +40,7 @@ class Params(StudyParams):
     learning_rate: Positive = 0.1
     weight_decay: NonNegative = 5e-4
     augment: bool = True
-    validation_size: Annotated[int, Field(ge=0)] = 0
+    validation_size: Count = 0
     similarity_data: str | None = "mnist"
     similarity_epochs: PositiveInt = 3
     lenet_data: str | None = "fashion_mnist"
@@ -54,25 +52,25 @@ class Params(StudyParams):
     )  # fmt: skip
     epsilon: Positive = 0.03
     lat_epsilon: Positive = 0.03
-    table2_models: Texts = ("vgg16", "resnet20", "resnet56")
+    table2_models: Names = ("vgg16", "resnet20", "resnet56")
     table2_epochs: PositiveInt = 300
-    table3_models: Texts = tuple(name for name in EPSILONS if name != "resnet20")
+    table3_models: Names = tuple(name for name in EPSILONS if name != "resnet20")
     table3_epochs: Annotated[int, Field(ge=2)] = 200
     plateau_epochs: PositiveInt = 5
     table4_model: str | None = "vgg16"
     fgsm_255: Sizes255 = (2.0, 4.0, 6.0, 8.0)
-    figure4_models: Texts = ("mobilenet_v2", "vgg16")
+    figure4_models: Names = ("mobilenet_v2", "vgg16")
     figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False)] = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1)
     ablation_model: str | None = "vgg16"
     imagenet_data: str | None = None
     imagenet_size: PositiveInt = 224
     imagenet_epochs: PositiveInt = 90
     imagenet_width: Width = 1.0
-    attack_images: Annotated[int, Field(ge=0)] = 1000
+    attack_images: Count = 1000
     attack_255: Sizes255 = (2.0, 8.0)
-    attack_queries: Annotated[int, Field(ge=0)] = 5000
+    attack_queries: Count = 5000
     attack_seeds: PositiveInt = 1
-    timing_batch: Annotated[int, Field(ge=0)] = 32
+    timing_batch: Count = 32
     seeds: Seeds = 6
 
     @field_validator("data", mode="before")

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from noiseutils.spec import Levels, Names, NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import OneSetParams, Seeds, Width, data_of, known_model
+from noiseutils.spec import Levels, Names, Positive, PositiveInt, Probability
+from noiseutils.studies.params import Epochs, OneSetParams, Positives, Seeds, Width, data_of, known_model
 
 PAPER_DATA = ("cifar10", "cifar10-jpeg")  # what the paper's numbers can be held against
 # which cells are trained, and what they are tested on: our choice, the paper's numbers hold for each
@@ -26,28 +26,22 @@ class Params(OneSetParams):
     probabilities: Annotated[
         tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False, min_length=1)
     ] = (0.2, 0.25, 0.3)
-    noise_levels: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)] = (
-        0.05,
-        0.1,
-        0.3,
-        0.5,
-        1.0,
-    )
+    noise_levels: Positives = (0.05, 0.1, 0.3, 0.5, 1.0)
     base_std: Positive = 0.1595
     readings: Annotated[tuple[Literal["dropped", "all"], ...], Field(strict=False, min_length=1)] = (
         "dropped",
         "all",
     )
     unscaled_levels: Levels = (0.0, 0.5)
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    epochs: Epochs = 10
     batch_size: PositiveInt = 128
     optimizer: Literal["sgd", "adam"] = "adam"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    momentum: Probability = 0.0
     learning_rate: Positive = 0.001
     loss: Literal["cross_entropy", "sigmoid_bce"] = "sigmoid_bce"
     augment: bool = False
     input_noise: Levels = (0.05, 0.1)
-    fgsm_255: Annotated[tuple[NonNegative, ...], Field(strict=False)] = (1.0, 2.0, 4.0)
+    fgsm_255: Levels = (1.0, 2.0, 4.0)
     seeds: Seeds = 6
 
     _known_model = field_validator("model")(known_model)

@@ -7,16 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from noiseutils.evaluation.minimal_change import ATTACKS
-from noiseutils.spec import Positive, PositiveInt
-from noiseutils.studies.params import OneSetParams, Seeds, Width
+from noiseutils.spec import Positive, PositiveInt, Probability
+from noiseutils.studies.params import Count, Epochs, OneSetParams, Positives, Seeds, Sizes255, Width
 
 ARCHITECTURES = ("resnet", "inception", "resnext")
 Architectures = Annotated[
     tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1)
 ]
 Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1)]
-Sigmas = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
-Count = Annotated[int, Field(ge=0)]
 
 
 class Params(OneSetParams):
@@ -26,10 +24,10 @@ class Params(OneSetParams):
     architectures: Architectures = ARCHITECTURES
     width: Width = 1.0
     kinds: Kinds = ("noise", "blur")
-    sigmas: Sigmas = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 90
+    sigmas: Positives = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+    epochs: Epochs = 90
     batch_size: PositiveInt = 128
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Probability = 0.9
     learning_rate: Positive = 0.01
     augment: bool = False
     common: bool = True
@@ -38,9 +36,7 @@ class Params(OneSetParams):
     change_images: Count = 128
     change_steps: PositiveInt = 100
     change_seeds: PositiveInt = 6
-    attack_255: Annotated[
-        tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False, min_length=1)
-    ] = (1.0, 2.0)
+    attack_255: Annotated[Sizes255, Field(min_length=1)] = (1.0, 2.0)
     attack_images: Count = 1000
     attack_queries: PositiveInt = 5000
     attack_seeds: PositiveInt = 1
