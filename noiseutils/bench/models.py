@@ -19,50 +19,32 @@ HEAVY = 5e10  # operations of a step from which two steps are timed; below, sixt
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Describe one network's epoch of `IMAGES` images.
-
-    operations: counted, of the epoch.   step_bytes: computed, of a step of `batch` images, caches left out.
-    seconds: measured on `steps` steps of `batch` images in the epoch after the warm-up, and scaled.
-    warm_up_seconds: the first epoch, as many steps, not scaled.
-    """
-
-    model: str
-    operations: int
-    step_bytes: int
-    batch: int
-    steps: int
-    seconds: float
-    warm_up_seconds: float
-
-
-@dataclass(frozen=True)
 class Models:
-    """Hold all networks' epochs, and the rates that the machine reached meanwhile."""
+    """Hold all networks' epochs, see `measured`, and the rates that the machine reached meanwhile."""
 
     images: int
     batch: int
     device: str
     cache_bytes: int | None
     peaks: dict[str, Any]
-    rows: tuple[Measured, ...]
+    rows: list[dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything measured, with each network's roofline and its share."""
         # the peaks are known when all are measured: a roofline uses the fastest sample of the whole time
-        return asdict(self) | {"rows": [asdict(row) | self._roofline(row) for row in self.rows]}
+        return asdict(self) | {"rows": [row | self._roofline(row) for row in self.rows]}
 
-    def _roofline(self, row: Measured) -> dict[str, float]:
+    def _roofline(self, row: dict[str, Any]) -> dict[str, float]:
         least = roofline_seconds(
-            work_of_named(row.model),
+            work_of_named(row["model"]),
             self.images,
-            row.batch,
+            row["batch"],
             rate=self.peaks["rate"],
             bandwidth=self.peaks["bandwidth"],
             # a cache of unknown size may hold everything
             cache=self.cache_bytes if self.cache_bytes is not None else 1 << 62,
         )
-        return {"roofline_seconds": least, "share": least / row.seconds}
+        return {"roofline_seconds": least, "share": least / row["seconds"]}
 
 
 def models(names: Iterable[str] = tuple(MODELS)) -> list[Models]:
@@ -73,26 +55,31 @@ def models(names: Iterable[str] = tuple(MODELS)) -> list[Models]:
     for name in names:
         turns.take()
         rows.append(measured(name, embedded(IMAGES)))
-    return [Models(IMAGES, BATCH, "cpu", cache_bytes(), peaks(turns.sides()), tuple(rows))]
+    return [Models(IMAGES, BATCH, "cpu", cache_bytes(), peaks(turns.sides()), rows)]
 
 
-def measured(name: str, data: Dataset) -> Measured:
-    """Train a network for two short epochs, and time the second."""
+def measured(name: str, data: Dataset) -> dict[str, Any]:
+    """Train a network for two short epochs, and time the second.
+
+    Returns operations, counted, of an epoch of `IMAGES` images; step_bytes, computed, of a step of `batch`
+    images, caches left out; seconds of the second epoch, of `steps` steps, scaled to `IMAGES` images;
+    warm_up_seconds of the first, as many steps, not scaled.
+    """
     work = work_of_named(name)
     batch = fitting(work, BATCH)
     steps = 2 if work.operations * batch > HEAVY else 16
     few = replace(data, train=data.train.take(steps * batch), test=data.test.take(10))
     history = train(run_of(name, batch_size=batch, epochs=2), data=few, device="cpu").history
     first, second = history.seconds.tolist()
-    return Measured(
-        model=name,
-        operations=work.operations * IMAGES,
-        step_bytes=step_bytes(work, batch),
-        batch=batch,
-        steps=steps,
-        seconds=second * IMAGES / (steps * batch),
-        warm_up_seconds=first,
-    )
+    return {
+        "model": name,
+        "operations": work.operations * IMAGES,
+        "step_bytes": step_bytes(work, batch),
+        "batch": batch,
+        "steps": steps,
+        "seconds": second * IMAGES / (steps * batch),
+        "warm_up_seconds": first,
+    }
 
 
 def fitting(work: Work, batch: int) -> int:

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from noiseutils.bench import figure, report, table
-from noiseutils.bench.models import Measured, Models
+from noiseutils.bench.models import Models
 from noiseutils.bench.ratios import Ratio, Side
 from noiseutils.bench.roofline import work_of_named
 from noiseutils.bench.steps import ANL_NOISE
@@ -26,10 +26,15 @@ def found_models():
         "rate": 5e9,
         "bandwidth": 1e10,
     }
-    rows = tuple(
-        Measured(name, 10_000 * work_of_named(name).operations, 10**6, batch, 16, seconds, 1.0)
+    rows = [
+        {
+            "model": name,
+            "operations": 10_000 * work_of_named(name).operations,
+            "batch": batch,
+            "seconds": seconds,
+        }
         for name, batch, seconds in (("babycnn", 128, 4.0), ("resnet56", 16, 9000.0))
-    )
+    ]
     return Models(10_000, 128, "cpu", 2**25, peaks, rows)
 
 
