@@ -58,12 +58,10 @@ class Session:
         self.steps = 0
         self.seconds = 0.0  # of steps, probes and drawings, pauses left out
         self.drawing = 0.0  # of probes and drawings alone
-        self.reactions: list[float] = []  # seconds from a change to the drawing of the first changed step
-        self._pending = params
+        self.pending = params  # those of the next step
         self._lock = threading.Condition()
         self._paused = self.stopping = self._copying = self._ended = False
-        self._requested: float | None = None  # when a change was asked for that no step has applied
-        self._applied: float | None = None  # when a change was asked for that no drawing shows
+        self._unseen = False  # a change was asked for that no drawing shows
         self._thread: threading.Thread | None = None
         self._watchers: dict[str, Watcher] = {}
         self._probes: dict[str, Probe] = {}
@@ -130,8 +128,8 @@ class Session:
         with self._lock:
             for run, changed in zip(self.runs.values(), pair(params).values(), strict=True):
                 check_change(run, changed)
-            self._pending = params
-            self._requested = self._requested or time.perf_counter()
+            self.pending = params
+            self._unseen = True
             self._lock.notify_all()
 
     def networks(self) -> dict[str, Classifier]:
@@ -232,10 +230,9 @@ class Session:
         if not self._watchers:
             return {}
         with self._lock:
-            self._applied, self._requested = self._applied or self._requested, None
-            if self._pending == self.params:
+            if self.pending == self.params:
                 return {}
-            before, self.runs, self.params = self.runs, pair(self._pending), self._pending
+            before, self.runs, self.params = self.runs, pair(self.pending), self.pending
         return {name: run for name, run in self.runs.items() if run != before[name]}
 
     def _watch(self, name: str, state: TrainState, stack: ExitStack) -> None:
@@ -251,11 +248,10 @@ class Session:
 
     def _next_probe(self) -> float:
         """Return the time of the next probe, which is sooner after a change."""
-        changed = self._requested is not None or self._applied is not None
-        return min(self._soonest, self._drawn + SOONEST) if changed else self._soonest
+        return min(self._soonest, self._drawn + SOONEST) if self._unseen else self._soonest
 
     def _probe(self, going: Iterable[str]) -> None:
-        started, applied = time.perf_counter(), self._applied
+        started = time.perf_counter()
         fresh = {name: self._watchers[name].probe() for name in going}
         self._probes |= fresh
         self.draw(fresh)
@@ -263,9 +259,8 @@ class Session:
         cost = self._drawn - started
         self.drawing += cost
         self._soonest = next_probe(self._drawn, cost)
-        if applied is not None:
-            self.reactions.append(self._drawn - applied)
-            self._applied = None
+        with self._lock:
+            self._unseen = self.pending != self.params
 
 
 def next_probe(now: float, cost: float) -> float:

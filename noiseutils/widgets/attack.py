@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import html
 import math
-import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import ipywidgets as widgets
@@ -17,16 +19,14 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.live.attacking import ATTACKS, Answer, Attack, Attacker
 from noiseutils.live.pictures import bar_chart, beside, image_rows
 from noiseutils.live.watching import shown_images
-from noiseutils.widgets.latest import Latest
 from noiseutils.widgets.training import TrainingLab
 from noiseutils.widgets.view import (
-    ROW,
     View,
     button,
-    chosen,
     dropdown,
     hide_static,
     problem,
+    row,
     shows_errors,
     slider,
     table,
@@ -39,23 +39,20 @@ OWN = "each network for itself"
 Networks = Mapping[str, nn.Module]
 
 
+@dataclass(frozen=True)
 class _Source:
     """Hold networks and images that belong together; make the networks when they are first needed."""
 
-    def __init__(self, networks: Networks | Callable[[], Networks], data: Dataset) -> None:
-        self.networks, self.data = networks, data
-        self._lock = threading.Lock()
-        self._attacker: Attacker | None = None
+    networks: Networks | Callable[[], Networks]
+    data: Dataset
 
+    @cached_property
     def attacker(self) -> Attacker:
         """Return the networks and images, for attacks. Raises UserError if there is no network."""
-        with self._lock:
-            if self._attacker is None:
-                if not isinstance(self.data.test, Images):
-                    raise UserError(f"{self.data.label} is streamed: attacks take a set that is in memory")
-                made = self.networks() if callable(self.networks) else self.networks
-                self._attacker = Attacker(made, self.data.test, self.data.classes)
-            return self._attacker
+        if not isinstance(self.data.test, Images):
+            raise UserError(f"{self.data.label} is streamed: attacks take a set that is in memory")
+        networks = self.networks() if callable(self.networks) else self.networks
+        return Attacker(networks, self.data.test, self.data.classes)
 
 
 class _Request(NamedTuple):
@@ -95,21 +92,20 @@ class AttackLab(View):
             raise one_of("attack", attack, ATTACKS)
         if not 0 <= image < len(data.test):
             raise UserError(f"image {image} is not there; allowed: 0 to {len(data.test) - 1}")
-        self.lab = lab
-        self._frame = "<p>The networks are on their way.</p>"
-        self._latest: Latest[_Request] = Latest(self._show, "noiseutils-attack")
-        self._make_controls(attack, image)
+        self._thread = ThreadPoolExecutor(1, "noiseutils-attack", lambda: torch.set_num_threads(1))
+        self._queued = Future()
+        self._make_controls(attack, image, lab)
         self._take(networks, data)
-        self._fill(size)
-        self.shown.value = self._frame
+        self._make_slider(size)
         if self.interactive:
-            self._latest.ask(self._request())
+            self.shown.value = "<p>The networks are on their way.</p>"
+            self._send()
         else:
             self._show(self._request())
 
     # --- controls on the page
 
-    def _make_controls(self, attack: str, image: int) -> None:
+    def _make_controls(self, attack: str, image: int, lab: TrainingLab | None) -> None:
         self.image = widgets.BoundedIntText(description="image", value=image, min=0, max=max(image, 1))
         self.image.style.description_width, self.image.layout.width = "7em", "14em"
         self.attack = dropdown("attack", [(a.title, name) for name, a in ATTACKS.items()], attack)
@@ -119,27 +115,23 @@ class AttackLab(View):
         self.sizes = widgets.HBox([self.size])
         self.previous = button("Previous", "the image before", lambda: self._step(-1), "arrow-left")
         self.next = button("Next", "the image after", lambda: self._step(1), "arrow-right")
-        self.take = button(
-            "Take the training lab's networks", "copies, as they are now", self._take_over, "download"
-        )
-        self.shown = widgets.HTML()
-        self.on_change(self.attack, lambda: self._fill(None))
-        for control in (self.image, self.attack, self.against):
-            self.on_change(control, self._send)
-        images = widgets.HBox([self.image, self.previous, self.next], layout=ROW)
-        choice = widgets.HBox([self.attack, self.against], layout=ROW)
-        taken = [self.take] if self.lab is not None else []
-        self.box = widgets.VBox(
-            [hide_static(self.mark), images, choice, self.sizes, *taken, self.message, self.shown]
-        )
+        choice = row(self.attack, self.against)
+        parts: list[widgets.Widget] = [row(self.image, self.previous, self.next), choice, self.sizes]
+        if lab is not None:
+            title, hint = "Take the training lab's networks", "copies, as they are now"
+            self.take = button(title, hint, lambda: self._take_over(lab), "download")
+            parts.append(self.take)
+        self.on_change(lambda: self._make_slider(None), self.attack)
+        self.on_change(self._send, self.image, self.attack, self.against)
+        self.box = widgets.VBox([hide_static(self.mark), *parts, self.message, self.shown])
 
-    def _fill(self, size: float | None) -> None:
+    def _make_slider(self, size: float | None) -> None:
         """Make a slider that fits the attack."""
-        attack = ATTACKS[chosen(self.attack)]
+        attack = ATTACKS[str(self.attack.value)]
         self.size.close()
         wanted = attack.usual if size is None else size
         self.size = slider(attack.symbol, wanted, low=0.0, most=attack.most, hint=attack.unit)
-        self.on_change(self.size, self._send)
+        self.on_change(self._send, self.size)
         self.sizes.children = [self.size]
 
     # --- reactions to the controls
@@ -152,13 +144,9 @@ class AttackLab(View):
             self.against.options, self.against.value = [OWN], OWN
 
     @shows_errors
-    def _take_over(self) -> None:
-        session = self.lab.session if self.lab is not None else None
-        networks = session.networks() if session is not None else {}
-        if session is None or not networks:
-            raise UserError("the training lab has no network yet: press its Start")
-        self._take(networks, session.data)
-        self.show_message(f"Taken after {session.steps:,} steps.")
+    def _take_over(self, lab: TrainingLab) -> None:
+        self._take(lab.session.networks(), lab.session.data)
+        self.show_message(f"Taken after {lab.session.steps:,} steps.")
         self._send()
 
     def _step(self, by: int) -> None:
@@ -166,25 +154,26 @@ class AttackLab(View):
 
     def _request(self) -> _Request:
         against = None if self.against.value == OWN else self.against.value
-        return _Request(self.source, self.image.value, chosen(self.attack), self.size.value, against)
+        return _Request(self.source, self.image.value, str(self.attack.value), self.size.value, against)
 
     def _send(self) -> None:
-        self._latest.ask(self._request())
+        """Answer in the thread; a request that waits gives way to this one."""
+        self._queued.cancel()
+        self._queued = self._thread.submit(self._show, self._request())
 
     def _show(self, request: _Request) -> None:
-        """Compute and draw; in a live view, in a thread of its own."""
+        """Compute and draw; in a live view, in the thread."""
         try:
-            attacker = request.source.attacker()
+            attacker = request.source.attacker
             answers = attacker.answers(request.image, request.attack, request.size, request.against)
-            frame = self._pictures(attacker, request, answers)
+            pictures = self._pictures(attacker, request, answers)
         except Exception as error:
-            frame = problem(error)
+            pictures = problem(error)
         else:
             if request.source is self.source and len(self.against.options) == 1:
                 self.against.options = [OWN, *attacker.networks]
         if request.source is self.source:  # else other networks have been taken meanwhile
-            self._frame = self.shown.value = frame
-            self.keep()
+            self.draw(pictures)
 
     # --- pictures
 
@@ -230,7 +219,3 @@ class AttackLab(View):
             )
             rows.append((name, *classes, flips, f"{answer.mean_change:.3g}"))
         return table(rows, heads)
-
-    def static(self) -> str:
-        """Return the last frame."""
-        return self._frame

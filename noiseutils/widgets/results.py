@@ -16,14 +16,13 @@ from noiseutils.provenance import CHECKOUT, outputs_root
 from noiseutils.studies import STUDIES
 from noiseutils.studies.output import brief, with_intervals
 from noiseutils.widgets.view import (
-    ROW,
     Markup,
     View,
     button,
-    chosen,
     dropdown,
     hide_static,
     problem,
+    row,
     shows_errors,
     table,
 )
@@ -51,12 +50,13 @@ class ResultExplorer(View):
         super().__init__(interactive)
         if study not in STUDIES:
             raise one_of("study", study, STUDIES)
-        if profile is not None and not titles_of(profile) & profiles(study).keys():
-            raise one_of(f"profile of {study}", profile, profiles(study))
+        titles = profiles(study)
+        title = next((t for t in titles if profile is None or t in (profile, f"{profile}, committed")), None)
+        if title is None:
+            raise one_of(f"profile of {study}", profile, titles)
         self.stored: Stored | None = None
-        self._frame = ""
         self._make_controls(study)
-        self._choose_study(profile)
+        self._choose_study(title)
 
     # --- controls on the page
 
@@ -67,34 +67,29 @@ class ResultExplorer(View):
         self.cells.style.description_width = "7em"
         self.figure = dropdown("figure", [], None)
         self.behind = button("Runs behind this figure", "choose their cells", self._behind, "link")
-        self.shown = widgets.HTML()
-        self.on_change(self.study, lambda: self._choose_study(None))
-        self.on_change(self.profile, self._read)
-        for control in (self.cells, self.figure):
-            self.on_change(control, self._show)
-        what = widgets.HBox([self.study, self.profile], layout=ROW)
-        drawn = widgets.HBox([self.figure, self.behind], layout=ROW)
-        self.box = widgets.VBox([hide_static(self.mark), what, self.cells, drawn, self.message, self.shown])
+        self.on_change(self._choose_study, self.study)
+        self.on_change(self._read, self.profile)
+        self.on_change(self._show, self.cells, self.figure)
+        parts = [row(self.study, self.profile), self.cells, row(self.figure, self.behind)]
+        self.box = widgets.VBox([hide_static(self.mark), *parts, self.message, self.shown])
 
     @shows_errors
-    def _choose_study(self, profile: str | None) -> None:
-        offered = profiles(chosen(self.study))
-        named = next(
-            (value for name, value in offered.items() if profile and name in titles_of(profile)), None
-        )
+    def _choose_study(self, title: str | None = None) -> None:
+        """Offer the study's profiles, and choose one by its title, or the first."""
+        titles = profiles(str(self.study.value))
         with self.filling():
-            self.profile.options = list(offered.items())
-            self.profile.value = named or next(iter(offered.values()), None)
+            self.profile.options = list(titles.items())
+            self.profile.value = titles[title] if title else next(iter(titles.values()), None)
         self._read()
 
     @shows_errors
     def _read(self) -> None:
         """Read the stored runs of the study's profile, and choose the first cells."""
-        self.stored, self._frame, self.message.value = None, "", ""
+        self.stored, self.message.value = None, ""
         try:
-            self.stored = stored(chosen(self.study), chosen(self.profile))
+            self.stored = stored(str(self.study.value), str(self.profile.value))
         except UserError as error:
-            self._frame = self.shown.value = problem(error)
+            self.shown.value = problem(error)
             return
         with self.filling():
             self.cells.options = [(_named(cell), i) for i, cell in enumerate(self.stored.cells)]
@@ -110,7 +105,7 @@ class ResultExplorer(View):
         """Choose the cells that the figure was drawn from, and count their runs."""
         if self.stored is None or not self.stored.figures:
             raise UserError("there is no figure here: `noiseutils run` renders them")
-        name = chosen(self.figure)
+        name = str(self.figure.value)
         if name not in self.stored.behind:
             raise UserError(f"{name} was rendered without the list of its runs")
         keys = self.stored.behind[name]
@@ -129,12 +124,8 @@ class ResultExplorer(View):
 
     @shows_errors
     def _show(self) -> None:
-        if self.stored is None:
-            return
-        picked = [self.stored.cells[i] for i in self.cells.value]
-        self._frame = self._pictures(self.stored, picked)
-        self.shown.value = self._frame
-        self.keep()
+        if self.stored is not None:
+            self.draw(self._pictures(self.stored, [self.stored.cells[i] for i in self.cells.value]))
 
     # --- pictures
 
@@ -172,7 +163,7 @@ class ResultExplorer(View):
         return table(rows, ("", "cell", "data", "top-1 error, % [95 % t interval] n", "runs"))
 
     def _figure(self, found: Stored) -> str:
-        path = found.figures.get(chosen(self.figure))
+        path = found.figures.get(str(self.figure.value))
         if path is None:
             return "<p>No figure is rendered of this.</p>"
         picture = base64.b64encode(path.read_bytes()).decode()
@@ -199,15 +190,6 @@ class ResultExplorer(View):
             f"rows, of those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
             + table((map(brief, row) for row in shown.itertuples(index=False)), list(shown.columns))
         )
-
-    def static(self) -> str:
-        """Return the last frame."""
-        return self._frame
-
-
-def titles_of(profile: str) -> set[str]:
-    """Return the names under which `profiles` may list a profile."""
-    return {profile, f"{profile}, committed"}
 
 
 def letter(index: int) -> str:

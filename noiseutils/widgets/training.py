@@ -17,24 +17,23 @@ from noiseutils.live.record import Record
 from noiseutils.live.session import Probes, Session
 from noiseutils.models import MODELS
 from noiseutils.provenance import CHECKOUT, outputs_root
-from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts, pair
+from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts
+from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
 from noiseutils.widgets.view import (
-    ROW,
     View,
     broken,
     button,
-    chosen,
     dropdown,
     hide_static,
     numbers,
     problem,
+    row,
     shows_errors,
     slider,
     table,
 )
 
-PICTURES = ("curves", "stds", "maps", "noise")
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
 ENDING = "The step in hand is a long one; the training ends after it."
 PROBES = 30  # of a training that runs at once
@@ -53,8 +52,6 @@ class TrainingLab(View):
     def __init__(self, params: Params | None = None, *, interactive: bool | None = None) -> None:
         super().__init__(interactive)
         self.first = self.params = params or Params()
-        self.session: Session | None = None
-        self.record = Record()
         self._filled: Params | None = None  # values that the controls were set to last
         self._make_controls()
         self._end_others()
@@ -66,26 +63,27 @@ class TrainingLab(View):
     def _make_controls(self) -> None:
         p = self.first
         sets = [*SETS, *([p.data] if p.data not in SETS else [])]
-        wide, label = {"width": "26em"}, {"description_width": "7em"}
-        self.data = widgets.Combobox(description="data", options=sets, value=p.data, ensure_option=False)
-        self.data.layout, self.data.style = wide, label
+        rates = sorted({*RATES, p.learning_rate})
+        wide: dict[str, Any] = {"layout": {"width": "26em"}, "style": {"description_width": "7em"}}
+        self.data = widgets.Combobox(description="data", options=sets, value=p.data, **wide)
         self.model = dropdown("network", list(MODELS), p.model)
         self.noise = dropdown("noise", [(kind.title, name) for name, kind in KINDS.items()], p.noise)
         self.noise.layout.width = "40em"  # titles name their paper
-        self.after = widgets.SelectMultiple(
-            description="after", rows=4, tooltip="where noise on activations goes"
+        hint = "where noise on activations goes"
+        self.after = widgets.SelectMultiple(description="after", rows=4, tooltip=hint, **wide)
+        self.seed = widgets.BoundedIntText(description="seed", value=p.seed, max=2**31 - 1, **wide)
+        self.seed.layout.width = "14em"
+        hint = "such as 3, 14, 15; empty: two"
+        self.images = widgets.Text(
+            description="test images", placeholder=hint, continuous_update=False, **wide
         )
-        self.after.layout, self.after.style = wide, label
-        self.seed = widgets.BoundedIntText(description="seed", value=p.seed, min=0, max=2**31 - 1)
-        self.seed.layout, self.seed.style = {"width": "14em"}, label
-        self.images = widgets.Text(description="test images", placeholder="such as 3, 14, 15; empty: two")
-        self.images.layout, self.images.style, self.images.continuous_update = wide, label, False
-        self.compare = widgets.Checkbox(description="beside it the same without noise", value=p.compare)
-        self.compare.indent = False
-        rates = sorted({*RATES, p.learning_rate})
+        self.compare = widgets.Checkbox(
+            description="beside it the same without noise", value=p.compare, indent=False
+        )
         self.rate = widgets.SelectionSlider(description="learning rate", options=rates, value=p.learning_rate)
-        self.rate.layout = {"width": "30em"}
-        self.rate.style.description_width = "9em"
+        self.rate.style.description_width, self.rate.layout.width = "9em", "30em"
+        self.strength = widgets.FloatSlider()
+        self.sliders = row(self.strength, self.rate)
         self.start = button("Start", "begin, or go on", self._start, "play", "success")
         self.pause = button("Pause", "stand still between two steps", self._pause, "pause")
         self.stop = button("Stop", "end this training", self._stop, "stop")
@@ -94,22 +92,17 @@ class TrainingLab(View):
         self.status = widgets.HTML()  # numbers, renewed with the pictures
         self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
         self.text.description = "params.yaml"
-        self.shown = {name: widgets.HTML() for name in PICTURES}
-        for control in (self.data, self.model, self.noise, self.after, self.seed, self.compare):
-            self.on_change(control, self._choice_changed)
-        self.on_change(self.rate, self._sliders_changed)
-        self.on_change(self.images, self._images_changed)
-        buttons = widgets.HBox([self.start, self.pause, self.stop, self.reset, self.copy], layout=ROW)
+        self.pictures = {name: widgets.HTML() for name in ("curves", "stds", "noise", "maps")}
+        choice = (self.data, self.model, self.noise, self.after, self.seed, self.compare)
+        self.on_change(self._choice_changed, *choice)
+        self.on_change(self._sliders_changed, self.rate)
+        self.on_change(self._images_changed, self.images)
         left = widgets.VBox([self.noise, self.after, self.compare])
         right = widgets.VBox([self.data, self.model, self.seed, self.images])
-        choice = widgets.HBox([left, right], layout=ROW)
-        self.strength = widgets.FloatSlider()
-        self.sliders = widgets.HBox([self.strength, self.rate], layout=ROW)
-        below = widgets.HBox([self.shown[name] for name in ("stds", "noise", "maps")], layout=ROW)
-        texts = [self.message, self.status, self.text]
-        self.box = widgets.VBox(
-            [hide_static(self.mark), choice, self.sliders, buttons, *texts, self.shown["curves"], below]
-        )
+        buttons = row(self.start, self.pause, self.stop, self.reset, self.copy)
+        curves, *others = self.pictures.values()
+        parts = [row(left, right), self.sliders, buttons, self.message, self.status, self.text, curves]
+        self.box = widgets.VBox([hide_static(self.mark), *parts, row(*others)])
 
     def _fill(self, params: Params) -> None:
         """Show these values in the controls, without reacting to the changes.
@@ -141,7 +134,7 @@ class TrainingLab(View):
             hint=kind.unit,
         )
         self.strength.disabled = not kind.symbol
-        self.on_change(self.strength, self._sliders_changed)
+        self.on_change(self._sliders_changed, self.strength)
         self.sliders.children = [self.strength, self.rate]
 
     # --- reactions to the controls
@@ -149,21 +142,18 @@ class TrainingLab(View):
     @shows_errors
     def _choice_changed(self) -> None:
         """Take over another noise, network or data, for the next training that is started."""
-        noise, going = chosen(self.noise), self.running
+        noise, trained = str(self.noise.value), self.session.pending
         changes: dict[str, Any] = {}
         if noise != self.params.noise:
-            changes["strength"] = KINDS[noise].usual
-            if going and noise == self._trained.noise:
-                changes["strength"] = self._trained.strength  # back to the noise in training
-        if chosen(self.model) != self.params.model:
+            back = self.running and noise == trained.noise
+            changes["strength"] = trained.strength if back else KINDS[noise].usual
+        if self.model.value != self.params.model:
             changes["after"] = ()
         self.params = self._read_controls(**changes)
         self._fill(self.params)
-        later = "Your choice counts when you press Stop and then Start." if going else ""
+        later = "Your choice counts when you press Stop and then Start. " if self.running else ""
         kind = self.params.kind
-        self.show_message(
-            " ".join(filter(None, [later, f"{kind.symbol}: {kind.unit}." if kind.unit else ""]))
-        )
+        self.show_message(later + (f"{kind.symbol}: {kind.unit}." if kind.unit else ""))
 
     def _read_controls(self, **changes: Any) -> Params:
         """Read the controls as parameters. Raises UserError for a value that is not allowed."""
@@ -187,49 +177,42 @@ class TrainingLab(View):
         """Apply the sliders from the next step on."""
         values = {"strength": float(self.strength.value), "learning_rate": float(self.rate.value)}
         self.params = self.params.replace(**values)
-        if self.session is None or not self.running:
-            return
-        if self.params.noise != self._trained.noise:
-            values.pop("strength")  # of another noise than the one in training
-        wanted = self._trained.replace(**values)
-        self.session.tune(wanted)
-        self._trained = wanted
+        if self.running:
+            if self.params.noise != self.session.pending.noise:
+                values.pop("strength")  # of another noise than the one in training
+            self.session.tune(self.session.pending.replace(**values))
 
     @shows_errors
     def _images_changed(self) -> None:
         """Show the maps of other test images in the next picture."""
         shown = numbers(self.images.value)
-        if self.session is not None:
-            self.session.show(shown)
+        self.session.show(shown)
         self.params = self.params.replace(shown=shown)
         self.show_message(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
 
     @property
     def running(self) -> bool:
         """Tell if there is a training, paused or not."""
-        return self.session is not None and self.session.running
+        return self.session.running
 
     @shows_errors
     def _start(self) -> None:
-        if self.session is not None and self.running:
+        if self.running:
             self.session.start()
             self.show_message(ENDING if self.session.stopping else "Training goes on.")
             return
         self.params = self._read_controls()
         self._new_session(self.params)
         self._end_others()
-        assert self.session is not None
         self.session.start()
-        self.show_message(
-            f"Training {' beside '.join(pair(self._trained))}, {self._trained.model}, {self._label}."
-        )
+        label = origin(self.session.data.label)
+        self.show_message(f"Training {' beside '.join(self.session.runs)}, {self.params.model}, {label}.")
 
     def _new_session(self, params: Params) -> None:
         """Make a session of these parameters with its own record, as an old session may still be drawing."""
         data, record = load(data_of(params)), Record()
         session = Session(params, data, lambda probes: self._draw(session, record, probes))
-        self.session, self.record, self._trained = session, record, params
-        self._label = f"{data.label}, embedded" if data.label in EMBEDDED else data.label
+        self.session, self.record = session, record
 
     def _end_others(self) -> None:
         """End the trainings of other labs, as two cores carry one lab."""
@@ -240,14 +223,14 @@ class TrainingLab(View):
 
     @shows_errors
     def _pause(self) -> None:
-        if self.session is not None and self.running:
+        if self.running:
             self.session.pause()
             self.show_message("Paused between two steps: Start goes on.")
             self.keep()
 
     @shows_errors
     def _stop(self) -> None:
-        if self.session is not None and self.running:
+        if self.running:
             ended = self.session.stop()
             self.show_message(
                 f"Stopped after {self.session.steps:,} steps: Start begins anew." if ended else ENDING
@@ -255,7 +238,7 @@ class TrainingLab(View):
 
     @shows_errors
     def _reset(self) -> None:
-        if self.session is not None and not self.session.stop():
+        if not self.session.stop():
             self.show_message(ENDING)
             return
         self._show_first()
@@ -267,7 +250,6 @@ class TrainingLab(View):
         self._fill(self.first)
         self.text.layout.display = "none"
         self._new_session(self.first)
-        assert self.session is not None
         if self.interactive:
             self.session.run(steps=2, every=1)
             self.show_message("Press Start.")
@@ -292,8 +274,7 @@ class TrainingLab(View):
 
     def close(self) -> None:
         """End the training, if there is one."""
-        if self.session is not None:
-            self.session.stop()
+        self.session.stop()
 
     # --- pictures, drawn in the training's thread
 
@@ -304,7 +285,7 @@ class TrainingLab(View):
         if session is not self.session or not (self.interactive or not probes):
             return
         for name, picture in record.pictures().items():
-            self.shown[name].value = picture
+            self.pictures[name].value = picture
         share = 100 * session.drawing / session.seconds if session.seconds else 0.0
         p, kind = session.params, session.params.kind  # of the last step
         strength = f"{kind.symbol} = {p.strength:.4g}, " if kind.symbol else ""
@@ -322,13 +303,12 @@ class TrainingLab(View):
 
     def static(self) -> str:
         """Return the last frame: parameters, numbers and pictures."""
-        assert self.session is not None
-        described = facts(self.session.params, self._label)
-        pictures = self.record.pictures()
+        session, pictures = self.session, self.record.pictures()
+        described = facts(session.params, origin(session.data.label))
+        below = "".join(f"<div>{pictures[name]}</div>" for name in ("stds", "noise", "maps"))
         return (
-            f"{table(described.items())}<p>{self.record.status()}</p>{broken(self.session.diverged)}{pictures['curves']}"
-            f"<div style='display:flex;flex-wrap:wrap;gap:12px'>"
-            f"{''.join(f'<div>{pictures[name]}</div>' for name in ('stds', 'noise', 'maps'))}</div>"
+            f"{table(described.items())}<p>{self.record.status()}</p>{broken(session.diverged)}"
+            f"{pictures['curves']}<div style='display:flex;flex-wrap:wrap;gap:12px'>{below}</div>"
         )
 
 

@@ -20,7 +20,6 @@ from noiseutils.errors import UserError
 # variables that Jupyter and Voila set for the kernels behind a page
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
 STATIC = "noiseutils-static"  # prefix of the ids of static pictures
-ROW = {"flex_flow": "row wrap"}  # layout of controls side by side
 
 
 def is_interactive(interactive: bool | None) -> bool:
@@ -39,12 +38,18 @@ class View:
         self.box: widgets.Widget = widgets.VBox()
         self.mark = f"{STATIC}-{uuid.uuid4().hex}"
         self.message = widgets.HTML()  # the last event, or error
+        self.shown = widgets.HTML()  # pictures
         self._kept_under: str | None = None
         self._filling = False
 
     def static(self) -> str:
         """Return the view as HTML that needs no kernel and no network."""
-        raise NotImplementedError
+        return self.shown.value
+
+    def draw(self, pictures: str) -> None:
+        """Show other pictures, and keep them in the notebook."""
+        self.shown.value = pictures
+        self.keep()
 
     def keep(self) -> None:
         """Write the present pictures into the notebook, at the last place that shows the view."""
@@ -55,9 +60,10 @@ class View:
         """Show an event on the page."""
         self.message.value = f'<p role="status">{html.escape(text)}</p>'
 
-    def on_change(self, control: widgets.Widget, react: Callable[[], object]) -> None:
-        """Call `react` whenever the control's value changes, but not while the view is `filling` controls."""
-        control.observe(lambda change: self._filling or react(), "value")
+    def on_change(self, react: Callable[[], object], *controls: widgets.Widget) -> None:
+        """Call `react` when the value of a control changes, but not while the view is `filling` controls."""
+        for control in controls:
+            control.observe(lambda change: self._filling or react(), "value")
 
     @contextmanager
     def filling(self) -> Iterator[None]:
@@ -115,9 +121,9 @@ def button(
     return control
 
 
-def chosen(control: widgets.Dropdown) -> str:
-    """Return the value of a dropdown that has one."""
-    return str(control.value)
+def row(*controls: widgets.Widget) -> widgets.HBox:
+    """Lay controls side by side, wrapping where there is no room."""
+    return widgets.HBox(controls, layout={"flex_flow": "row wrap"})
 
 
 def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dropdown:

@@ -110,20 +110,21 @@ def test_a_change_made_while_a_step_is_drawn_counts_from_the_next_step():
     assert seen[-1][2] == louder
 
 
-def test_a_reaction_is_timed_to_the_drawing_of_the_first_step_that_has_the_change():
-    louder = PARAMS.replace(strength=0.9)
-    reacted = []
+def test_a_change_is_drawn_soon_and_then_probes_are_as_rare_as_before():
+    louder, unseen = PARAMS.replace(strength=0.9), []
 
     def draw(probes):
-        reacted.append(len(session.reactions))
-        if probes and session.steps == 2:
+        if probes and session.steps == 1:
             session.tune(louder)
+        unseen.append(session._unseen)
 
     session = Session(PARAMS, DATA, draw)
-    session.run(steps=4, every=1)
-    # drawn after steps 1, 2 and 3, whose drawing ends the reaction: counted when step 4 is drawn
-    assert reacted[:4] == [0, 0, 0, 1]
-    assert len(session.reactions) == 1
+    session.run(steps=3, every=1)
+    assert unseen[:3] == [True, True, False]
+    session._drawn, session._soonest = 100.0, 200.0
+    assert session._next_probe() == 200
+    session.tune(PARAMS)
+    assert session._next_probe() == 100 + SOONEST
 
 
 def test_a_training_whose_loss_breaks_is_named_and_the_other_goes_on():

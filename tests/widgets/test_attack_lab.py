@@ -7,10 +7,9 @@ import pytest
 from views import DATA, alone, networks, wait
 
 from noiseutils.errors import UserError
-from noiseutils.live.attacking import ATTACKS
+from noiseutils.live.attacking import ATTACKS, Attacker
 from noiseutils.widgets import AttackLab
 from noiseutils.widgets.attack import OWN
-from noiseutils.widgets.latest import Latest
 
 
 def test_the_attack_lab_shows_each_networks_answer():
@@ -101,36 +100,19 @@ def test_what_the_attack_lab_does_not_have_is_an_error(options, words):
         AttackLab(networks(), DATA, interactive=False, **options)
 
 
-def test_a_request_that_fails_does_not_keep_the_next_from_being_done(monkeypatch):
-    done = []
+def test_of_many_requests_the_last_is_answered(monkeypatch):
+    begun, answers = [], Attacker.answers
 
-    def work(request):
-        if request == 0:
-            raise RuntimeError("broken")
-        done.append(request)
+    def slow(self, image, *rest):
+        begun.append(image)
+        time.sleep(0.3)
+        return answers(self, image, *rest)
 
-    monkeypatch.setattr(threading, "excepthook", lambda said: done.append(said.exc_type))
-    latest = Latest(work, "test-latest")
-    latest.ask(0)
-    wait(lambda: done == [RuntimeError])
-    wait(lambda: not [t for t in threading.enumerate() if t.name == "test-latest"])
-    latest.ask(1)
-    wait(lambda: done == [RuntimeError, 1])
-
-
-def test_of_many_requests_the_last_is_done_and_the_thread_ends():
-    begun, done = threading.Event(), []
-
-    def work(request):
-        begun.set()
-        time.sleep(0.1)
-        done.append(request)
-
-    latest = Latest(work, "test-latest")
-    latest.ask(0)
-    begun.wait()
-    for request in range(1, 20):
-        latest.ask(request)
-    wait(lambda: 19 in done)
-    assert done == [0, 19]
-    wait(lambda: not [t for t in threading.enumerate() if t.name == "test-latest"])
+    lab = AttackLab(networks(), DATA, interactive=True)
+    wait(lambda: "test image 0" in lab.shown.value)
+    monkeypatch.setattr(Attacker, "answers", slow)
+    for image in range(1, 20):
+        lab.image.value = image
+    wait(lambda: "test image 19" in lab.shown.value)
+    assert begun[-1] == 19
+    assert len(begun) <= 3
