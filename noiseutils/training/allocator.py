@@ -8,12 +8,13 @@ takes 3 % longer where one takes half a microsecond, a third longer on a virtual
 
 GLIBC_TUNABLES, read when a program starts, do more, and then nothing is done here; the processes of
 `noiseutils.sweeps.processes` get them. Measured on such a virtual machine, which others used, too, with one
-thread and batches of 128: processor time of a step in ms and peak memory in MB, medians of processes in turn.
+thread and batches of 128: processor time of a step in ms and peak memory in MB, medians of three or four
+processes in turn.
 
-    network, width        glibc as it is   kept here    tunables
-    module_resnet, 0.25    461    854      294  1,092    215  1,168
-    resnet20, 1            342    824      312    796    303    804
-    mobilenet_v2, 0.5    1,116  1,634    1,697  1,447    735  2,125   large: its blocks go back
+    network, width       glibc as it is     kept here      tunables
+    module_resnet, 0.25    443    865      273  1,084    215  1,168
+    resnet20, 1            336    791      312    797    303    804
+    mobilenet_v2, 0.5    1,125  1,595    1,686  1,429    735  2,138   large: its blocks go back
 
 Other C libraries are left as they are.
 """
