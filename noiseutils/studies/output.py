@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root
-from noiseutils.studies.params import StudyParams
+from noiseutils.studies.params import StudyParams, data_of
+from noiseutils.studies.results import Results
 from noiseutils.training.loop import Result
 
 DPI = 150  # of the PNGs
@@ -132,6 +133,11 @@ def read_figure_runs(path: Path) -> dict[str, list[str]]:
 def figure_title(text: str, label: str, seeds: int) -> str:
     """Return a figure's title: what it shows, of which images and how many seeds."""
     return f"{text}  ·  {origin(label)}, {seeds} seed{'s' if seeds != 1 else ''}"
+
+
+def title_of(results: Results[Any, Any], text: str) -> str:
+    """Return the title of a figure of a study on one set of images."""
+    return figure_title(text, data_of(results.params).label, results.frame.seed.nunique())
 
 
 def origin(label: str) -> str:

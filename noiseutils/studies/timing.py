@@ -1,4 +1,4 @@
-"""Conditions under which a notebook measures the cost of a training step."""
+"""The condition under which a notebook measures the cost of a training step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 @contextmanager
-def threads_of_a_run() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Give torch one thread inside the block, as each of several runs side by side on CPU has.
 
     With more of them the step of a narrow network is waiting above all: on two cores that others use, too,

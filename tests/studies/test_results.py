@@ -8,7 +8,7 @@ from factory import DROPOUT, diverged, dropout_results
 from noiseutils.studies.noisy_dropout import STUDY
 from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.results import select
-from noiseutils.studies.timing import threads_of_a_run
+from noiseutils.studies.timing import one_thread
 
 FRAME = pd.DataFrame({"p": [0.2, 0.3, 0.2, float("nan")], "kind": ["a", "b", None, "a"], "n": [1, 2, 3, 4]})
 
@@ -35,7 +35,7 @@ def test_select_keeps_the_columns_of_an_empty_table():
 
 def test_threads_are_put_back_after_a_timing():
     before = torch.get_num_threads()
-    with threads_of_a_run():
+    with one_thread():
         assert 1 <= torch.get_num_threads() <= max(1, before)
     assert torch.get_num_threads() == before
 

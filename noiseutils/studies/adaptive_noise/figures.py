@@ -15,7 +15,7 @@ from noiseutils.schedules import cosine_decaying_restarts
 from noiseutils.studies.adaptive_noise.choice import chosen, control_cells
 from noiseutils.studies.adaptive_noise.grid import Cell
 from noiseutils.studies.adaptive_noise.params import Params
-from noiseutils.studies.output import Drawn, figure_title, origin
+from noiseutils.studies.output import Drawn, origin, title_of
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
 from noiseutils.training.loop import Result
@@ -146,7 +146,7 @@ def accuracy_and_gap(results: Results[Params, Cell]) -> Iterator[Drawn]:
         figure, axes = plots.canvas(1, 2, size=(11, 3.8))
         _bars(axes[0], table, {kind: KIND_NAMES[kind] for kind in kinds}, [KIND_COLOURS[k] for k in kinds])
         plots.shared_legend(figure, axes[0, 0], ncols=3)
-        figure.suptitle(_title(results, f"Table {'I' * number}: {OPTIMIZER_NAMES[optimizer]}"))
+        figure.suptitle(title_of(results, f"Table {'I' * number}: {OPTIMIZER_NAMES[optimizer]}"))
         yield Drawn(
             f"table_{number}_{optimizer}",
             figure,
@@ -175,7 +175,7 @@ def rates(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ax.set(title=model, xscale="log", xlabel="learning rate (log)", ylim=(0, 100))
         axes[0, 0].set_ylabel("validation accuracy (%)")
         plots.shared_legend(figure, axes[0, 0], ncols=3)
-        figure.suptitle(_title(results, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}"))
+        figure.suptitle(title_of(results, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}"))
         alt = "Validation accuracy over the learning rate, a panel a network."
         yield Drawn(f"rates_{optimizer}", figure, alt, results.behind(table))
 
@@ -190,7 +190,7 @@ def controls(results: Results[Params, Cell]) -> Iterator[Drawn]:
         figure, axes = plots.canvas(1, 2, size=(11, 3.8))
         _bars(axes[0], table, CONTROL_NAMES, CONTROL_COLOURS)
         plots.shared_legend(figure, axes[0, 0], ncols=2)
-        figure.suptitle(_title(results, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
+        figure.suptitle(title_of(results, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
         alt = "Adaptive Gaussian noise beside three controls of equal amount."
         yield Drawn(f"controls_{optimizer}", figure, alt, results.behind(table))
 
@@ -217,7 +217,3 @@ def _rows_of(results: Results[Params, Cell], cells: Iterable[Cell | None]) -> pd
     tables = [select(results.frame, **vars(cell)) for cell in dict.fromkeys(cells) if cell]
     table = pd.concat(tables) if tables else pd.DataFrame({"validation_accuracy": []})
     return table.assign(accuracy=100 * table.validation_accuracy)
-
-
-def _title(results: Results[Params, Cell], text: str) -> str:
-    return figure_title(text, data_of(results.params).label, len({seed for _, seed in results.by_cell}))

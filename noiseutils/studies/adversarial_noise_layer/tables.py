@@ -14,7 +14,7 @@ from noiseutils.stats import holm, mean_interval
 from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, described
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.results import Results, select
-from noiseutils.studies.timing import threads_of_a_run
+from noiseutils.studies.timing import one_thread
 
 
 def errors_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
@@ -157,7 +157,7 @@ def timing_table(params: Params) -> pd.DataFrame:
     gradients of a convolution cost alike, and ANL's round one takes the first two again: 5/3.
     """
     model = params.ablation_model or params.table4_model or "vgg16"
-    with threads_of_a_run():
+    with one_thread():
         ratios = noise_steps(model, width=params.width, batch_size=params.timing_batch)
         threads = torch.get_num_threads()
     paper = {"anl": 27.57 / 14.26, "canl": 15.83 / 14.26}

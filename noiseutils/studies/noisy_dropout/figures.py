@@ -14,8 +14,7 @@ from noiseutils import plots
 from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.noisy_dropout.tables import per_class_table
-from noiseutils.studies.output import Drawn, figure_title
-from noiseutils.studies.params import data_of
+from noiseutils.studies.output import Drawn, title_of
 from noiseutils.studies.results import Results, select
 
 READING_NAMES = {
@@ -72,7 +71,7 @@ def per_class(results: Results[Params, Cell]) -> Iterator[Drawn]:
         ax.set(
             ylabel="accuracy per class (%)",
             ylim=(0, 100),
-            title=_title(results, f"Per class, p = {p:g}{which}"),
+            title=title_of(results, f"Per class, p = {p:g}{which}"),
         )
         ax.tick_params(axis="x", rotation=20)
         ax.legend(ncols=len(levels), loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=9)
@@ -105,7 +104,7 @@ def errors(results: Results[Params, Cell]) -> Iterator[Drawn]:
             _by_reading(ax, results, table, quantity, "noise")
             ax.set(ylabel=f"{name} error (%)", xlabel="noise, share of the base std", ylim=(0, None))
         plots.shared_legend(figure, axes[0, 0], ncols=2)
-        figure.suptitle(_title(results, f"Errors, p = {p:g}"))
+        figure.suptitle(title_of(results, f"Errors, p = {p:g}"))
         yield Drawn(
             f"{number}errors_p{p * 100:g}",
             figure,
@@ -129,7 +128,7 @@ def weighted_accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ylabel="weighted average accuracy (%)",
             xlabel="noise std",
             ylim=(0, 100),
-            title=_title(results, f"Weighted average accuracy, p = {p:g}"),
+            title=title_of(results, f"Weighted average accuracy, p = {p:g}"),
         )
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
         yield Drawn(
@@ -183,7 +182,7 @@ def readings(results: Results[Params, Cell]) -> Iterator[Drawn]:
     low, high = axes[0, 0].get_ylim()
     axes[0, 0].set(ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
     plots.shared_legend(figure, axes[0, 0], ncols=2)
-    figure.suptitle(_title(results, "Readings of NoisyDropout"))
+    figure.suptitle(title_of(results, "Readings of NoisyDropout"))
     alt = "Top-1 error over the noise level, a line a reading, a panel a probability."
     yield Drawn("readings", figure, alt, results.behind(clean))
 
@@ -216,7 +215,7 @@ def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
         figure.supylabel("top-1 error (%)", fontsize=10)
         figure.supxlabel(unit, fontsize=10)
         plots.shared_legend(figure, axes[0, 0], "right center", title="training noise")
-        figure.suptitle(_title(results, title))
+        figure.suptitle(title_of(results, title))
         name = "robustness_fgsm" if condition == "fgsm" else "robustness_input_noise"
         alt = f"Top-1 error over the {unit}, a line a training noise level."
         drawn = select(kept, reading=("dropped", *kinds))
@@ -248,7 +247,7 @@ def curves(results: Results[Params, Cell]) -> Iterator[Drawn]:
     axes[0, 2].set(title=f"activation std, {stds[-1].removeprefix('activation_std.')}", xlabel="epoch")
     axes[0, 0].legend(fontsize=8)
     axes[0, 1].legend(fontsize=8)
-    figure.suptitle(_title(results, f"Training, p = {middle:g}"))
+    figure.suptitle(title_of(results, f"Training, p = {middle:g}"))
     yield Drawn(
         "training_curves",
         figure,
@@ -279,7 +278,3 @@ def _numbered(results: Results[Params, Cell], first: int) -> Iterator[tuple[str,
 
 def _level_name(level: float) -> str:
     return "no noise" if level == 0 else f"{level * 100:g} %"
-
-
-def _title(results: Results[Params, Cell], text: str) -> str:
-    return figure_title(text, data_of(results.params).label, results.frame.seed.nunique())

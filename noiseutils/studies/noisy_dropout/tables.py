@@ -14,7 +14,7 @@ from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
-from noiseutils.studies.timing import threads_of_a_run
+from noiseutils.studies.timing import one_thread
 
 NAMED_IN_SECTION_4_1 = ("Airplane", "Bird", "Car", "Dog", "Fruit", "Rabbit", "Train", "Baby")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -161,7 +161,7 @@ def activation_table(results: Results[Params, Cell]) -> pd.DataFrame:
 
 def step_overhead(params: Params) -> pd.DataFrame:
     """Measure, here and now, what NoisyDropout adds to a training step over torch's own dropout."""
-    with threads_of_a_run():
+    with one_thread():
         ratio = noisy_dropout_step(width=params.width)
         threads = torch.get_num_threads()
     row = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from noiseutils import plots
 from noiseutils.stats import Interval
-from noiseutils.studies.output import Drawn, origin
+from noiseutils.studies.output import Drawn, origin, title_of
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
 from noiseutils.studies.training_data_variation.figures import (
@@ -19,7 +19,6 @@ from noiseutils.studies.training_data_variation.figures import (
     rows_of,
     shaded,
     strengths,
-    title,
     trained_on,
 )
 from noiseutils.studies.training_data_variation.grid import Cell, common_levels
@@ -60,7 +59,7 @@ def matrices(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ax.set(title=NAMES[architecture], xlabel=f"trained on {trained} σ")
         axes[0].set_ylabel(f"shown {shown} σ")
         figure.colorbar(axes[0].images[0], ax=list(axes), label="accuracy (%)")
-        figure.suptitle(title(results, f"Trained on {trained}, shown {shown}"))
+        figure.suptitle(title_of(results, f"Trained on {trained}, shown {shown}"))
         alt = f"Heat map of accuracy: columns the {trained} trained on, rows the {shown} shown."
         yield Drawn(f"matrix_{trained}_on_{shown}", figure, alt, trained_on(results, trained))
 
@@ -88,7 +87,7 @@ def common(results: Results[Params, Cell]) -> Iterator[Drawn]:
             for ax in axes:
                 ax.set_xlabel("severity (0: clean)")
                 ax.xaxis.get_major_locator().set_params(integer=True)
-            figure.suptitle(title(results, f"Common corruption: {shown}"))
+            figure.suptitle(title_of(results, f"Common corruption: {shown}"))
             alt = f"Accuracy over the severity of {shown}, a line a training."
             rows = select(results.frame, sigma=(0.0, *sigmas), statistics="trained")
             yield Drawn(f"common_{shown}", figure, alt, results.behind(rows))
@@ -145,6 +144,6 @@ def calibration(results: Results[Params, Cell]) -> Iterator[Drawn]:
         ):
             for ax in axes:
                 strengths(ax, levels, kind, "shown")
-            figure.suptitle(title(results, f"Calibration under {kind}"))
+            figure.suptitle(title_of(results, f"Calibration under {kind}"))
             alt = f"Calibration error over the {kind} shown, a line a training."
             yield Drawn(f"calibration_{kind}", figure, alt, trained_on(results, kind))

@@ -19,7 +19,7 @@ from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, to_float
 from noiseutils.rng import generator
 from noiseutils.stats import bootstrap_interval
-from noiseutils.studies.output import Drawn, figure_title, origin
+from noiseutils.studies.output import Drawn, origin, title_of
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
 from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as, size_of
@@ -119,7 +119,7 @@ def accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
         for figure, axes in line_panels(lines, f"shown\n{kind} σ", "accuracy (%)"):
             for ax in axes:
                 strengths(ax, levels, kind)
-            figure.suptitle(title(results, f"Trained on {kind} (x), shown {kind} (lines)"))
+            figure.suptitle(title_of(results, f"Trained on {kind} (x), shown {kind} (lines)"))
             alt = f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
             yield Drawn(name, figure, alt, trained_on(results, kind))
 
@@ -240,8 +240,3 @@ def _show(ax: Axes, image: Tensor, title: str) -> None:
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9)
     ax.grid(False)
-
-
-def title(results: Results[Params, Cell], text: str) -> str:
-    """Return a figure's title: what it shows, of which images and how many seeds."""
-    return figure_title(text, data_of(results.params).label, len(set(results.frame.seed)))
