@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -44,19 +45,15 @@ def activation_gradients(
     def after_hook(name: str) -> Callable[..., Tensor]:
         return lambda module, inputs, output: tap(name, output)
 
-    hooks = [
-        module.register_forward_pre_hook(lambda m, inputs: (tap(INPUT, inputs[0]), *inputs[1:]))
-        if name == INPUT and module is model
-        else module.register_forward_hook(after_hook(name))
-        for name, module in sites.items()
-    ]
-    try:
-        with eval_mode(model), frozen(model), torch.enable_grad(), full_float32():
-            loss = criterion(model(x), y)
-            gradients = torch.autograd.grad(loss, [found[name] for name in sites])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, eval_mode(model), frozen(model), torch.enable_grad(), full_float32():
+        for name, module in sites.items():
+            hooks.enter_context(
+                module.register_forward_pre_hook(lambda m, inputs: (tap(INPUT, inputs[0]), *inputs[1:]))
+                if name == INPUT and module is model
+                else module.register_forward_hook(after_hook(name))
+            )
+        loss = criterion(model(x), y)
+        gradients = torch.autograd.grad(loss, [found[name] for name in sites])
     return dict(zip(sites, gradients, strict=True))
 
 
@@ -106,18 +103,27 @@ def feature_maps(model: nn.Module, images: AnyImages, count: int) -> dict[str, A
     You et al., Figure 3. Returns "images" and "maps" in `packed` form: (count, C, H, W) and
     (count, channels, H', W'), bytes that scale [0, 1].
     """
-    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     labels = images.labels.cpu().numpy()
     _, at = np.unique(labels, return_index=True)
     chosen = images.take(int(max(at)) + 1).subset(torch.from_numpy(at[:count]).to(images.labels.device))
+    maps = first_maps(model, to_float(chosen.pixels))
+    return {"images": packed(chosen.pixels), "maps": packed((maps * 255).round().to(torch.uint8))}
+
+
+def first_convolution(model: nn.Module) -> nn.Conv2d:
+    """Return the convolution that is nearest to the images."""
+    return next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+
+
+def first_maps(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the first convolution's output through a sigmoid, (N, channels, H, W), in eval mode."""
     kept: list[Tensor] = []
-    hook = first.register_forward_hook(lambda module, inputs, output: kept.append(output.sigmoid()))
-    try:
-        with eval_mode(model), torch.no_grad(), full_float32():
-            model(to_float(chosen.pixels))
-    finally:
-        hook.remove()
-    return {"images": packed(chosen.pixels), "maps": packed((kept[0] * 255).round().to(torch.uint8))}
+    hook = first_convolution(model).register_forward_hook(
+        lambda module, inputs, output: kept.append(output.sigmoid())
+    )
+    with hook, eval_mode(model), torch.no_grad(), full_float32():
+        model(x)
+    return kept[0]
 
 
 def packed(array: Tensor) -> dict[str, Any]:
@@ -137,18 +143,14 @@ def activation_stds(model: nn.Module, images: AnyImages) -> dict[str, float]:
     model: wraps the bare network as `net`, whose names are those of the result.
     """
     found: dict[str, Tensor] = {}
-    hooks = [
-        module.register_forward_hook(
-            lambda m, i, output, *, name=name: found.update({name: output.float().std()})
-        )
-        for name, module in model.get_submodule("net").named_modules()
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
-    ]
-    try:
-        with eval_mode(model), torch.no_grad():
-            model(to_float(images.take(PROBE_IMAGES).pixels))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, eval_mode(model), torch.no_grad():
+        for name, module in model.get_submodule("net").named_modules():
+            if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)):
+                hooks.enter_context(
+                    module.register_forward_hook(
+                        lambda m, i, output, *, name=name: found.update({name: output.float().std()})
+                    )
+                )
+        model(to_float(images.take(PROBE_IMAGES).pixels))
     values = torch.stack(list(found.values())).tolist()
     return {f"activation_std.{name}": value for name, value in zip(found, values, strict=True)}

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
+from noiseutils.evaluation.inspection import first_convolution, first_maps
 from noiseutils.models.modes import eval_mode
 from noiseutils.rng import generator
 from noiseutils.training.classifier import Classifier
@@ -113,7 +114,7 @@ class Watcher:
             tests=tests_of(state),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
-            maps=first_maps(state.model, self.images),
+            maps=first_maps(state.model, self.images)[:, :CHANNELS].float().cpu().numpy(),
             noise=self._site_noise() or image_noise(state, self.images) or weight_noise(state),
             noisy=any((run.noise, run.corruption, run.adversarial_training, run.parameter_noise)),
         )
@@ -196,25 +197,6 @@ def tests_of(state: TrainState) -> list[tuple[float, float]]:
 def shown_images(images: Tensor) -> np.ndarray:
     """Reshape (n, C, H, W) to (n, H, W) for one channel, else to (n, H, W, 3)."""
     return (images[:, 0] if images.shape[1] == 1 else images[:, :3].movedim(1, -1)).cpu().numpy()
-
-
-def first_convolution(model: nn.Module) -> nn.Conv2d:
-    """Return the convolution that is nearest to the images."""
-    return next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-
-
-def first_maps(model: Classifier, images: Tensor) -> np.ndarray:
-    """Return the first convolution's (n, channels, H, W) through a sigmoid   (You et al., Figure 3)."""
-    kept: list[Tensor] = []
-    hook = first_convolution(model).register_forward_hook(
-        lambda module, inputs, output: kept.append(output[:, :CHANNELS].float().sigmoid())
-    )
-    try:
-        with eval_mode(model), torch.no_grad():
-            model(images)
-    finally:
-        hook.remove()
-    return kept[0].cpu().numpy()
 
 
 def squares(h: Tensor) -> Tensor:

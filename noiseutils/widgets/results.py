@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import math
-from pathlib import Path
 
 import ipywidgets as widgets
 
@@ -21,6 +20,7 @@ from noiseutils.widgets.view import (
     button,
     dropdown,
     hide_static,
+    near,
     problem,
     row,
     shows_errors,
@@ -184,7 +184,7 @@ class ResultExplorer(View):
         shown = with_intervals(run.head(ROWS))
         counts = papers["verdict"].value_counts() if "verdict" in run else {}
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
-        where = _near(found.folder / "tables")
+        where = near(found.folder / "tables")
         return (
             f"<p><b>Ours beside the paper's</b>: {html.escape(verdicts)}. {len(shown)} of {len(papers)} "
             f"rows, of those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
@@ -205,9 +205,5 @@ def _named(cell: Cell) -> str:
 def _link(key: str) -> str:
     """Write the beginning of a run's key, with the place of its record as hint."""
     places = [outputs_root() / "runs" / key, *(CHECKOUT / "outputs" / "reference").glob(f"*/*/runs/{key}")]
-    where = next((_near(place / "run.json") for place in places if (place / "run.json").exists()), "")
+    where = next((near(place / "run.json") for place in places if (place / "run.json").exists()), "")
     return f'<code title="{html.escape(where, quote=True)}">{key[:KEY]}</code>'
-
-
-def _near(path: Path) -> str:
-    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)

@@ -16,7 +16,7 @@ from noiseutils.data import load
 from noiseutils.live.record import Record
 from noiseutils.live.session import Probes, Session
 from noiseutils.models import MODELS
-from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.provenance import outputs_root
 from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts
 from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
@@ -26,6 +26,7 @@ from noiseutils.widgets.view import (
     button,
     dropdown,
     hide_static,
+    near,
     numbers,
     problem,
     row,
@@ -266,10 +267,10 @@ class TrainingLab(View):
         text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
         self.text.value, self.text.layout.display = text, ""
-        near = shlex.quote(str(path.relative_to(CHECKOUT) if path.is_relative_to(CHECKOUT) else path))
+        file = shlex.quote(near(path))
         self.show_message(
-            f"Written to {near}. From the project's folder: noiseutils run live_lab --profile {near}, or "
-            f"papermill notebooks/{STUDY.notebook}.ipynb mine.ipynb --cwd notebooks -f {near}"
+            f"Written to {file}. From the project's folder: noiseutils run live_lab --profile {file}, or "
+            f"papermill notebooks/{STUDY.notebook}.ipynb mine.ipynb --cwd notebooks -f {file}"
         )
 
     def close(self) -> None:

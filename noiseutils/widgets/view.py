@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -16,6 +17,7 @@ from IPython.display import display, update_display
 
 from noiseutils.book.page import WIDGET
 from noiseutils.errors import UserError
+from noiseutils.provenance import CHECKOUT
 
 # variables that Jupyter and Voila set for the kernels behind a page
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
@@ -182,6 +184,11 @@ class Markup:
     """Hold a cell that is HTML already."""
 
     html: str
+
+
+def near(path: Path) -> str:
+    """Return a path as seen from the checkout, if the path lies there."""
+    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
 
 
 def problem(error: Exception) -> str:
