@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -119,8 +120,7 @@ class Attacker:
         if not networks:
             raise UserError("there is no network to attack: none could be trained, or none was given")
         self.networks, self.images, self.classes = dict(networks), images, classes
-        self._changes: dict[tuple[str, str, int], Change] = {}
-        self._flips: dict[tuple[str, str, str, int], float] = {}
+        self._change, self._flip = cache(self._prepare), cache(self._find_flip)
 
     def image(self, index: int) -> tuple[Tensor, Tensor]:
         """Return an image, (1, C, H, W) in [0, 1], and its class, (1,)."""
@@ -148,29 +148,20 @@ class Attacker:
             found[name] = Answer(changed[0].cpu(), change, before, after, flips, mean)
         return found
 
-    def _change(self, maker: str, attack: str, image: int) -> Change:
-        key = (maker, attack, image)
-        if key not in self._changes:
-            self._changes[key] = ATTACKS[attack].prepare(self.networks[maker], *self.image(image))
-        return self._changes[key]
+    def _prepare(self, maker: str, attack: str, image: int) -> Change:
+        return ATTACKS[attack].prepare(self.networks[maker], *self.image(image))
 
-    def _flip(self, name: str, maker: str, attack: str, image: int) -> float:
+    def _find_flip(self, name: str, maker: str, attack: str, image: int) -> float:
         """Find the smallest of `SIZES` sizes at which the network errs, and refine that size by halving."""
-        key = (name, maker, attack, image)
-        if key not in self._flips:
-            change, most = self._change(maker, attack, image), ATTACKS[attack].most
-            model, y = self.networks[name], self.image(image)[1]
-            grid = torch.linspace(0, most, SIZES + 1)
-            wrong = (model(change(grid)).argmax(1) != y).nonzero().flatten().tolist()
-            if not wrong:
-                self._flips[key] = torch.inf
-            elif wrong[0] == 0:
-                self._flips[key] = 0.0
-            else:
-                low, high = grid[wrong[0] - 1].item(), grid[wrong[0]].item()
-                for _ in range(REFINED):
-                    middle = (low + high) / 2
-                    errs = model(change(torch.tensor([middle]))).argmax(1).item() != y
-                    low, high = (low, middle) if errs else (middle, high)
-                self._flips[key] = high
-        return self._flips[key]
+        change, network, (_, y) = self._change(maker, attack, image), self.networks[name], self.image(image)
+        sizes = torch.linspace(0, ATTACKS[attack].most, SIZES + 1)
+        errs = (network(change(sizes)).argmax(1) != y).tolist()
+        if errs[0] or not any(errs):
+            return 0.0 if errs[0] else torch.inf
+        first = errs.index(True)
+        low, high = sizes[first - 1 : first + 1].tolist()
+        for _ in range(REFINED):
+            middle = (low + high) / 2
+            misled = network(change(torch.tensor([middle]))).argmax(1).item() != y.item()
+            low, high = (low, middle) if misled else (middle, high)
+        return high

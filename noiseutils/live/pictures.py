@@ -11,9 +11,10 @@ import html
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
@@ -38,8 +39,8 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
 
     log: y logarithmic, as the title says, without values that are not positive; unless none is positive.
     """
-    drawn = [Line(li.label, _finite(li.points), li.colour, li.dashed) for li in lines]
-    positive = [Line(li.label, [p for p in li.points if p[1] > 0], li.colour, li.dashed) for li in drawn]
+    drawn = [replace(li, points=[p for p in li.points if all(map(math.isfinite, p))]) for li in lines]
+    positive = [replace(li, points=[p for p in li.points if p[1] > 0]) for li in drawn]
     log = log and any(line.points for line in positive)
     if log:
         title, drawn = f"{title} (log)", positive
@@ -53,10 +54,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
         y = math.log10(y) if log else y
         across = (x - x_range[0]) / (x_range[1] - x_range[0])
         up = (y - y_range[0]) / (y_range[1] - y_range[0])
-        return (
-            LEFT + across * (WIDTH - LEFT - RIGHT),
-            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM),
-        )
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = []
     decades = _decades(*y_range) if log else []
@@ -149,8 +147,6 @@ def png(images: np.ndarray, scale: int) -> bytes:
     """Encode (n, H, W) or (n, H, W, 3) images beside each other as PNG, a pixel `scale` pixels wide."""
     if images.dtype != np.uint8:
         images = (255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
-    if images.shape[-1] == 1 and images.ndim == 4:
-        images = images[..., 0]
     large = images.repeat(scale, 1).repeat(scale, 2)
     gap = [(0, 0), (0, 0), (0, 2), *[(0, 0)] * (large.ndim - 3)]
     row = np.concatenate(list(np.pad(large, gap, constant_values=255)), axis=1)
@@ -192,10 +188,6 @@ def _legend(keys: Sequence[tuple[str, str]]) -> str:
     return f'<div style="{_UNDER}">{"".join(items)}</div>'
 
 
-def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-
-
 def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
     if len(points) <= POINTS:
         return points
@@ -218,8 +210,5 @@ def _decades(low: float, high: float) -> list[float]:
 
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return about `count` round numbers in a range."""
-    raw = (high - low) / count
-    unit = 10 ** math.floor(math.log10(raw))
-    step = next((factor * unit for factor in (1, 2, 5) if factor * unit >= raw), 10 * unit)
-    first = math.ceil(low / step)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
+    ticks = MaxNLocator(count, steps=(1, 2, 5, 10)).tick_values(low, high)
+    return [tick for tick in ticks if low <= tick <= high]

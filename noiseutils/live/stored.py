@@ -22,7 +22,7 @@ from noiseutils.training.loop import Result
 
 REFERENCE = CHECKOUT / "outputs" / "reference"
 SHORT = 28  # characters of a value in a cell's name
-NAMES = ("kind", "name", "after")  # fields whose values need no word before them
+NAMES = ("kind", "name", "after")  # fields that come first in a label, without a word before them
 
 
 @dataclass(frozen=True)
@@ -113,18 +113,17 @@ def cells_of(results: Sequence[Result]) -> list[Cell]:
     groups: dict[Run, list[Result]] = {}
     for result in results:
         groups.setdefault(result.run.replace(seed=0, evaluation=Evaluation()), []).append(result)
-    flat = [_flat(identity(run)) for run in groups]
-    names = dict.fromkeys(name for one in flat for name in one)
-    distinguishing: dict[tuple[int, ...], str] = {}  # division of the groups -> the first name that makes it
-    for name in sorted(names, key=lambda name: name.rsplit(".", 1)[-1] not in NAMES):
-        values = [str(one.get(name)) for one in flat]
-        division = tuple(values.index(value) for value in values)
+    fields = pd.json_normalize([identity(run) for run in groups]).astype(object)  # a dotted name a column
+    fields = fields.where(fields.notna(), None)
+    divisions: dict[tuple[int, ...], str] = {}  # of the groups -> the first field that divides them so
+    for name in sorted(fields, key=lambda name: (*NAMES, _last(name)).index(_last(name))):
+        division = tuple(pd.factorize(fields[name].astype(str))[0])
         if any(division):
-            distinguishing.setdefault(division, name)
+            divisions.setdefault(division, name)
     labels = [
-        ", ".join(_short(name, one[name]) for name in distinguishing.values() if name in one)
+        ", ".join(_short(str(name), value) for name, value in row.items() if value is not None)
         or "the plain one"
-        for one in flat
+        for _, row in fields[[*divisions.values()]].iterrows()
     ]
     # values of many numbers are cut short, and may then look alike
     labels = [
@@ -135,23 +134,15 @@ def cells_of(results: Sequence[Result]) -> list[Cell]:
     return sorted(cells, key=lambda cell: not cell.per_class())  # what diverged comes last
 
 
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Flatten nested fields to dotted names, without those that are None."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{before}{name}.")
-        elif value is not None:
-            found[before + name] = value
-    return found
+def _last(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def _short(name: str, value: Any) -> str:
-    last = name.rsplit(".", 1)[-1]
     words = value if isinstance(value, (tuple, list)) else [value]
     text = " ".join(f"{word:g}" if isinstance(word, float) else str(word) for word in words)
     text = text if len(text) <= SHORT else text[: SHORT - 1] + "…"
-    return text if last in NAMES else f"{last} {text}"
+    return text if _last(name) in NAMES else f"{_last(name)} {text}"
 
 
 def _beside(folder: Path) -> pd.DataFrame:
