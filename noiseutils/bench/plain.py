@@ -7,7 +7,7 @@ with pinned memory and copies that do not wait, but no autocast, compiler or gra
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,12 @@ WORKERS = 2
 class PilImages(torch.utils.data.Dataset):
     """Serve arrays as torchvision's CIFAR10 does: from an array to a PIL image to a transform."""
 
-    def __init__(self, pixels: Tensor, labels: Tensor, transform: Callable) -> None:
-        self.arrays = pixels.permute(0, 2, 3, 1).contiguous().numpy()
-        self.labels = labels.tolist()
-        self.transform = transform
+    def __init__(self, images: AnyImages, steps: Sequence[Callable]) -> None:
+        from torchvision import transforms
+
+        self.arrays = images.take(len(images)).pixels.cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        self.labels = images.labels.tolist()
+        self.transform: Callable = transforms.Compose(steps)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,14 +58,14 @@ class PlainLoop:
         pinned = device == "cuda"
         self.device = device
         self.training = DataLoader(
-            _pil(data.train, [*augmented, *served]),
+            PilImages(data.train, [*augmented, *served]),
             batch_size,
             shuffle=True,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pinned,
         )
-        self.test = DataLoader(_pil(data.test, served), batch_size, pin_memory=pinned)
+        self.test = DataLoader(PilImages(data.test, served), batch_size, pin_memory=pinned)
         self.net = build_model(model, width=width, num_classes=data.num_classes, in_channels=data.channels)
         self.net.to(device)
         self.criterion = nn.CrossEntropyLoss()
@@ -93,10 +95,3 @@ class PlainLoop:
             for x, y in self.test:
                 correct += (self.net(x.to(self.device)).argmax(1) == y.to(self.device)).sum().item()
         return correct / len(self.test.dataset)  # pyright: ignore[reportArgumentType]
-
-
-def _pil(images: AnyImages, steps: list) -> PilImages:
-    from torchvision import transforms
-
-    pixels, labels = images.take(len(images)).pixels, images.labels
-    return PilImages(pixels.cpu(), labels.cpu(), transforms.Compose(steps))

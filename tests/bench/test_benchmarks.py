@@ -25,7 +25,7 @@ def small_peaks(monkeypatch):
 
 def test_the_plain_loop_serves_the_same_images():
     data = load(Data(train_size=20, test_size=10))
-    served = PilImages(data.train.pixels, data.train.labels, lambda image: image)
+    served = PilImages(data.train, [])
     assert len(served) == 20
     image, label = served[3]
     assert label == int(data.train.labels[3])
