@@ -42,7 +42,7 @@ _current: dict[int, int] | None = None
 
 
 def keep_freed_memory(outputs: int = 0) -> None:
-    """From now on this process keeps what it frees; of a large network, blocks below 4 MB.
+    """Keep what this process frees from now on; of a large network, blocks below 4 MB.
 
     outputs: bytes that the layers of the network put out in a step.
     """
@@ -55,7 +55,7 @@ def keep_freed_memory(outputs: int = 0) -> None:
 
 @contextmanager
 def ordinary_allocator() -> Iterator[None]:
-    """Inside the block memory is given back as in any other process: for a fair comparison with one."""
+    """Give memory back inside the block as any other process does: for a fair comparison with one."""
     global _ordinary
     _ordinary = True  # a training inside the block must not change it
     _set(ORDINARY)

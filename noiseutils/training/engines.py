@@ -48,7 +48,9 @@ class Engine:
         handle: Handle | None,
         sources: Sequence[torch.Generator] = (),
     ) -> None:
-        """handle: of noise on activations.   sources: generators of other noise that a step draws from."""
+        """Choose the engine.
+
+        handle: of noise on activations.   sources: generators of other noise that a step draws from."""
         if name not in ENGINES:
             raise one_of("engine", name, ENGINES)
         on_cuda = device.type == "cuda"
