@@ -81,7 +81,7 @@ ATTACKS = {
     "minimal_change": Attack(
         "minimal change: a share of the smallest that DDN finds",
         "share",
-        "percent of it",
+        "percent of the minimal change",
         100.0,
         200.0,
         _minimal,

@@ -84,7 +84,9 @@ class Record:
             rows = [first, (f"η, the noise ({source}), ±", picture.noise)]
             return image_rows(rows, f"Step {probe.step}; white zero, blue below, orange above.", scale)
         noisy = any(probe.noisy for probe in self.last.values())
-        return "<p>The noise has not been seen yet.</p>" if noisy or not self.last else "<p>No noise.</p>"
+        return (
+            "<p>No step with noise has been probed yet.</p>" if noisy or not self.last else "<p>No noise.</p>"
+        )
 
     def status(self) -> str:
         """Describe the last probes in words, as HTML."""

@@ -98,7 +98,7 @@ class AttackLab(View):
         self._take(networks, data)
         self._make_slider(size)
         if self.interactive:
-            self.shown.value = "<p>The networks are on their way.</p>"
+            self.shown.value = "<p>The networks are being made.</p>"
             self._send()
         else:
             self._show(self._request())
@@ -146,7 +146,7 @@ class AttackLab(View):
     @shows_errors
     def _take_over(self, lab: TrainingLab) -> None:
         self._take(lab.session.networks(), lab.session.data)
-        self.show_message(f"Taken after {lab.session.steps:,} steps.")
+        self.show_message(f"Networks taken after {lab.session.steps:,} steps.")
         self._send()
 
     def _step(self, by: int) -> None:
@@ -202,7 +202,7 @@ class AttackLab(View):
 
     def _table(self, attacker: Attacker, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
         """Write each network's class as a table, and the size from which on the class changes."""
-        heads = ("network", "without a change", "changed", "it flips at", "mean change (255ths)")
+        heads = ("network", "without a change", "changed", "flips at", "mean change (255ths)")
         rows = []
         for name, answer in answers.items():
             classes = [

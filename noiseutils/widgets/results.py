@@ -165,7 +165,7 @@ class ResultExplorer(View):
     def _figure(self, found: Stored) -> str:
         path = found.figures.get(str(self.figure.value))
         if path is None:
-            return "<p>No figure is rendered of this.</p>"
+            return "<p>No figure of this profile has been rendered.</p>"
         picture = base64.b64encode(path.read_bytes()).decode()
         name = html.escape(path.stem)
         runs = f", drawn from {len(found.behind[path.stem])} runs" if path.stem in found.behind else ""
@@ -179,7 +179,7 @@ class ResultExplorer(View):
     def _beside(self, found: Stored) -> str:
         papers = found.beside
         if papers.empty:
-            return "<p>No table of ours beside the paper's is rendered of this.</p>"
+            return "<p>No table of ours beside the paper's has been rendered for this profile.</p>"
         run = papers.dropna(subset=["ours"]) if "ours" in papers else papers
         shown = with_intervals(run.head(ROWS))
         counts = papers["verdict"].value_counts() if "verdict" in run else {}
@@ -187,7 +187,7 @@ class ResultExplorer(View):
         where = near(found.folder / "tables")
         return (
             f"<p><b>Ours beside the paper's</b>: {html.escape(verdicts)}. {len(shown)} of {len(papers)} "
-            f"rows, of those that were run; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
+            f"rows, where ours is there; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
             + table((map(brief, row) for row in shown.itertuples(index=False)), list(shown.columns))
         )
 

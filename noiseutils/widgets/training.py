@@ -36,7 +36,7 @@ from noiseutils.widgets.view import (
 )
 
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
-ENDING = "The step in hand is a long one; the training ends after it."
+ENDING = "The current step is long; the training ends after this step."
 PROBES = 30  # of a training that runs at once
 SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
 
@@ -79,17 +79,19 @@ class TrainingLab(View):
             description="test images", placeholder=hint, continuous_update=False, **wide
         )
         self.compare = widgets.Checkbox(
-            description="beside it the same without noise", value=p.compare, indent=False
+            description="compare with the same training without noise", value=p.compare, indent=False
         )
         self.rate = widgets.SelectionSlider(description="learning rate", options=rates, value=p.learning_rate)
         self.rate.style.description_width, self.rate.layout.width = "9em", "30em"
         self.strength = widgets.FloatSlider()
         self.sliders = row(self.strength, self.rate)
-        self.start = button("Start", "begin, or go on", self._start, "play", "success")
-        self.pause = button("Pause", "stand still between two steps", self._pause, "pause")
+        self.start = button("Start", "begin or continue", self._start, "play", "success")
+        self.pause = button("Pause", "pause between two steps", self._pause, "pause")
         self.stop = button("Stop", "end this training", self._stop, "stop")
-        self.reset = button("Reset", "as at the beginning", self._reset, "undo")
-        self.copy = button("Copy as params.yaml", "the controls as a file for papermill", self._copy, "copy")
+        self.reset = button("Reset", "restore the first values", self._reset, "undo")
+        self.copy = button(
+            "Copy as params.yaml", "write the controls as a file for papermill", self._copy, "copy"
+        )
         self.status = widgets.HTML()  # numbers, renewed with the pictures
         self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
         self.text.description = "params.yaml"
@@ -152,7 +154,7 @@ class TrainingLab(View):
             changes["after"] = ()
         self.params = self._read_controls(**changes)
         self._fill(self.params)
-        later = "Your choice counts when you press Stop and then Start. " if self.running else ""
+        later = "Your choice takes effect when you press Stop and then Start. " if self.running else ""
         kind = self.params.kind
         self.show_message(later + (f"{kind.symbol}: {kind.unit}." if kind.unit else ""))
 
@@ -200,7 +202,7 @@ class TrainingLab(View):
     def _start(self) -> None:
         if self.running:
             self.session.start()
-            self.show_message(ENDING if self.session.stopping else "Training goes on.")
+            self.show_message(ENDING if self.session.stopping else "Training continues.")
             return
         self.params = self._read_controls()
         self._new_session(self.params)
@@ -220,13 +222,13 @@ class TrainingLab(View):
         for lab in list(_open):
             if lab is not self and lab.running:
                 lab.close()
-                lab.show_message("Ended, as another lab was opened or started: Start begins anew.")
+                lab.show_message("Ended: another lab was opened or started. Start begins a new training.")
 
     @shows_errors
     def _pause(self) -> None:
         if self.running:
             self.session.pause()
-            self.show_message("Paused between two steps: Start goes on.")
+            self.show_message("Paused between two steps. Start continues.")
             self.keep()
 
     @shows_errors
@@ -234,7 +236,9 @@ class TrainingLab(View):
         if self.running:
             ended = self.session.stop()
             self.show_message(
-                f"Stopped after {self.session.steps:,} steps: Start begins anew." if ended else ENDING
+                f"Stopped after {self.session.steps:,} steps. Start begins a new training."
+                if ended
+                else ENDING
             )
 
     @shows_errors

@@ -1,4 +1,4 @@
-"""A browser for the tests here: one that is installed, none is downloaded. Without one they are skipped."""
+"""Provide an installed browser to the tests here; without one they are skipped, as none is downloaded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FLAGS = (
 
 
 def program() -> str | None:
-    """The browser's path: what the variable CHROMIUM names, or the first of `NAMES` that is installed."""
+    """Return the browser's path: the variable CHROMIUM, or the first of `NAMES` that is installed."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
-    """A Playwright browser, headless."""
+    """Start a headless Playwright browser."""
     if program() is None:
         pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed, and CHROMIUM names none")
     from playwright.sync_api import sync_playwright
@@ -37,10 +37,10 @@ def browser() -> Iterator:
 
 @pytest.fixture
 def opened(browser):
-    """Opens a page: `with opened(address, **options) as (page, errors)`.
+    """Open a page: `with opened(address, **options) as (page, errors)`.
 
     options: of Playwright's `new_context`, such as `offline=True` or `viewport`.
-    errors: what the console calls errors, exceptions of scripts, and requests that failed, as they come.
+    errors: the console's errors, exceptions of scripts, and failed requests, in their order.
     """
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""JupyterLab for the browser tests, and the live lab's notebook in it, as a person sees and uses it."""
+"""Start JupyterLab for the browser tests, and use the live lab's notebook there as a person does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 @contextmanager
 def serving(folder: Path, *command: str) -> Iterator[Path]:
-    """A server's process, in a world of its own below `folder`; yields what it prints, as a file."""
+    """Run a server with its settings and outputs below `folder`; yield the file of its log."""
     said = folder / "server.log"
     places = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     runtime = {"JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "NOISEUTILS_OUTPUTS": str(folder / "outputs")}
@@ -47,7 +47,7 @@ def serving(folder: Path, *command: str) -> Iterator[Path]:
 
 @contextmanager
 def jupyterlab(folder: Path, copies: int = 1) -> Iterator[list[str]]:
-    """JupyterLab with copies of the live lab's notebook; yields their addresses, which hold the token."""
+    """Run JupyterLab with copies of the live lab's notebook; yield their addresses, with the token."""
     port, token, place = free_port(), secrets.token_hex(16), folder / "notebooks"
     place.mkdir()
     names = [f"{i}_{NOTEBOOK}" for i in range(copies)]
@@ -57,12 +57,12 @@ def jupyterlab(folder: Path, copies: int = 1) -> Iterator[list[str]]:
     asked = (f"--IdentityProvider.token={token}", f"--notebook-dir={place}")
     with serving(folder, "jupyterlab", *flags, *asked):
         reachable(port)
-        # ?reset: no notebook but the one that is asked for is open
+        # ?reset: no other notebook is open
         yield [f"http://127.0.0.1:{port}/lab/tree/{name}?reset&token={token}" for name in names]
 
 
 def reachable(port: int) -> None:
-    """Waits until somebody listens there."""
+    """Wait until a server listens at the port."""
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -75,16 +75,16 @@ def reachable(port: int) -> None:
 
 
 class LabPage:
-    """The notebook in a browser's page, and the kernel behind it."""
+    """Use the notebook in a browser's page, and the kernel behind the notebook."""
 
     def __init__(self, page, folder: Path) -> None:
         self.page, self.folder = page, folder
         page.set_default_timeout(1000 * PATIENCE)
 
     def run_all(self) -> None:
-        """By the menu; returns when the training lab is there."""
+        """Run all cells by the menu; return when the training lab is there."""
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.page.get_by_text("| Idle").wait_for()  # cells run before there is a kernel are forgotten
+        self.page.get_by_text("| Idle").wait_for()  # cells run before the kernel is ready are lost
         news = self.page.get_by_role("button", name="No", exact=True)  # JupyterLab's offer of news
         if news.count():
             news.click()
@@ -96,35 +96,35 @@ class LabPage:
         return self.page.locator(f'button.widget-button:has-text("{name}")')
 
     def slider(self, at: int):
-        """Handles in the order of the page: strength, learning rate, size of the attack."""
+        """Return a handle, in the order of the page: strength, learning rate, size of the attack."""
         return self.page.locator(".jp-OutputArea-output .noUi-handle").nth(at)
 
     def chart(self, title: str):
         return self.page.locator(f'svg[role="img"][aria-label^="{title}"]')
 
     def numbers(self, title: str) -> dict[str, float]:
-        """The last values of a chart's lines, as its text for those who cannot see it tells them."""
-        told = self.chart(title).first.get_attribute("aria-label") or ""
-        found = re.findall(r"(?:: |; )([^;]+?) (-?[\d.]+(?:e[+-]?\d+)?)(?=[;.]|$)", told)
+        """Read the last values of a chart's lines from its text for readers who cannot see the chart."""
+        text = self.chart(title).first.get_attribute("aria-label") or ""
+        found = re.findall(r"(?:: |; )([^;]+?) (-?[\d.]+(?:e[+-]?\d+)?)(?=[;.]|$)", text)
         return {name: float(value.rstrip(".")) for name, value in found}
 
-    def told(self) -> str:
-        """The numbers under the buttons."""
+    def status(self) -> str:
+        """Return the numbers under the buttons."""
         return self.page.get_by_text("drawing takes").first.inner_text()
 
     def steps(self) -> int:
-        found = re.search(r"step ([\d,]+)", self.told())
+        found = re.search(r"step ([\d,]+)", self.status())
         return int(found[1].replace(",", "")) if found else 0
 
     def until(self, true, what: str, seconds: float = PATIENCE) -> None:
-        """Waits until a function of nothing gives something true."""
+        """Wait until `true()` is true."""
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, f"not within {seconds} s: {what}"
             self.page.wait_for_timeout(50)
 
     def kernel(self, expression: str):
-        """The value of an expression in the notebook's kernel, as Python writes it."""
+        """Return the repr of an expression in the notebook's kernel."""
         file = max((self.folder / "runtime").glob("kernel-*.json"), key=lambda path: path.stat().st_mtime)
         client = BlockingKernelClient(connection_file=str(file))
         client.load_connection_file()

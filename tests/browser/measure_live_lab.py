@@ -1,8 +1,8 @@
-"""Measures the live lab as a person meets it, in JupyterLab and Chromium, and photographs it.
+"""Measure and photograph the live lab as a person meets the lab, in JupyterLab and Chromium.
 
     python tests/browser/measure_live_lab.py --minutes 10 --json FILE --shots FOLDER
 
-Not a test: it takes as long as the session that it measures. Times are from a key press to the page's answer.
+Not a test, as it takes `--minutes`. Times are from a key press to the page's answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RESIDENT = "__import__('psutil').Process().memory_info().rss / 2**20"
 
 
 def reactions(lab: LabPage) -> list[float]:
-    """Seconds from a key on the strength's slider to numbers and pictures that have the new strength."""
+    """Return seconds from a key on the strength's slider to numbers and pictures with the new strength."""
     found = []
     lab.slider(0).focus()
     for move in range(MOVES):
@@ -39,10 +39,10 @@ def reactions(lab: LabPage) -> list[float]:
         lab.page.wait_for_timeout(700)  # as a person would, not in step with the drawing
         started = time.perf_counter()
         lab.page.keyboard.press(key)
-        told = f"σ = {wanted:.4g},"
+        text = f"σ = {wanted:.4g},"
         lab.page.wait_for_function(
-            "told => [...document.querySelectorAll('.widget-html')].some(e => e.innerText.includes(told))",
-            arg=told,
+            "text => [...document.querySelectorAll('.widget-html')].some(e => e.innerText.includes(text))",
+            arg=text,
             polling="raf",
         )
         found.append(time.perf_counter() - started)
@@ -50,7 +50,7 @@ def reactions(lab: LabPage) -> list[float]:
 
 
 def stops(lab: LabPage) -> list[float]:
-    """Seconds from pressing Stop to the end of the thread, after each of some restarts."""
+    """Return seconds from pressing Stop to the end of the thread, for each of `RESTARTS`."""
     found = []
     for _ in range(RESTARTS):
         lab.button("Start").click()
@@ -64,7 +64,7 @@ def stops(lab: LabPage) -> list[float]:
 
 
 def photograph(lab: LabPage, folder: Path) -> None:
-    """Each lab's output as a PNG; the training lab some hundred steps into ANL, its slider moved there."""
+    """Write each lab's output as a PNG; the training lab after hundreds of steps of ANL, slider moved."""
     folder.mkdir(parents=True, exist_ok=True)
     lab.button("Start").click()
     lab.until(lambda: lab.steps() > 150, "150 steps")
@@ -74,7 +74,7 @@ def photograph(lab: LabPage, folder: Path) -> None:
     stop = lab.steps() + 250
     lab.until(lambda: lab.steps() > stop, "250 steps more")
     lab.button("Stop").click()
-    lab.page.get_by_text("it flips at").first.wait_for()
+    lab.page.get_by_text("flips at").first.wait_for()
     for name, mark in (("training_lab", "Start"), ("attack_lab", "Next"), ("result_explorer", "Runs behind")):
         area = lab.page.locator(".jp-Cell-outputArea").filter(has=lab.button(mark)).first
         area.scroll_into_view_if_needed()
@@ -85,7 +85,7 @@ def photograph(lab: LabPage, folder: Path) -> None:
 
 
 def measure(lab: LabPage, minutes: float) -> dict:
-    """One session: moves of the slider, then training to the end of its time, then restarts."""
+    """Measure a session: moves of the slider, then training to the end of its time, then restarts."""
     lab.page.get_by_role("combobox", name="noise").select_option(label=NOISE)
     lab.button("Start").click()
     lab.until(lambda: lab.steps() > 50, "50 steps")
@@ -119,7 +119,7 @@ def measure(lab: LabPage, minutes: float) -> dict:
 
 
 def main() -> None:
-    """See the top of the file."""
+    """Measure as the arguments say, and print or write the numbers as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--json", type=Path)

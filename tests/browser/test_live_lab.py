@@ -42,7 +42,7 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
 
     lab.slider(0).focus()
     lab.page.keyboard.press("End")  # from 0.2 to the end of the slider, 2
-    lab.until(lambda: "σ = 2," in lab.told(), "the new strength in the numbers")
+    lab.until(lambda: "σ = 2," in lab.status(), "the new strength in the numbers")
     lab.until(
         lambda: lab.numbers("activation std")["relu1, gaussian noise"] > max(1.9, 1.3 * std),
         "a larger std behind the noise",
@@ -72,7 +72,7 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
 
 
 def test_the_attack_lab_answers_and_takes_the_training_labs_networks(lab):
-    table = lab.page.locator("table", has_text="it flips at")
+    table = lab.page.locator("table", has_text="flips at")
     table.first.wait_for()
     lab.until(lambda: "%" in table.first.inner_text(), "probabilities")
     before = table.first.inner_text()
@@ -91,7 +91,7 @@ def test_the_attack_lab_answers_and_takes_the_training_labs_networks(lab):
     lab.button("Next").click()
     lab.page.get_by_text("test image 1").first.wait_for()
     lab.button("Take the training lab's networks").click()
-    lab.page.get_by_text(re.compile(r"Taken after \d+ steps")).wait_for()
+    lab.page.get_by_text(re.compile(r"taken after \d+ steps")).wait_for()
 
 
 def test_the_explorer_leads_from_a_figure_to_its_runs(lab):
@@ -111,7 +111,7 @@ def test_the_keyboard_reaches_every_control(lab):
     controls = lab.page.locator(
         ".jp-OutputArea-output :is(select, button, input:not([type=hidden]), .noUi-handle):visible"
     )
-    lab.page.get_by_text("it flips at").first.wait_for()
+    lab.page.get_by_text("flips at").first.wait_for()
     wanted = controls.count()
     assert wanted >= 20
     controls.first.focus()

@@ -1,7 +1,7 @@
 """Fixtures of the tests of the views."""
 
 import pytest
-from views import PARAMS
+from views import PARAMS, wait
 
 from noiseutils.widgets import TrainingLab, view
 
@@ -19,3 +19,11 @@ def live():
     lab = TrainingLab(PARAMS, interactive=True)
     yield lab
     lab.close()
+
+
+@pytest.fixture
+def started(live):
+    """The same lab some steps into a training."""
+    live.start.click()
+    wait(lambda: live.session.steps > 3)
+    return live

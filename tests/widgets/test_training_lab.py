@@ -25,47 +25,39 @@ def test_every_noise_has_a_last_frame(noise):
         assert ("η, the noise" in page) == (noise != "adaptive_noise"), "which is still quiet"
 
 
-def test_a_slider_counts_while_it_trains(live):
-    live.start.click()
-    wait(lambda: live.session.steps > 3)
-    live.strength.value = 0.7
-    live.rate.value = 0.005
-    wait(lambda: "ε = 0.7, learning rate 0.005" in live.status.value)
-    noisy = live.session.runs["adversarial noise"]
+def test_a_slider_counts_while_it_trains(started):
+    started.strength.value = 0.7
+    started.rate.value = 0.005
+    wait(lambda: "ε = 0.7, learning rate 0.005" in started.status.value)
+    noisy = started.session.runs["adversarial noise"]
     assert (noisy.noise.epsilon, noisy.schedule.learning_rate) == (0.7, 0.005)
-    assert live.session.runs["no noise"].schedule.learning_rate == 0.005
+    assert started.session.runs["no noise"].schedule.learning_rate == 0.005
 
 
-def test_another_noise_waits_for_the_next_start(live):
-    live.start.click()
-    wait(lambda: live.session.steps > 3)
-    first = live.session
-    live.noise.value = "gaussian_noise"
-    assert "press Stop and then Start" in live.message.value
-    assert live.strength.value == KINDS["gaussian_noise"].usual
-    live.strength.value = 1.5  # of the noise to come: what runs has another
+def test_another_noise_waits_for_the_next_start(started):
+    first = started.session
+    started.noise.value = "gaussian_noise"
+    assert "press Stop and then Start" in started.message.value
+    assert started.strength.value == KINDS["gaussian_noise"].usual
+    started.strength.value = 1.5  # of the noise to come: what runs has another
     assert first.runs["adversarial noise"].noise.epsilon == PARAMS.strength
-    live.stop.click()
-    live.start.click()
-    wait(lambda: live.session is not first and live.session.steps > 1)
-    assert live.session.runs["gaussian noise"].noise.std == 1.5
+    started.stop.click()
+    started.start.click()
+    wait(lambda: started.session is not first and started.session.steps > 1)
+    assert started.session.runs["gaussian noise"].noise.std == 1.5
 
 
-def test_going_back_to_the_noise_that_is_trained_brings_its_strength_back(live):
-    live.start.click()
-    wait(lambda: live.session.steps > 3)
-    live.strength.value = 0.6
-    live.noise.value = "gaussian_noise"
-    live.noise.value = "adversarial_noise"
-    assert live.strength.value == 0.6
+def test_going_back_to_the_noise_that_is_trained_brings_its_strength_back(started):
+    started.strength.value = 0.6
+    started.noise.value = "gaussian_noise"
+    started.noise.value = "adversarial_noise"
+    assert started.strength.value == 0.6
 
 
-def test_a_slider_counts_though_the_data_is_mistyped(live):
-    live.start.click()
-    wait(lambda: live.session.steps > 3)
-    live.data.value = "cifra10"
-    live.strength.value = 0.4
-    wait(lambda: "ε = 0.4" in live.status.value)
+def test_a_slider_counts_though_the_data_is_mistyped(started):
+    started.data.value = "cifra10"
+    started.strength.value = 0.4
+    wait(lambda: "ε = 0.4" in started.status.value)
 
 
 def test_an_old_trainings_last_words_do_not_reach_the_new_one(live):
@@ -95,16 +87,14 @@ def test_places_that_a_file_names_stay():
     assert lab._read_controls().after == ("input", "relu1")
 
 
-def test_test_images_are_chosen_by_number_while_it_trains(live):
-    live.start.click()
-    wait(lambda: live.session.steps > 3)
-    live.images.value = "3, 14, 15"
-    wait(lambda: live.record.last["no noise"].maps.shape[0] == 3)
-    assert live._read_controls().shown == (3, 14, 15)
+def test_test_images_are_chosen_by_number_while_it_trains(started):
+    started.images.value = "3, 14, 15"
+    wait(lambda: started.record.last["no noise"].maps.shape[0] == 3)
+    assert started._read_controls().shown == (3, 14, 15)
     for typed, words in (("3, x", "whole numbers"), ("1,2,3,4,5", "up to 4"), ("4000", "not there")):
-        live.images.value = typed
-        assert words in live.message.value
-    assert live.record.last["no noise"].maps.shape[0] == 3
+        started.images.value = typed
+        assert words in started.message.value
+    assert started.record.last["no noise"].maps.shape[0] == 3
 
 
 def test_a_strength_below_zero_is_the_adversarial_kinds_own(live):
@@ -116,23 +106,21 @@ def test_a_strength_below_zero_is_the_adversarial_kinds_own(live):
         live_lab.noisy_run(PARAMS.replace(noise="noisy_dropout", strength=-0.5))
 
 
-def test_pause_start_stop_and_reset(live):
-    live.start.click()
-    wait(lambda: live.session.steps > 3)
-    live.pause.click()
-    wait(lambda: live.session.state == "paused")
-    assert "Paused" in live.message.value
-    stood = live.session.steps
-    live.start.click()
-    wait(lambda: live.session.steps > stood)
-    live.stop.click()
-    assert not live.session.running
-    assert f"Stopped after {live.session.steps:,} steps" in live.message.value
-    live.strength.value = 0.9
-    live.reset.click()
-    assert live.strength.value == PARAMS.strength
-    assert live.session.steps == 2
-    assert "Press Start" in live.message.value
+def test_pause_start_stop_and_reset(started):
+    started.pause.click()
+    wait(lambda: started.session.state == "paused")
+    assert "Paused" in started.message.value
+    stood = started.session.steps
+    started.start.click()
+    wait(lambda: started.session.steps > stood)
+    started.stop.click()
+    assert not started.session.running
+    assert f"Stopped after {started.session.steps:,} steps" in started.message.value
+    started.strength.value = 0.9
+    started.reset.click()
+    assert started.strength.value == PARAMS.strength
+    assert started.session.steps == 2
+    assert "Press Start" in started.message.value
 
 
 def test_starting_one_lab_ends_the_other(live):

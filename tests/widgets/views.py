@@ -1,4 +1,4 @@
-"""What the tests of the views share."""
+"""Share parameters, data and checks between the tests of the views."""
 
 import re
 import time
@@ -15,7 +15,7 @@ DATA = load(live_lab.plain_run(PARAMS).data)
 
 
 def wait(true, seconds: float = 60) -> None:
-    """Until a function of nothing gives something true."""
+    """Wait until `true()` is true."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -27,7 +27,7 @@ def pictures(page: str) -> int:
 
 
 def alone(page: str) -> None:
-    """Nothing on the page is fetched or run, and every picture has its text."""
+    """Check that the page fetches and runs nothing, and that every picture has its text."""
     assert "<script" not in page
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
     for tag in re.findall(r"<img [^>]*>", page):
@@ -37,6 +37,6 @@ def alone(page: str) -> None:
 
 
 def networks(count: int = 2) -> dict[str, nn.Module]:
-    """Untrained ones."""
+    """Return untrained networks."""
     runs = list(pair(PARAMS).values())[:count]
     return {f"net {i}": build_classifier(run, 10, 1, 28).eval() for i, run in enumerate(runs)}
