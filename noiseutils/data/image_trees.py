@@ -32,6 +32,7 @@ GREY = ("1", "L", "LA")  # Pillow's modes: what counts as grey, and what as colo
 COLOUR = ("RGB", "RGBA", "P", "CMYK")
 CACHE = ".noiseutils-cache"
 CACHE_FORMAT = 1  # raise it when the same files come to be decoded otherwise
+AT_ONCE = 64  # images that a thread decodes before the progress bar moves
 LAYOUT = "train/<class>/* and test/<class>/*"
 
 
@@ -166,36 +167,33 @@ def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
     With an image size S, the shorter side is resized to S (bilinear, antialiased) and the middle cut out.
     """
     size = data.image_size or _stored_size(splits[0].folder / splits[0].files[0][0])
-    arrays = [np.empty((len(split.files), size, size, 3), dtype=np.uint8) for split in splits]
+    paths = [split.folder / name for split in splits for name, _, _ in split.files]
+    pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
     grey: list[Path] = []
 
-    def decode(job: tuple[int, int]) -> int:
-        which, start = job
-        split = splits[which]
-        paths = [split.folder / name for name, _, _ in split.files[start : start + 64]]
-        for i, path in enumerate(paths):
-            arrays[which][start + i], is_grey = _decode_one(path, size, resize=data.image_size is not None)
+    def decode(start: int) -> int:
+        some = paths[start : start + AT_ONCE]
+        for i, path in enumerate(some, start):
+            pixels[i], is_grey = _decode_one(path, size, resize=data.image_size is not None)
             if is_grey:
                 grey.append(path)
-        return len(paths)
+        return len(some)
 
-    jobs = [(which, start) for which, array in enumerate(arrays) for start in range(0, len(array), 64)]
-    total = sum(map(len, arrays))
     # threads: Pillow decodes without the interpreter's lock, and 60,000 small JPEGs take 10 s on two cores
     with (
-        tqdm(total=total, desc=f"decode {data.label}", unit="image", disable=None) as bar,
+        tqdm(total=len(paths), desc=f"decode {data.label}", unit="image", disable=None) as bar,
         ThreadPoolExecutor(min(os.cpu_count() or 1, 32)) as workers,
     ):
-        for done in workers.map(decode, jobs):
+        for done in workers.map(decode, range(0, len(paths), AT_ONCE)):
             bar.update(done)
-    if len(grey) == total and data.name != "imagenet":
-        return [array[..., :1].copy() for array in arrays]
     if grey and data.name != "imagenet":  # ImageNet has some, and everybody takes them as RGB
-        raise UserError(
-            f"{min(grey)} is a grey image ({len(grey):,} of {total:,} are) in a set with colour ones; "
-            "allowed: all images grey, or all in colour"
-        )
-    return arrays
+        if len(grey) < len(paths):
+            raise UserError(
+                f"{min(grey)} is a grey image ({len(grey):,} of {len(paths):,} are) in a set with colour "
+                "ones; allowed: all images grey, or all in colour"
+            )
+        pixels = pixels[..., :1].copy()
+    return np.split(pixels, [len(splits[0].files)])
 
 
 def _stored_size(path: Path) -> int:
