@@ -205,3 +205,41 @@ class ParameterNoise:
         self.source.set_state(state["random"].cpu())
         for row in rows:
             self.observe(row)
+
+
+class _NoAction:
+    def row(self) -> dict[str, float]:
+        return {}
+
+
+class NoParameterNoise:
+    """Stand-in for `ParameterNoise` in a run without such noise: every method does nothing."""
+
+    source = None
+    action = _NoAction()
+
+    def begin_epoch(self) -> None:
+        """Do nothing before an epoch."""
+
+    def add_to_gradients(self) -> None:
+        """Do nothing before an optimiser step."""
+
+    def add_to_weights(self) -> None:
+        """Do nothing after an optimiser step."""
+
+    def example(self, x: Tensor, source: torch.Generator) -> None:
+        """Return None: there is no noise to draw."""
+
+    def observe(self, row: Mapping[str, Any]) -> bool:
+        """Return False: steps stay as they are."""
+        return False
+
+    def change(self, spec: ParameterNoiseSpec) -> None:
+        """Do nothing when the run's values change."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return an empty state."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Do nothing after a checkpoint was loaded."""

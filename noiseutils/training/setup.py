@@ -13,6 +13,7 @@ from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
 from noiseutils.models.modes import has_batchnorm
 from noiseutils.models.output_size import output_numel
+from noiseutils.noise.parameters import NoParameterNoise, ParameterNoise
 from noiseutils.rng import generator, streams
 from noiseutils.training import distributed
 from noiseutils.training.allocator import keep_freed_memory
@@ -21,7 +22,6 @@ from noiseutils.training.classifier import attach_noise, build_classifier
 from noiseutils.training.engines import Engine
 from noiseutils.training.epoch_metrics import EpochMetrics
 from noiseutils.training.optimizers import build_optimizer
-from noiseutils.training.parameter_noise import parameter_noise_of
 from noiseutils.training.state import TrainState
 from noiseutils.training.steps import LOSSES, CleanStep, loss_of, update
 
@@ -50,7 +50,10 @@ def setup(
     noise_seed = distributed.rank_seed(random.noise.initial_seed())
     handle = attach_noise(model, run, data.num_classes, noise_seed)
     parameters = list(model.parameters())
-    parameter_noise = parameter_noise_of(run, parameters, random.noise)
+    parameter_noise = NoParameterNoise()
+    if run.parameter_noise is not None:  # equal on every rank
+        source = generator(random.noise.initial_seed(), "parameters", device)
+        parameter_noise = ParameterNoise(run.parameter_noise, run.epochs, parameters, source)
     image_noise = generator(0, "corruption", device)  # seeded anew at each epoch
     sources = [image_noise] if run.corruption else []
     sources += [parameter_noise.source] if parameter_noise.source is not None else []

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from noiseutils.config import Run
 from noiseutils.data import AnyImages, Dataset
 from noiseutils.noise import Handle
+from noiseutils.noise.parameters import NoParameterNoise, ParameterNoise
 from noiseutils.rng import Streams
 from noiseutils.training.classifier import Classifier
 from noiseutils.training.engines import Engine
 from noiseutils.training.epoch_metrics import EpochMetrics
-from noiseutils.training.parameter_noise import NoParameterNoise, ParameterNoise
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, y) -> loss
 LossStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, y) -> (loss, logits)
