@@ -114,52 +114,42 @@ class ResultExplorer(View):
         self.show_message(text if keys else f"{name} shows no run.")
         self.cells.value = tuple(i for i, cell in enumerate(self.stored.cells) if cell in cells)
 
-    def choose(self, figure: str) -> None:
-        """Show a figure and the runs behind the figure. Raises UserError for an unknown figure."""
-        if self.stored is None or figure not in self.stored.figures:
-            known = ", ".join(self.stored.figures) if self.stored else "none"
-            raise UserError(f"figure {figure!r} is not there; allowed: {known}")
-        self.figure.value = figure
-        self._behind()
-
     @shows_errors
     def _show(self) -> None:
         if self.stored is not None:
-            self.draw(self._pictures(self.stored, [self.stored.cells[i] for i in self.cells.value]))
+            cells = [self.stored.cells[i] for i in self.cells.value]
+            self.draw(self._pictures(self.stored, [(letter(i), cell) for i, cell in enumerate(cells)]))
 
     # --- pictures
 
-    def _pictures(self, found: Stored, picked: list[Cell]) -> str:
+    def _pictures(self, found: Stored, picked: list[tuple[str, Cell]]) -> str:
+        """Draw the cells picked, by letter, and what is rendered of the profile."""
         runs = sum(len(cell.results) for cell in found.cells)
         text = f"{found.study}, {found.profile}: {runs} runs in {len(found.cells)} cells are stored"
         text += f", {found.missing} are not" if found.missing else ""
         if not found.cells:
             command = f"noiseutils run {found.study} --profile {found.profile}"
             return f"<p>{html.escape(text)}: <code>{html.escape(command)}</code> makes them.</p>"
-        names = {id(cell): letter(i) for i, cell in enumerate(picked)}
         charts = []
         for column, title in CURVES.items():
-            lines = [
-                Line(names[id(cell)], cell.curve(column), i, i % 2 == 1)
-                for i, cell in enumerate(picked[:DRAWN])
-            ]
+            drawn = enumerate(picked[:DRAWN])
+            lines = [Line(name, cell.curve(column), i, i % 2 == 1) for i, (name, cell) in drawn]
             charts.append(line_chart(title, lines, "epoch"))
-        classes = [(names[id(c)], c.per_class()) for c in picked[:BARS] if c.per_class()]
-        if classes:
+        if classes := [(name, cell.per_class()) for name, cell in picked[:BARS] if cell.per_class()]:
             labels = list(classes[0][1])[:CLASSES]
             series = [(name, [values.get(k, math.nan) for k in labels]) for name, values in classes]
             charts.append(bar_chart("accuracy by class", labels, series))
         more = f" Curves of the first {DRAWN} cells chosen." if len(picked) > DRAWN else ""
-        parts = [f"<p>{html.escape(text)}.{more}</p>", self._cells(picked, names), beside(charts)]
+        parts = [f"<p>{html.escape(text)}.{more}</p>", self._cells(picked), beside(charts)]
         return "".join([*parts, self._figure(found), self._beside(found)])
 
-    def _cells(self, picked: list[Cell], names: dict[int, str]) -> str:
+    def _cells(self, picked: list[tuple[str, Cell]]) -> str:
         rows = []
-        for cell in picked:
+        for name, cell in picked:
             keys = " ".join(_link(result.run.key) for result in cell.results)
             error = cell.top1_error().format(2, 100)
             data = ", ".join({result.info["data"]["label"] for result in cell.results})
-            rows.append((names[id(cell)], cell.label, data, error, Markup(keys)))
+            rows.append((name, cell.label, data, error, Markup(keys)))
         return table(rows, ("", "cell", "data", "top-1 error, % [95 % t interval] n", "runs"))
 
     def _figure(self, found: Stored) -> str:
