@@ -78,9 +78,7 @@ class TrainingLab(View):
         self.images = widgets.Text(
             description="test images", placeholder=hint, continuous_update=False, **wide
         )
-        self.compare = widgets.Checkbox(
-            description="compare with the same training without noise", value=p.compare, indent=False
-        )
+        self.compare = widgets.Checkbox(description="compare with no noise", value=p.compare, indent=False)
         self.rate = widgets.SelectionSlider(description="learning rate", options=rates, value=p.learning_rate)
         self.rate.style.description_width, self.rate.layout.width = "9em", "30em"
         self.strength = widgets.FloatSlider()
