@@ -31,7 +31,7 @@ def finished(params: Params, every: int) -> tuple[Session, list]:
 
 
 @pytest.mark.parametrize("noise", KINDS)
-def test_every_noise_trains_in_the_lab_as_by_train_however_often_it_is_looked_at(noise):
+def test_every_noise_trains_in_the_lab_as_by_train_however_often_it_is_probed(noise):
     params = PARAMS.replace(noise=noise, strength=KINDS[noise].usual)
     often, probes = finished(params, every=1)
     rarely, _ = finished(params, every=100)
@@ -43,7 +43,7 @@ def test_every_noise_trains_in_the_lab_as_by_train_however_often_it_is_looked_at
     assert len(probes) == 6
 
 
-def test_a_look_at_an_epochs_end_tells_the_epochs_means():
+def test_a_probe_at_an_epochs_end_has_the_epochs_means():
     _, probes = finished(PARAMS, every=3)
     for name, run in pair(PARAMS).items():
         probe, row = probes[-1][name], train(run, data=DATA, engine="eager").history.iloc[-1]
@@ -53,7 +53,7 @@ def test_a_look_at_an_epochs_end_tells_the_epochs_means():
         assert probe.gradient_norm == pytest.approx(row.gradient_norm)
 
 
-def test_a_look_sees_the_noise_where_it_goes_and_how_loud_it_is():
+def test_a_probe_sees_the_noise_where_it_goes_and_how_loud_it_is():
     _, probes = finished(PARAMS.replace(noise="adversarial_noise", strength=0.5), every=2)
     noisy, plain = probes[-1]["adversarial noise"], probes[-1]["no noise"]
     assert list(noisy.stds) == list(plain.stds) == ["relu1", "relu2", "relu3", "relu4"]
@@ -178,7 +178,7 @@ def test_noisy_dropouts_picture_is_the_noise_without_what_dropout_does():
     assert everywhere.std() == pytest.approx(0.4, rel=0.2)
 
 
-def test_a_look_changes_nothing_in_a_network_with_batchnorm_whose_noise_goes_in_place():
+def test_a_probe_changes_nothing_in_a_network_with_batchnorm_whose_noise_goes_in_place():
     params = PARAMS.replace(model="resnet20", width=0.25, batch_size=80)
     session = Session(params, DATA, lambda probes: None)
     session.run(steps=4, every=1)
@@ -285,7 +285,7 @@ def test_a_training_ends_by_itself_and_is_drawn_once_more():
 
 
 @pytest.mark.parametrize("cost", [0.001, 0.02, 0.5])
-def test_looks_are_so_rare_that_they_keep_to_their_share_of_the_time(cost):
+def test_probes_are_so_rare_that_they_keep_to_their_share_of_the_time(cost):
     due = next_probe(100.0, cost)
     assert cost / (due - 100) <= SHARE
     assert due - 100 >= SOONEST
