@@ -62,7 +62,7 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, log: bool = Fals
     for value in decades if len(decades) > 1 else narrow:
         y = place(x_range[0], value)[1]
         parts.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        parts.append(_text(LEFT - 5, y + 4, f"{value:.3g}", "end"))
+        parts.append(_text(LEFT - 5, y + 4, f"{value:g}", "end"))
     for tick in _ticks(*x_range, count=4):
         parts.append(_text(place(tick, 10 ** y_range[0] if log else y_range[0])[0], HEIGHT - 18, f"{tick:g}"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_label))

@@ -114,15 +114,14 @@ def cells_of(results: Sequence[Result]) -> list[Cell]:
     for result in results:
         groups.setdefault(result.run.replace(seed=0, evaluation=Evaluation()), []).append(result)
     fields = pd.json_normalize([identity(run) for run in groups]).astype(object)  # a dotted name a column
-    fields = fields.where(fields.notna(), None)
     divisions: dict[tuple[int, ...], str] = {}  # of the groups -> the first field that divides them so
     for name in sorted(fields, key=lambda name: (*NAMES, _last(name)).index(_last(name))):
-        division = tuple(pd.factorize(fields[name].astype(str))[0])
+        values = fields[name].map(str, na_action="ignore")
+        division = tuple(pd.factorize(values, use_na_sentinel=False)[0])
         if any(division):
             divisions.setdefault(division, name)
     labels = [
-        ", ".join(_short(str(name), value) for name, value in row.items() if value is not None)
-        or "the plain one"
+        ", ".join(_short(str(name), value) for name, value in row.dropna().items()) or "the plain one"
         for _, row in fields[[*divisions.values()]].iterrows()
     ]
     # values of many numbers are cut short, and may then look alike

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from noiseutils import Run, train
-from noiseutils.config import Data, Evaluation, Model, NoisyDropout, Schedule
+from noiseutils.config import AdaptiveNoise, Data, Evaluation, Model, NoisyDropout, Schedule
 from noiseutils.errors import UserError
 from noiseutils.live.stored import cells_of, profiles, stored
 from noiseutils.studies import STUDIES
@@ -25,6 +25,11 @@ def test_cells_are_runs_that_differ_in_their_seed_alone_and_say_what_tells_them_
     assert cells[0].label == "the plain one"
     assert cells[1].label == "noisy_dropout, std 0.1"
     assert cells[2].label == "noisy_dropout, std 0.3"
+    uniform = AdaptiveNoise(distribution="uniform")
+    noises = (None, AdaptiveNoise(), uniform)
+    cells = cells_of([train(RUN.replace(parameter_noise=noise)) for noise in noises])
+    labels = ["the plain one", "adaptive_noise", "adaptive_noise, distribution uniform"]
+    assert [cell.label for cell in cells] == labels
 
 
 def test_what_a_run_is_tested_with_makes_no_cell_of_its_own():
