@@ -35,6 +35,7 @@ def accuracies(record: dict) -> dict[str, float]:
     return {name: found["accuracy"] for name, found in record["attacks"].items()}
 
 
+@pytest.mark.slow
 def test_the_report_of_a_sound_network_raises_no_alarm(model):
     x, y = data(40)
     report = attack_report(
@@ -58,6 +59,7 @@ def test_the_report_of_a_sound_network_raises_no_alarm(model):
     assert report["skipped"] == {}
 
 
+@pytest.mark.slow
 def test_scaled_logits_are_unmasked(model):
     x, y = data(40)
     effort = Effort(square_queries=50)
@@ -80,6 +82,7 @@ def test_scaled_logits_are_unmasked(model):
     }
 
 
+@pytest.mark.slow
 def test_the_report_repeats_and_survives_json(model):
     x, y = data(12)
     position = torch.get_rng_state()

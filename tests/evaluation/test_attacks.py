@@ -197,6 +197,7 @@ def test_uniform_noise_stays_within_delta_and_fills_it():
     assert (noisy - x)[inner].std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.03)
 
 
+@pytest.mark.slow
 def test_autoattack_leaves_no_trace(model, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     x, y = data(10)
@@ -237,6 +238,7 @@ def test_autoattack_says_what_it_cannot_do(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_autoattack_begins_again_with_smaller_batches_where_memory_runs_out(model):
     x, y = data(10)
     scarce = Scarce(model, room=4)

@@ -71,6 +71,7 @@ def test_an_old_trainings_last_words_do_not_reach_the_new_one(live):
     assert live.record.last["no noise"].step >= before["no noise"].step
 
 
+@pytest.mark.slow
 def test_a_training_whose_loss_breaks_is_named(live):
     live.noise.value = "gradient_noise"
     live.strength.value = 0.2
