@@ -182,7 +182,7 @@ def test_the_start_page_offers_three_routes_first():
 
 @of_all
 def test_figures_are_shown_by_functions_that_give_them_a_text(path):
-    """`Shelf.show` and `start_here` do; a bare figure would have none."""
+    """`OutputWriter.show` and `start_here` do; a bare figure would have none."""
     code = "\n".join(cell.source for cell in cells(path) if cell.cell_type == "code")
     assert not re.search(r"pyplot|plt\.|\.plot\(|imshow|\bImage\(|display\(", code)
 

@@ -81,9 +81,8 @@ class Watcher:
         self._epoch, self._step, self._totals = 0, 0, torch.zeros(3).double()  # as probed last
         self._hooks = ExitStack()
         self._stds: dict[str, Tensor] = {}
-        self._seen: dict[
-            str, Tensor
-        ] = {}  # activations at the site, before and with the noise, and the noise
+        # activations at the site, before and with the noise, and the noise
+        self._seen: dict[str, Tensor] = {}
 
     def prepare(self) -> None:
         """Register hooks for the next step, before and behind the noise of the first site among them."""

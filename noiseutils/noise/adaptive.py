@@ -21,9 +21,8 @@ Readings, where the text leaves it open:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, Literal, Self
+from dataclasses import replace
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -174,13 +173,3 @@ class Adaptive:
         while count + 1 < len(losses) and losses[-1 - count] > losses[-2 - count]:
             count += 1
         return count
-
-    def state(self) -> dict[str, Any]:
-        """Return what the next actions depend on, as JSON holds it."""
-        seen = [asdict(statistics) for statistics in self.seen]
-        return {"seen": seen, "done": self.done, "noisy": self.noisy, "cooldown": self.cooldown}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self.seen = [EpochStatistics(**statistics) for statistics in state["seen"]]
-        self.done, self.noisy, self.cooldown = state["done"], state["noisy"], state["cooldown"]

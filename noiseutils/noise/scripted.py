@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import model_validator
 
@@ -59,11 +58,3 @@ class Scripted:
         """Use another script from now on; return its action for the current epoch."""
         self.spec = spec
         return self.begin()
-
-    def state(self) -> dict[str, Any]:
-        """Return the number of epochs done."""
-        return {"done": self.done}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self.done = state["done"]
