@@ -71,9 +71,8 @@ def convolution_backward_operations(grad_out, x, weight, *args, out_shape, **kwa
 
     torch's own formula counts the channels of all groups together: 7 times too many in mobilenet_v2.
     """
-    gradients = sum(
-        shape is not None for shape in out_shape[:2]
-    )  # of the input, where it needs one; the weight
+    # of the input, where it needs one, and of the weight
+    gradients = sum(shape is not None for shape in out_shape[:2])
     return gradients * 2 * math.prod(grad_out) * math.prod(weight[1:])
 
 

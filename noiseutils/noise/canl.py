@@ -18,7 +18,7 @@ from noiseutils.noise.arithmetic import (
     rows,
     scale_to,
 )
-from noiseutils.noise.site import ActivationNoise, Pass, Site, hear_gradient
+from noiseutils.noise.site import ActivationNoise, Pass, RememberingSite, hear_gradient
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Finite, PositiveInt
 
@@ -71,18 +71,16 @@ class ClassAdversarialNoise(ActivationNoise):
         return other.replace(num_classes=self.num_classes)
 
 
-class ClassSite(Site):
-    """CANL at one module: noise along the remembered gradient of each sample's class, none until then."""
+class ClassSite(RememberingSite):
+    """CANL at one module: noise along the remembered gradient of each sample's class, none until then.
+
+    memory: (num_classes, ...) float32, stretched to max|G| = 1.
+    """
 
     def __init__(self, spec: ClassAdversarialNoise, streams: SiteStreams, shared: Pass) -> None:
-        self.spec, self.streams, self.shared = spec, streams, shared
-        self.memory: list[Tensor] = []  # (num_classes, ...) float32, stretched to max|G| = 1; one a call
+        super().__init__(shared)
+        self.spec, self.streams = spec, streams
         self.averages: list[Tensor] = []  # released: the moving average of s(h), one a call
-        self.calls = 0
-
-    def begin(self) -> None:
-        """Start a forward pass."""
-        self.calls = 0
 
     def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (B, ...) activations.   Returns (B, ...) with noise, whose gradient renews the memory."""
@@ -90,8 +88,7 @@ class ClassSite(Site):
             return x
         assert self.shared.labels is not None
         assert self.spec.num_classes is not None
-        call, y = self.calls, self.shared.labels
-        self.calls += 1
+        call, y = self.next_call(), self.shared.labels
         r = draw_magnitudes(x, self.spec.epsilon, self.streams)
         one_hot = self.shared.one_hot(self.spec.num_classes)
         seen, sample = one_of_each_class(one_hot, self.streams.get("sample", x.device))
@@ -125,12 +122,11 @@ class ClassSite(Site):
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of what the next batch depends on."""
-        found = {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
-        return found | {f"average.{i}": value.clone() for i, value in enumerate(self.averages)}
+        return super().state() | {f"average.{i}": value.clone() for i, value in enumerate(self.averages)}
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `state` returned."""
-        self.memory = restored_list(state, "memory", self.memory, device)
+        super().restore(state, device)
         self.averages = restored_list(state, "average", self.averages, device)
 
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from noiseutils.noise.arithmetic import laid_out_beside, plus, restored_list
-from noiseutils.noise.site import ActivationNoise, Pass, Site, hear_gradient
+from noiseutils.noise.arithmetic import laid_out_beside, plus
+from noiseutils.noise.site import ActivationNoise, Pass, RememberingSite, hear_gradient
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Finite
 
@@ -38,25 +38,22 @@ class LayerwiseAdversarialNoise(ActivationNoise):
         return LayerwiseSite(self, shared)
 
 
-class LayerwiseSite(Site):
-    """LAT at one module: signs of the gradient of the batch before, image by image in its order."""
+class LayerwiseSite(RememberingSite):
+    """LAT at one module: signs of the gradient of the batch before, image by image in its order.
+
+    memory: (B, ...) int8 signs, B images of the largest batch so far.
+    """
 
     def __init__(self, spec: LayerwiseAdversarialNoise, shared: Pass) -> None:
-        self.spec, self.shared = spec, shared
-        self.memory: list[Tensor] = []  # (B, ...) int8 signs, one a call; B: of the largest batch so far
+        super().__init__(shared)
+        self.spec = spec
         self.outgrown: list[Tensor] = []  # kept, as a captured step goes on writing there
-        self.calls = 0
-
-    def begin(self) -> None:
-        """Start a forward pass."""
-        self.calls = 0
 
     def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (B, ...) activations.   Returns (B, ...) with noise, whose gradient renews the memory."""
         if not self.shared.runs():
             return x
-        call = self.calls
-        self.calls += 1
+        call = self.next_call()
         out = x
         if call < len(self.memory):
             signs = self.memory[call] = laid_out_beside(x, self.memory[call])
@@ -80,11 +77,3 @@ class LayerwiseSite(Site):
             memory = self.memory[call] = torch.empty_like(gradient, dtype=torch.int8)
         memory[:size].copy_(gradient.sign())  # a NaN's sign is 0
         memory[size:].zero_()
-
-    def state(self) -> dict[str, Tensor]:
-        """Return copies of what the next batch depends on."""
-        return {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
-
-    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
-        """Continue from what `state` returned."""
-        self.memory = restored_list(state, "memory", self.memory, device)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from noiseutils.errors import UserError
+from noiseutils.noise.arithmetic import restored_list
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Spec
 
@@ -88,6 +89,32 @@ class Site:
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `state` returned."""
+
+
+class RememberingSite(Site):
+    """A site that remembers the loss gradient: a tensor for each call of its module in a forward pass."""
+
+    def __init__(self, shared: Pass) -> None:
+        self.shared = shared
+        self.memory: list[Tensor] = []
+        self.calls = 0
+
+    def begin(self) -> None:
+        """Start a forward pass."""
+        self.calls = 0
+
+    def next_call(self) -> int:
+        """Return the number of this call in the forward pass, from 0."""
+        self.calls += 1
+        return self.calls - 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of what the next batch depends on."""
+        return {f"memory.{i}": value.clone() for i, value in enumerate(self.memory)}
+
+    def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
+        """Continue from what `state` returned."""
+        self.memory = restored_list(state, "memory", self.memory, device)
 
 
 class ActivationNoise(Spec):
