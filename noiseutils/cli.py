@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, one_of
 from noiseutils.training.distributed import launched, leave, on_rank0, speaks
 
 if TYPE_CHECKING:
@@ -126,6 +126,25 @@ def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -
     from noiseutils.studies import profiles
 
     typer.echo(_near(pipeline.publish(profiles.study_params(study, profile, changes or ()))))
+
+
+@app.command()
+def claims(
+    study: Annotated[str | None, typer.Argument(help="a study; none: all of them")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the whole table here, too")] = None,
+) -> None:
+    """Say what was found: every claim of the papers, its best evidence among the committed results."""
+    from noiseutils.studies import STUDIES, evidence
+
+    if study is not None and study not in STUDIES:
+        raise one_of("study", study, STUDIES)
+    shown = evidence.evidence([study] if study else STUDIES)
+    for line in evidence.lines(shown):
+        typer.echo(line)
+    typer.echo("")
+    typer.echo(evidence.summary(shown).to_string(index=False))
+    if csv is not None:
+        shown.to_csv(csv, index=False)
 
 
 @app.command()

@@ -1,18 +1,28 @@
-"""Seeds to claims: means with t intervals, paired differences, Holm's correction, verdicts.
+"""Seeds to claims: means with t intervals, paired differences, equivalence, Holm's correction, verdicts.
 
 Methods are compared on equal seeds, so differences are paired: what a seed does to both cancels.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 CONFIDENCE = 0.95
+MIN_SEEDS = 6  # for a verdict: with five a sign test cannot go below p = 0.0625
+DRAWN_SEEDS = 4  # for an interval in a figure: with fewer the seeds themselves are drawn
+# How results were made, best first: only the paper's own data at the paper's own setting can replicate it.
+SETTINGS = {
+    "paper": "the paper's images and setting",
+    "copy": "a lossy copy of the paper's images, at its setting",
+    "other": "real images, at another setting or of another set",
+    "embedded": "images that the package brings along",
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,66 @@ def paired(treated: Sequence[float], control: Sequence[float], confidence: float
     return Paired(interval, float(stats.ttest_rel(a, b).pvalue))
 
 
+def one_sample(values: Sequence[float], confidence: float = CONFIDENCE) -> Paired:
+    """Test the mean of differences against zero, with `scipy.stats.ttest_1samp`'s p; see `paired`."""
+    return paired(values, [0.0] * len(values), confidence)
+
+
+def equivalence(values: Sequence[float], margin: float) -> float:
+    """Return p of two one-sided t tests that the mean lies within ± margin   (Schuirmann 1987).
+
+    values: one difference a seed; fewer than two give nan.   margin: positive, stated beforehand; raises
+    ValueError otherwise.
+    """
+    if not margin > 0:
+        raise ValueError(f"an equivalence test needs a margin above 0, got {margin}")
+    data = np.asarray(values, dtype=float)
+    if len(data) < 2:
+        return math.nan
+    if np.ptp(data) == 0:
+        return 0.0 if abs(data[0]) < margin else 1.0
+    error = float(data.std(ddof=1)) / math.sqrt(len(data))
+    nearest = (margin - abs(float(data.mean()))) / error  # the larger p is that of the nearer bound
+    return float(stats.t.sf(nearest, len(data) - 1))
+
+
+def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Compute the interval of one further training: mean ± t(n - 1) * s * sqrt(1 + 1/n).
+
+    values: one a seed; fewer than two give no interval, as in `mean_interval`.
+    """
+    mean = mean_interval(values, confidence)
+    half = math.sqrt(mean.n + 1) * (mean.high - mean.mean)  # that of the mean has s / sqrt(n)
+    return Interval(mean.mean, mean.mean - half, mean.mean + half, mean.n)
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> float:
+    """Return the slope of the least-squares line through points; nan for fewer than two places."""
+    return float(np.polyfit(x, y, 1)[0]) if len(set(x)) > 1 else math.nan
+
+
+@functools.cache
+def pocock_level(looks: int, alpha: float = 0.05) -> float:
+    """Return the nominal level of each of several equally spaced looks at growing results   (Pocock 1977).
+
+    Testing at this level after every look keeps the chance of a false finding at alpha: 0.0294 for two.
+    Raises ValueError for fewer than one look.
+    """
+    if looks < 1:
+        raise ValueError(f"results are looked at once or more often, got {looks} looks")
+    if looks == 1:
+        return alpha
+    each = np.arange(1, looks + 1)
+    correlation = np.sqrt(np.minimum.outer(each, each) / np.maximum.outer(each, each))
+    normal = stats.multivariate_normal(cov=correlation, seed=0)  # pyright: ignore[reportArgumentType]
+
+    def excess(bound: float) -> float:
+        limit = np.full(looks, bound)
+        return 1 - float(normal.cdf(limit, lower_limit=-limit)) - alpha
+
+    return float(2 * stats.norm.sf(optimize.brentq(excess, 1.5, 4.0, xtol=1e-6)))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct for several comparisons by Holm's step-down rule   (Holm 1979); nan stays nan, uncounted."""
     adjusted = [math.nan] * len(p_values)
@@ -148,11 +218,39 @@ def value_verdict(
     return "ours is higher" if ours.mean > reported else "ours is lower"
 
 
-def claim_verdict(difference: Interval, p: float, *, claimed: str, alpha: float = 0.05) -> str:
-    """Judge whether a claimed direction of a paired difference held.
+def reported_verdict(
+    reported: float, ours: Sequence[float], rounding: float, *, settings: str, bound: object = None
+) -> str:
+    """Judge a reported number of one training by a prediction interval for one training of ours.
 
-    claimed: "up", "down", or "none": that there is no difference, which a test can refute and never prove.
-    p: of the paired test, corrected where several were made.
+    ours: one value a seed.   rounding: half a unit of the last digit that the paper prints.   settings: how
+    ours was made, a key of `SETTINGS`.   bound: "below" or "above" when the paper gives a limit and not a
+    value: then the whole t interval of the mean has to respect it, and to break it.
+    """
+    n = len(ours)
+    if no_verdict := undecided(n, settings):
+        return no_verdict
+    if settings == "other":
+        return "other settings: no verdict"
+    if bound in ("below", "above"):
+        mean = mean_interval(ours)
+        held = mean.high < reported if bound == "below" else mean.low > reported
+        broken = mean.low > reported if bound == "below" else mean.high < reported
+        return "agrees" if held else f"ours is not {bound}" if broken else "not shown"
+    one = prediction_interval(ours)
+    if one.low - rounding <= reported <= one.high + rounding:
+        return "agrees"
+    return "ours is higher" if one.mean > reported else "ours is lower"
+
+
+def claim_verdict(
+    difference: Interval, p: float, *, claimed: str, margin: float = math.inf, alpha: float = 0.05
+) -> str:
+    """Judge whether what is claimed of a mean difference held.
+
+    claimed: "up", "down", or "within" ± margin.   p: corrected where several claims were tested: of the
+    two-sided t test for a direction, of `equivalence` for a margin.   alpha: smaller where seeds were added
+    after a look at the results, see `pocock_level`.
     """
     if difference.n == 0:
         return "not run"
@@ -160,7 +258,18 @@ def claim_verdict(difference: Interval, p: float, *, claimed: str, alpha: float 
         return "one seed: no verdict"
     if claimed == "none":
         return "a difference shown" if p < alpha else "no difference shown"
+    if claimed == "within":
+        beyond = difference.low > margin or difference.high < -margin
+        return "held" if p < alpha else "the opposite" if beyond else "not shown"
     if not p < alpha:
         return "not shown"
-    went = "up" if difference.mean > 0 else "down"
-    return "held" if went == claimed else "the opposite"
+    return "held" if (difference.mean > 0) == (claimed == "up") else "the opposite"
+
+
+def undecided(n: int, settings: str) -> str:
+    """Return why n seeds at some settings allow no verdict; empty where one is due."""
+    if n == 0:
+        return "not run"
+    if settings == "embedded":
+        return "embedded images: no verdict"
+    return "" if n >= MIN_SEEDS else "too few seeds"

@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from noiseutils.stats import Interval, claim_verdict, holm, mean_interval, paired, value_verdict
+from noiseutils.stats import (
+    Interval,
+    claim_verdict,
+    equivalence,
+    holm,
+    mean_interval,
+    one_sample,
+    paired,
+    pocock_level,
+    prediction_interval,
+    reported_verdict,
+    slope,
+    value_verdict,
+)
 
 A = [70.1, 71.4, 69.8, 70.9, 71.0, 70.2]
 B = [70.9, 71.9, 70.1, 71.8, 71.2, 71.1]
@@ -95,3 +108,72 @@ def test_a_limit_is_judged_by_its_own_side():
 )
 def test_claim_verdicts(mean, n, p, claimed, verdict):
     assert claim_verdict(Interval(mean, mean - 0.01, mean + 0.01, n), p, claimed=claimed) == verdict
+
+
+def test_equivalence_equals_scipys_two_one_sided_tests():
+    differences = np.subtract(B, A)
+    for margin in (0.5, 1.0, 3.0):
+        sides = [
+            scipy_stats.ttest_1samp(differences, bound, alternative=side).pvalue
+            for bound, side in ((-margin, "greater"), (margin, "less"))
+        ]
+        assert equivalence(differences.tolist(), margin) == pytest.approx(max(sides))
+    assert math.isnan(equivalence([0.1], 1.0))
+    assert (equivalence([0.1, 0.1], 1.0), equivalence([2.0, 2.0], 1.0)) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="margin above 0, got 0"):
+        equivalence([0.1, 0.2], 0)
+
+
+def test_one_sample_is_the_paired_test_of_differences():
+    assert one_sample(np.subtract(B, A).tolist()).p == pytest.approx(paired(B, A).p)
+
+
+def test_prediction_interval_covers_one_further_value_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    draws = rng.normal(3, 2, size=(2000, 7))
+    found = [(i := prediction_interval(row[:6].tolist())).low <= row[6] <= i.high for row in draws]
+    assert 0.93 < np.mean(found) < 0.97
+    assert math.isnan(prediction_interval([1.0]).low)
+
+
+def test_pocock_levels_are_the_published_ones():
+    """Pocock 1977, Table 1: nominal levels at an overall 0.05."""
+    assert [pocock_level(k) for k in (1, 2, 3, 4, 5)] == pytest.approx(
+        [0.05, 0.0294, 0.0221, 0.0182, 0.0158], abs=1e-4
+    )
+    with pytest.raises(ValueError, match="got 0 looks"):
+        pocock_level(0)
+
+
+def test_slope_is_that_of_the_least_squares_line():
+    assert slope([1, 2, 3], [2.0, 4.0, 6.5]) == pytest.approx(2.25)
+    assert math.isnan(slope([1, 1], [2.0, 3.0]))
+
+
+AROUND = (np.array([-1.2, -0.7, -0.1, 0.2, 0.6, 1.2]) / 100).tolist()  # std 0.87 points
+
+
+@pytest.mark.parametrize(
+    ("reported", "settings", "verdict"),
+    [
+        (0.74, "paper", "agrees"),
+        (0.755, "copy", "agrees"),  # outside the interval of the mean, inside that of one training
+        (0.77, "paper", "ours is lower"),
+        (0.71, "copy", "ours is higher"),
+        (0.74, "other", "other settings: no verdict"),
+        (0.74, "embedded", "embedded images: no verdict"),
+    ],
+)
+def test_a_reported_number_is_judged_by_the_interval_of_one_training(reported, settings, verdict):
+    ours = [0.74 + value for value in AROUND]
+    assert reported_verdict(reported, ours, 0.0, settings=settings) == verdict
+    assert reported_verdict(reported, ours[:5], 0.0, settings="paper") == "too few seeds"
+    assert reported_verdict(reported, [], 0.0, settings=settings) == "not run"
+
+
+def test_a_wide_interval_neither_keeps_nor_breaks_a_bound():
+    ours = [0.74 + value for value in AROUND]
+    judged = {b: reported_verdict(b, ours, 0, settings="paper", bound="below") for b in (0.72, 0.74, 0.76)}
+    assert judged == {0.72: "ours is not below", 0.74: "not shown", 0.76: "agrees"}
+    judged = {b: reported_verdict(b, ours, 0, settings="paper", bound="above") for b in (0.72, 0.74, 0.76)}
+    assert judged == {0.72: "agrees", 0.74: "not shown", 0.76: "ours is not above"}

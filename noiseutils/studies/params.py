@@ -16,6 +16,7 @@ from noiseutils.spec import Positive, PositiveInt, Spec, explain
 Count = Annotated[int, Field(ge=0)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 Positives = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Looks = Annotated[int, Field(ge=1, le=20)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False)]
 Width = Annotated[float, Field(gt=0, le=16)]

@@ -62,9 +62,13 @@ class Results(Generic[P, C]):
 
     def values(self, cell: C | None, quantity: str, **where: Any) -> dict[int, float]:
         """Return a quantity of one cell by seed: on clean images, as trained, but for what `where` says."""
+        return {seed: record[quantity] for seed, record in self.record_of(cell, **where).items()}
+
+    def record_of(self, cell: C | None, **where: Any) -> dict[int, Record]:
+        """Return one record a seed of a cell: on clean images, as trained, but for what `where` says."""
         wanted = (CLEAN | where).items()
         return {
-            seed: record[quantity]
+            seed: record
             for seed, records in self._records.get(cell, {}).items()
             for record in records
             if wanted <= record.items()
@@ -131,7 +135,7 @@ def _each_once(results: Iterable[Result]) -> list[Result]:
     return list({result.run.key: result for result in results}.values())
 
 
-def common_seeds(each: Iterable[Mapping[int, float]]) -> list[int]:
+def common_seeds(each: Iterable[Mapping[int, Any]]) -> list[int]:
     """Return the seeds that all of some values by seed have."""
     return sorted(set.intersection(*(set(values) for values in each)))
 

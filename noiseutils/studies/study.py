@@ -1,7 +1,7 @@
 """A study as a value: what it trains, what it finds out afterwards, and the results of all that.
 
-A study's folder has further modules that its notebook calls: `tables`, `figures` and `claims`, functions of
-`Results`. Nothing else knows their names.
+A study's folder has further modules that its notebook calls: `tables` and `figures`, functions of `Results`.
+Nothing else knows their names.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
+import pandas as pd
+
 from noiseutils.config import Run
 from noiseutils.errors import UserError
 from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.studies.registry import Claim, Settings, judge
 from noiseutils.studies.results import C, P, Record, Results, at_places, conditions
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
@@ -37,6 +40,16 @@ def no_answers(params: Any, store: Store) -> Mapping:
     return {}
 
 
+def unknown_settings(params: Any, cell: Any) -> str:
+    """Return that nothing here is at a paper's own setting."""
+    return "other"
+
+
+def one_look(params: Any) -> int:
+    """Return that all seeds were run before any result was looked at."""
+    return 1
+
+
 @dataclass(frozen=True)
 class Study(Generic[P, C]):
     """One paper's experiments.
@@ -48,7 +61,9 @@ class Study(Generic[P, C]):
     check: raises a UserError where something is missing that is needed after the training.
     analyse: finds out, within a budget of seconds, what is asked of trained networks and not stored yet.
     answers: what is stored of that, by cell, seed and question.   records: the numbers of a result, see
-    `Results`.   data_parameters: names of the parameters that say where images lie.
+    `Results`.   claims: of the paper, each with its test.   settings: how a cell was made, a key of
+    `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds were
+    added, which verdicts allow for.   data_parameters: names of the parameters that say where images lie.
     """
 
     name: str
@@ -63,6 +78,9 @@ class Study(Generic[P, C]):
     analyse: Callable[..., None] = no_analysis
     answers: Callable[[P, Store], Mapping[tuple[C, int, str], Record]] = no_answers
     records: Callable[[Result], Sequence[Record]] = conditions
+    claims: tuple[Claim[P, C], ...] = ()
+    settings: Settings[P, C] = unknown_settings
+    looks: Callable[[P], int] = one_look
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:
@@ -88,6 +106,10 @@ class Study(Generic[P, C]):
         grid = Results(params, cells, at_places(places, found), self.records, answers or {})
         more = at_places(self.follow_ups(grid), found) if self.follow_ups else {}
         return replace(grid, by_cell={**grid.by_cell, **more}) if more else grid
+
+    def verdicts(self, results: Results[P, C]) -> pd.DataFrame:
+        """Judge every claim of the paper by results: a row a claim, see `registry.judge`."""
+        return judge(self.claims, results, self.settings, self.looks(results.params))
 
     def collect(self, params: P, executor: str = "auto") -> Results[P, C]:
         """Return the results of a profile; what is not stored is trained, then analysed, first.

@@ -12,7 +12,7 @@ from factory import costly, diverged, dropout_results, figures_of
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.studies import study
-from noiseutils.studies.noisy_dropout import STUDY, claims, tables
+from noiseutils.studies.noisy_dropout import STUDY, reported, tables
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.output import OutputWriter
@@ -74,7 +74,7 @@ def test_the_notebook_finds_its_parameters_and_refuses_unknown_ones(notebook_par
 
 
 def test_reported_numbers_stand_in_the_sentences_they_are_quoted_from():
-    table = claims.reported()
+    table = reported.reported()
     assert len(table) == 23
     for row in table.itertuples():
         percent = f"{row.value * 100:.2f}%"
@@ -84,61 +84,99 @@ def test_reported_numbers_stand_in_the_sentences_they_are_quoted_from():
 def test_reported_table_takes_extremes_per_seed_and_judges_only_comparable_data():
     full = PARAMS.replace(noise_levels=(0.05, 0.1, 0.3, 0.5, 1.0))
     results = dropout_results(full, lambda cell, seed, condition: 0.25 + cell.level / 10 + seed / 1000)
-    table = claims.reported_table(results)
+    table = reported.reported_table(results)
     highest = table[(table.figure == 6) & (table.quantity == "top1_error") & (table.over == "max")].iloc[0]
     assert highest.ours == pytest.approx(0.351)
     assert highest.n == 3
-    assert set(table.verdict) == {"other data: no verdict"}
-    real = full.replace(data="some/cifar10-jpeg")
-    verdicts = set(claims.reported_table(dropout_results(real, costly)).verdict)
-    assert verdicts <= {"agrees", "ours is higher", "ours is lower"}
-    missing = claims.reported_table(dropout_results(real.replace(probabilities=(0.25,)), costly))
-    assert set(missing[missing.p == 0.2].verdict) == {"not run"}
+    assert set(table.verdict) == {"embedded images: no verdict", "counted as top-1 error"}
+    real = full.replace(data="some/cifar10-jpeg", seeds=6)
+    found = reported.reported_table(dropout_results(real, costly))
+    assert set(found.verdict) <= {"agrees", "ours is higher", "ours is lower", "not shown", "ours is not below",
+                                  "ours is not above", "counted as top-1 error"}  # fmt: skip
+    assert set(found.settings) == {"copy"}
+    missing = reported.reported_table(dropout_results(real.replace(probabilities=(0.25,)), costly))
+    assert set(missing[missing.p == 0.2].verdict) == {"not run", "counted as top-1 error"}
 
 
 def test_extremes_over_an_incomplete_grid_are_not_run():
-    table = claims.reported_table(dropout_results(PARAMS, costly))
-    assert set(table[table.over.notna()].verdict) == {"not run"}
+    table = reported.reported_table(dropout_results(PARAMS, costly))
+    assert set(table[table.over.notna()].verdict) == {"not run", "counted as top-1 error"}
+
+
+REAL = PARAMS.replace(data="./photographs", seeds=6)
 
 
 def test_claims_follow_the_differences():
-    table = claims.claims_table(dropout_results(PARAMS, costly)).set_index("claim")
-    assert table.loc["4.2: noise raises the top-1 error (p = 0.25)", "difference"] == pytest.approx(
-        0.045 + 0.011
-    )
-    steeper = table.loc["4.2: noise costs more at p = 0.3 than at p = 0.2"]
-    assert steeper.difference == pytest.approx(0.03)
-    attack = table.loc["abstract: noise helps against attacks (FGSM 2/255, p = 0.2)"]
-    assert (attack.claimed, attack.verdict) == ("down", "held")
-    noisy = table.loc["abstract: noise helps on noisy images (σ = 0.1, p = 0.2)"]
-    assert noisy.verdict == "the opposite"
+    table = STUDY.verdicts(dropout_results(REAL, costly)).set_index("name")
+    assert table.loc["error-0.25", "difference"] == pytest.approx(0.045 + 0.0125)
+    assert table.loc["error-0.25", "verdict"] == "held"
+    assert table.loc["steeper", "difference"] == pytest.approx(0.03)
+    assert table.loc["lower-rates", "difference"] == pytest.approx(0.03)
+    assert (table.loc["fgsm", "claimed"], table.loc["fgsm", "verdict"]) == ("down", "held")
+    assert table.loc["noisy-images", "verdict"] == "the opposite"
+    assert table.loc["top5-0.25", "claimed"] == "within ±0.015"
+    assert table.loc["top5-0.25", "verdict"] == "held"
+    assert table.loc["precision", "verdict"] == "held"
+    assert not table.counted[[name for name in table.index if name.endswith("-all")]].any()
 
 
-def test_the_nearest_reading_is_the_one_whose_cost_is_the_papers():
+def test_the_error_grows_with_the_level_where_it_does():
+    def error(cell: Cell, seed: int, condition: str) -> float:
+        return 0.25 + 0.02 * cell.level * (1 + seed / 10) * (cell.reading == "all")
+
+    table = STUDY.verdicts(dropout_results(REAL, error)).set_index("name")
+    assert table.loc["level-0.25-all", "difference"] == pytest.approx(0.02 * 1.25)
+    assert table.loc["level-0.25-all", "verdict"] == "held"
+    assert table.loc["level-0.25", "verdict"] == "not shown"
+
+
+def test_a_class_is_compared_with_the_mean_change_of_all_classes():
+    results = dropout_results(REAL, lambda cell, seed, condition: 0.3)
+    for (cell, seed), result in results.by_cell.items():
+        for record in result.metrics["conditions"]:
+            noise = 0.1 * (cell.level > 0)
+            record["per_class"] = {"bird": 0.5 - noise, "dog": 0.5 - 4 * noise - seed / 1000 * (noise > 0)}
+    table = STUDY.verdicts(STUDY.results(REAL, results.stored)).set_index("name")
+    assert table.loc["class-bird-0.25", "difference"] == pytest.approx(0.15 + 0.00125)
+    assert table.loc["class-dog-0.3", "difference"] == pytest.approx(-0.15 - 0.00125)
+    assert (table.verdict[["class-bird-0.25", "class-dog-0.3"]] == "held").all()
+    assert table.loc["class-automobile-0.25", "verdict"] == "not run"
+
+
+def test_the_best_level_is_chosen_by_the_other_seeds():
+    lucky = {0: 0.5, 1: 1.0, 2: 0.5, 3: 1.0, 4: 0.5, 5: 1.0}  # the level that is better on a seed itself
+
+    def error(cell: Cell, seed: int, condition: str) -> float:
+        return 0.3 - 0.01 * (cell.level == lucky[seed]) if cell.level else 0.295
+
+    table = STUDY.verdicts(dropout_results(REAL, error)).set_index("name")
+    assert table.loc["best-level", "difference"] > 0, "each seed's own best would be -0.005"
+
+
+def test_the_nearest_reading_is_the_one_whose_cost_is_the_papers_at_all_of_its_levels():
     def error(cell: Cell, seed: int, condition: str) -> float:
         rise = {"dropped": 0.001, "all": 0.06, "unscaled": 0.02, "printed": 0.04}[cell.reading]
-        return 0.25 + seed / 1000 + (rise if cell.level else 0) + (1 if cell.level == 1.0 else 0)
+        return 0.25 + seed / 1000 + (rise if cell.level else 0)
 
-    table = claims.readings_table(dropout_results(PARAMS.replace(data="./cifar10-jpeg"), error))
+    whole = REAL.replace(noise_levels=reported.PAPER_LEVELS, unscaled_levels=(0.0, *reported.PAPER_LEVELS))
+    table = reported.readings_table(dropout_results(whole, error))
     middle = table[table.p == 0.25].set_index("reading")
     assert middle.paper.tolist() == pytest.approx([0.3238 - 0.2618] * 4)
-    assert middle.cost.tolist() == pytest.approx([0.001, 0.06, 0.02, 0.04]), (
-        "at 0.5, the level that all share"
-    )
+    assert middle.cost.tolist() == pytest.approx([0.001, 0.06, 0.02, 0.04])
     assert middle.nearest.to_dict() == {"dropped": "", "all": "nearest", "unscaled": "", "printed": ""}
-    assert set(claims.readings_table(dropout_results(PARAMS, error)).nearest) == {""}, (
-        "no verdict on other data"
-    )
+    for fewer in (whole.replace(noise_levels=(0.5, 1.0)), whole.replace(seeds=5), whole.replace(width=0.5)):
+        assert set(reported.readings_table(dropout_results(fewer, error)).nearest) == {""}
 
 
 @pytest.mark.parametrize(
     "change",
     [{"model": "alexnet"}, {"learning_rate": 0.01}, {"base_std": 1.0}, {"epochs": 9}, {"train_size": 500}],
 )
-def test_other_settings_than_ours_of_the_paper_get_no_verdict(change):
-    real = PARAMS.replace(data="./cifar10-jpeg")
-    assert real.comparable
-    assert not real.replace(**change).comparable
+def test_other_settings_than_ours_of_the_paper_are_told_apart(change):
+    cell = Cell(0.25, 0.5, "dropped")
+    assert STUDY.settings(REAL.replace(data="./cifar10-jpeg"), cell) == "copy"
+    assert STUDY.settings(REAL.replace(data="cifar10"), cell) == "paper"
+    assert STUDY.settings(REAL.replace(data="cifar10", **change), cell) == "other"
 
 
 def test_a_probability_without_results_leaves_a_gap_and_no_error(tmp_path, monkeypatch):
@@ -147,9 +185,9 @@ def test_a_probability_without_results_leaves_a_gap_and_no_error(tmp_path, monke
     results = STUDY.results(PARAMS, [r for r in whole.stored if r.run.noise.p != 0.2])
     output = OutputWriter(PARAMS, "shapes", results.stored)
     output.show(figures_of(results))
-    for table in (tables.grid_table, tables.robustness_table, tables.significance_table, claims.claims_table):
+    for table in (tables.grid_table, tables.robustness_table, tables.significance_table, STUDY.verdicts):
         assert len(table(results))
-    assert "not run" in set(claims.claims_table(results).verdict)
+    assert "not run" in set(STUDY.verdicts(results).verdict)
 
 
 def test_a_study_of_which_nothing_finished_is_one_clear_error(monkeypatch):
@@ -159,8 +197,8 @@ def test_a_study_of_which_nothing_finished_is_one_clear_error(monkeypatch):
 
 
 def test_one_seed_gives_no_verdict():
-    table = claims.claims_table(dropout_results(PARAMS.replace(seeds=1), costly))
-    assert set(table.verdict) == {"one seed: no verdict"}
+    table = STUDY.verdicts(dropout_results(REAL.replace(seeds=1), costly))
+    assert set(table.verdict) == {"too few seeds", "not run"}
 
 
 def test_significance_compares_every_cell_with_ordinary_dropout_on_equal_seeds():

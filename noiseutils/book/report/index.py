@@ -67,7 +67,8 @@ def _glance(sets: Sequence[ResultSet]) -> str:
         counts = verdicts.count(found.tables)
         cells = []
         for kind in ("claim", "reported"):
-            totals = verdicts.totals(counts.get(kind, Counter()))
+            own = counts.get(f"{kind}{verdicts.REPLICATED}", Counter())
+            totals = verdicts.totals(counts.get(kind, Counter()) + own)
             cells += [_cell(outcome, totals[outcome]) for outcome in verdicts.OUTCOMES[:4]]
         if counts:
             data = html.escape(", ".join(found.labels))

@@ -1,7 +1,8 @@
 """What the tables' verdicts come to: counted by word, sorted by what they mean, each word explained.
 
-Counted are the rows of tables with a column `verdict`, in three kinds that do not mix: the papers' claims,
-the numbers that the papers report, and comparisons that no paper makes.
+Counted are the rows of tables with a column `verdict`, in kinds that do not mix: the papers' claims, the
+numbers that the papers report, and comparisons that no paper makes; and of claims and numbers, those judged on
+the paper's own images at its setting apart from all others. A claim's other readings are not counted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ KINDS = {  # by how a table's name begins
     "reported": "Numbers that the paper reports",
     "": "Comparisons beyond the paper",
 }
+REPLICATED = ", on its own images at its setting"
 
 
 class Outcome(NamedTuple):
@@ -37,19 +39,20 @@ OUTCOMES = (AGREES, DIFFERS, OPEN, NONE, OTHER)
 
 WORDS = {  # the words of noiseutils.stats and of the studies, in the order that they are shown in
     "held": (AGREES, "the difference goes where the paper says, p < 0.05 after Holm's correction"),
-    "agrees": (AGREES, "the reported number, as rounded, lies within our 95 % interval"),
+    "agrees": (AGREES, "the reported number, as rounded, lies where one more training of ours would"),
     "the opposite": (DIFFERS, "the difference goes the other way, p < 0.05 after Holm's correction"),
     "did not hold": (DIFFERS, "our whole interval lies beyond the paper's bound"),
     "a difference shown": (DIFFERS, "the paper says that there is none; p < 0.05 after Holm's correction"),
-    "ours is higher": (DIFFERS, "our 95 % interval lies above the reported number"),
-    "ours is lower": (DIFFERS, "our 95 % interval lies below the reported number"),
-    "ours is not below": (
-        DIFFERS,
-        "the paper gives an upper limit, and our interval does not reach below it",
-    ),
-    "ours is not above": (DIFFERS, "the paper gives a lower limit, and our interval does not reach above it"),
-    "not shown": (OPEN, "neither direction is shown: too small an effect, or too few seeds, to tell"),
+    "ours is higher": (DIFFERS, "the 95 % interval of one more training of ours lies above the number"),
+    "ours is lower": (DIFFERS, "the 95 % interval of one more training of ours lies below the number"),
+    "ours is not below": (DIFFERS, "the paper gives an upper limit, and all of our interval lies above it"),
+    "ours is not above": (DIFFERS, "the paper gives a lower limit, and all of our interval lies below it"),
+    "not shown": (OPEN, "nothing is shown: too small an effect, or too wide an interval, to tell"),
     "no difference shown": (OPEN, "none was found, which does not prove that there is none"),
+    "too few seeds": (NONE, "a verdict takes six paired seeds"),
+    "embedded images: no verdict": (NONE, "the images that the package brings along decide nothing"),
+    "at chance: no verdict": (NONE, "a network that learned nothing supports no claim"),
+    "counted as top-1 error": (NONE, "the same quantity under another name"),
     "one seed: no verdict": (NONE, "a single training has no interval"),
     "one image: no verdict": (NONE, "a single image has no interval"),
     "other data: no verdict": (NONE, "ours comes from other images than the paper's"),
@@ -69,6 +72,12 @@ def kind_of(name: str) -> str:
     return next(kind for kind in KINDS if name.startswith(kind))
 
 
+def heading(kind: str) -> str:
+    """A kind of verdicts in words, as `count` names it."""
+    base = kind.removesuffix(REPLICATED)
+    return KINDS[base] + kind[len(base) :]
+
+
 def outcome_of(word: str) -> Outcome:
     """What a verdict's word means; one that is not known is shown as it is."""
     return WORDS.get(word.removesuffix(QUALIFIED), (OTHER, ""))[0]
@@ -78,10 +87,15 @@ def count(tables: Mapping[str, pd.DataFrame]) -> dict[str, Counter[str]]:
     """How often each verdict stands in a set's tables, by kind; kinds without any are absent."""
     found: dict[str, Counter[str]] = {}
     for name, table in tables.items():
-        if "verdict" in table:
-            words = table["verdict"].dropna().astype(str)
-            found.setdefault(kind_of(name), Counter()).update(words)
-    return {kind: found[kind] for kind in KINDS if found.get(kind)}
+        if "verdict" not in table:
+            continue
+        kind = kind_of(name)
+        counted = table[table["counted"].astype(bool)] if "counted" in table else table
+        own = counted.get("settings", pd.Series("", index=counted.index)) == "paper"
+        for heading, rows in ((f"{kind}{REPLICATED}", counted[own]), (kind, counted[~own])):
+            found.setdefault(heading, Counter()).update(rows["verdict"].dropna().astype(str))
+    order = [f"{kind}{where}" for kind in KINDS for where in (REPLICATED, "")]
+    return {kind: found[kind] for kind in order if found.get(kind)}
 
 
 def totals(words: Counter[str]) -> dict[Outcome, int]:
@@ -104,7 +118,7 @@ def badges(counts: Mapping[str, Counter[str]]) -> str:
         )
         items = "".join(f"<li>{badge(word, f'{words[word]} {word}')}</li>" for word in known)
         lines.append(
-            f'<p>{KINDS[kind]}, {words.total()} in all</p><ul class="verdicts" role="list">{items}</ul>'
+            f'<p>{heading(kind)}, {words.total()} in all</p><ul class="verdicts" role="list">{items}</ul>'
         )
     return "".join(lines)
 

@@ -1,5 +1,6 @@
 """Noise in the neurons that dropout drops, and elsewhere: what it costs, and what it is good for."""
 
+from noiseutils.studies.noisy_dropout.claims import CLAIMS, settings
 from noiseutils.studies.noisy_dropout.grid import cells, run_of
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.study import Study
@@ -14,4 +15,6 @@ STUDY = Study(
     Params=Params,
     cells=cells,
     run_of=run_of,
+    claims=CLAIMS,
+    settings=settings,
 )

@@ -7,9 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from noiseutils.spec import Levels, Names, Positive, PositiveInt, Probability
-from noiseutils.studies.params import Epochs, OneSetParams, Positives, Seeds, Width, data_of, known_model
+from noiseutils.studies.params import Epochs, OneSetParams, Positives, Seeds, Width, known_model
 
-PAPER_DATA = ("cifar10", "cifar10-jpeg")  # what the paper's numbers can be held against
 # which cells are trained, and what they are tested on: our choice, the paper's numbers hold for each
 CHOSEN = {"study", "profile", "data", "seeds", "probabilities", "noise_levels", "readings"}
 CHOSEN |= {"unscaled_levels", "input_noise", "fgsm_255"}
@@ -47,10 +46,9 @@ class Params(OneSetParams):
     _known_model = field_validator("model")(known_model)
 
     @property
-    def comparable(self) -> bool:
-        """Tell whether the paper's numbers can be held against ours: its data, and all else as read here."""
-        as_read = self.are_default(type(self).model_fields.keys() - CHOSEN)
-        return as_read and data_of(self).label in PAPER_DATA
+    def as_read(self) -> bool:
+        """Tell whether all that the paper's numbers depend on is the paper's as read here, images aside."""
+        return self.are_default(type(self).model_fields.keys() - CHOSEN)
 
     @model_validator(mode="after")
     def _momentum_belongs_to_sgd(self) -> Self:

@@ -1,4 +1,4 @@
-"""Tables of the NoisyDropout study; what the paper reports stands in claims.py."""
+"""Tables of the NoisyDropout study; what the paper reports stands in reported.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from noiseutils.bench import noisy_dropout_step
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.stats import holm, mean_interval
-from noiseutils.studies.noisy_dropout.claims import against_plain
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
@@ -102,7 +101,7 @@ def significance_table(results: Results[Params, Cell], quantity: str = "top1_err
     rows = []
     for cell in _in_order(results):
         if cell != cell.plain:
-            test = against_plain(results, [cell], quantity)
+            test = results.paired(cell, cell.plain, quantity)
             row = {"reading": cell.reading, "p": cell.p, "level": cell.level}
             rows.append({**row, **test.difference.row("difference"), "p_value": test.p})
     table = pd.DataFrame(rows)

@@ -1,0 +1,186 @@
+"""The claim registry: what each paper claims, how that is tested, and the verdicts that results give.
+
+A claim is tested by one number a seed, its contrast, which is claimed to be above zero, below zero, or within
+a margin of zero. It is counted once, at the cells that it names; other readings stand beside, uncounted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal
+
+import numpy as np
+import pandas as pd
+
+from noiseutils.data.spec import EMBEDDED
+from noiseutils.stats import (
+    SETTINGS,
+    Interval,
+    claim_verdict,
+    equivalence,
+    holm,
+    one_sample,
+    pocock_level,
+    undecided,
+)
+from noiseutils.studies.results import C, P, Results
+
+COPIES = {"cifar10-jpeg": "cifar10"}  # a lossy copy -> the set that it is a copy of
+CHANCE = 1.5  # times chance: a network below that accuracy has not learned, and supports no claim
+AT_CHANCE = "at chance: no verdict"
+
+
+@dataclass(frozen=True)
+class Contrast(Generic[C]):
+    """The numbers that a claim is tested by: one a seed, and the cells whose results they come from."""
+
+    by_seed: Mapping[int, float]
+    cells: tuple[C, ...]
+
+
+@dataclass(frozen=True)
+class Claim(Generic[P, C]):
+    """One claim of a paper, and its test.
+
+    name: short, unique in its study.   section: where the paper says it.   text: the claim in our words.
+    test: the contrast in words, with its unit.   claimed: of the contrast's mean.   contrast: computed from
+    results; None where the profile does not have its cells.   margin: of "within", in the contrast's unit,
+    stated before results were seen.   counted: False for a reading or control that stands beside a claim.
+    of_collapse: the claim is about networks that fail, so that accuracy at chance does not void it.
+    """
+
+    name: str
+    section: str
+    text: str
+    test: str
+    claimed: Literal["up", "down", "within"]
+    contrast: Callable[[Results[P, C]], Contrast[C] | None]
+    margin: float = math.inf
+    counted: bool = True
+    of_collapse: bool = False
+
+    @property
+    def expectation(self) -> str:
+        """Return what is claimed, for a table."""
+        return f"within ±{self.margin:g}" if self.claimed == "within" else self.claimed
+
+
+Settings = Callable[[P, C], str]  # a cell of a profile -> how it was made, a key of SETTINGS
+
+
+def settings_of(label: str, paper: Iterable[str], as_read: bool) -> str:
+    """Return how results were made, a key of `stats.SETTINGS`.
+
+    label: of the images.   paper: labels of the paper's own sets.   as_read: whether everything else that
+    shapes the result is the paper's, as read here.
+    """
+    if label in EMBEDDED:
+        return "embedded"
+    paper = tuple(paper)
+    if not as_read or (label not in paper and COPIES.get(label) not in paper):
+        return "other"
+    return "paper" if label in paper else "copy"
+
+
+def difference(
+    results: Results[P, C], cell: C | None, other: C | None, quantity: str, **where: Any
+) -> Contrast[C] | None:
+    """Return a quantity of one cell minus that of another, over equal seeds; see `Results.values`."""
+    if cell is None or other is None:
+        return None
+    return minus(
+        results.values(cell, quantity, **where), results.values(other, quantity, **where), (cell, other)
+    )
+
+
+def minus(treated: Mapping[int, float], control: Mapping[int, float], cells: Iterable[C]) -> Contrast[C]:
+    """Return values by seed minus others, over the seeds that both have."""
+    common = {seed: treated[seed] - control[seed] for seed in treated if seed in control}
+    return Contrast(common, tuple(cells))
+
+
+def judge(
+    claims: Sequence[Claim[P, C]], results: Results[P, C], settings: Settings[P, C], looks: int = 1
+) -> pd.DataFrame:
+    """Return a row a claim: its test, what was found, and the verdict; Holm's correction over all of them.
+
+    Columns: name, section, claim, test, claimed; difference with its t interval, n seeds; p_holm, verdict;
+    images, epochs and width of the networks behind it; settings (a key of `stats.SETTINGS`); diverged runs;
+    counted.   looks: how often the results were looked at, see `stats.pocock_level`.
+    """
+    found = [claim.contrast(results) for claim in claims]
+    values = [list(contrast.by_seed.values()) if contrast else [] for contrast in found]
+    tests = [one_sample(v) for v in values]
+    p_values = [
+        equivalence(v, claim.margin) if claim.claimed == "within" else test.p
+        for claim, v, test in zip(claims, values, tests, strict=True)
+    ]
+    rows = []
+    for claim, contrast, test, p in zip(claims, found, tests, holm(p_values), strict=True):
+        cells = contrast.cells if contrast else ()
+        made = made_with(results, cells)
+        worst = max((settings(results.params, cell) for cell in cells), key=list(SETTINGS).index, default="")
+        rows.append(
+            {
+                "name": claim.name,
+                "section": claim.section,
+                "claim": claim.text,
+                "test": claim.test,
+                "claimed": claim.expectation,
+                **test.difference.row("difference"),
+                "p_holm": p,
+                "verdict": _verdict(claim, results, cells, test.difference, p, worst, looks),
+                **made,
+                "settings": worst,
+                "counted": claim.counted,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _verdict(
+    claim: Claim[P, C],
+    results: Results[P, C],
+    cells: Iterable[C],
+    found: Interval,
+    p: float,
+    settings: str,
+    looks: int,
+) -> str:
+    if no_verdict := undecided(found.n, settings):
+        return no_verdict
+    if not claim.of_collapse and any(at_chance(results, cell) for cell in cells):
+        return AT_CHANCE
+    level = pocock_level(looks)
+    return claim_verdict(found, p, claimed=claim.claimed, margin=claim.margin, alpha=level)
+
+
+def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
+    """Return images, epochs and width of the networks of some cells, and how many of their runs diverged."""
+    cells = tuple(dict.fromkeys(cells))
+    runs = [result.run for cell in cells for result in results.of_cell(cell)]
+    return {
+        "images": _listed(run.data.label for run in runs),
+        "epochs": _listed(run.epochs for run in runs),
+        "width": _listed(f"{run.model.width:g}" for run in runs),
+        "diverged": sum(results.diverged(cell) for cell in cells),
+    }
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(str(value) for value in dict.fromkeys(values))
+
+
+def at_chance(results: Results[P, C], cell: C) -> bool:
+    """Tell whether the networks of a cell have learned nothing: clean accuracy below 1.5 times chance."""
+    found = [result for result in results.of_cell(cell) if result.status == "finished"]
+    accuracies = [
+        1 - record["top1_error"]
+        for result in found
+        for record in result.metrics.get("conditions", ())
+        if record["condition"] == "clean" and record["statistics"] == "trained"
+    ]
+    classes = {len(result.info["data"].get("classes", ())) for result in found} - {0}
+    return bool(accuracies and classes) and float(np.mean(accuracies)) < CHANCE / min(classes)

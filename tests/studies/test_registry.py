@@ -1,0 +1,138 @@
+"""The claim registry: every claim has a test, and every verdict says what it rests on."""
+
+import math
+
+import pandas as pd
+import pytest
+from factory import DROPOUT, costly, dropout_results
+
+from noiseutils.stats import SETTINGS
+from noiseutils.studies import STUDIES, evidence
+from noiseutils.studies.noisy_dropout.grid import Cell
+from noiseutils.studies.registry import AT_CHANCE, Claim, Contrast, difference, judge, settings_of
+
+NOISY = Cell(0.25, 0.5, "dropped")
+SIX = DROPOUT.replace(seeds=6, data="./photographs")
+
+
+def claim(claimed="up", margin=math.inf, **more) -> Claim:
+    return Claim(
+        "c", "4", "noise raises the error", "top-1 error, noise minus none", claimed,
+        lambda results: difference(results, NOISY, NOISY.plain, "top1_error"), margin, **more,
+    )  # fmt: skip
+
+
+def verdict(claims, results, settings="other", looks=1) -> str:
+    return judge([claims], results, lambda params, cell: settings, looks).verdict.item()
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_claim_has_a_name_a_place_a_test_and_a_direction_or_margin(name):
+    claims = STUDIES[name].claims
+    assert len({c.name for c in claims}) == len(claims) > 0
+    for c in claims:
+        assert c.section
+        assert c.text
+        assert c.test
+        assert c.claimed in ("up", "down", "within")
+        assert (c.claimed == "within") == math.isfinite(c.margin), c.name
+
+
+def test_every_verdict_on_committed_results_names_images_epochs_width_and_six_seeds():
+    found = evidence.evidence()
+    assert set(found.study) == {name for name, study in STUDIES.items() if study.claims}
+    judged = found[found.verdict.isin(evidence.JUDGED)]
+    assert (judged.n >= 6).all()
+    assert (judged[["images", "epochs", "width"]] != "").all(axis=None)
+    assert judged.settings.isin(set(SETTINGS) - {"embedded"}).all()
+    assert len(found) == sum(c.counted for study in STUDIES.values() for c in study.claims)
+
+
+def test_verdicts_follow_the_difference():
+    results = dropout_results(SIX, costly)
+    assert verdict(claim("up"), results) == "held"
+    assert verdict(claim("down"), results) == "the opposite"
+    assert verdict(claim("within", 0.2), results) == "held"
+    assert verdict(claim("within", 0.01), results) == "the opposite"
+    wild = dropout_results(SIX, lambda cell, seed, _: 0.3 + (cell.level > 0) * (0.1 if seed % 2 else -0.1))
+    assert verdict(claim("up"), wild) == "not shown"
+    assert verdict(claim("within", 0.05), wild) == "not shown"
+
+
+def test_no_verdict_without_six_seeds_real_images_or_results():
+    results = dropout_results(SIX, costly)
+    assert verdict(claim(), dropout_results(SIX.replace(seeds=5), costly)) == "too few seeds"
+    assert verdict(claim(), results, settings="embedded") == "embedded images: no verdict"
+    assert verdict(claim(), dropout_results(SIX.replace(probabilities=(0.2,)), costly)) == "not run"
+    assert judge([claim()], results, lambda params, cell: "other").width.item() == "1"
+
+
+def test_a_network_at_chance_supports_nothing_but_a_claim_about_collapse():
+    lost = dropout_results(SIX, lambda cell, seed, _: 0.5 if cell.level else 0.2)
+    for result in lost.stored:
+        result.info["data"]["classes"] = ["a", "b"]
+    assert verdict(claim(), lost) == AT_CHANCE
+    assert verdict(claim(of_collapse=True), lost) == "held"
+
+
+def test_seeds_added_after_a_look_need_a_smaller_p():
+    def error(cell, seed, _):
+        return 0.3 + 0.01 * seed + (0.02 + 0.01 * [1, -1.5, 2, -2.2, 1.2, -0.5][seed] if cell.level else 0)
+
+    results = dropout_results(SIX, error)
+    p = judge([claim()], results, lambda params, cell: "other").p_holm.item()
+    assert 0.0294 < p < 0.05
+    assert verdict(claim(), results) == "held"
+    assert verdict(claim(), results, looks=2) == "not shown"
+
+
+def test_holm_corrects_over_all_claims_of_a_table():
+    results = dropout_results(SIX, costly)
+    other = Claim("d", "4", "t", "t", "up", lambda r: Contrast({s: (-1) ** s * 1.0 for s in range(6)}, (NOISY,)))
+    table = judge([claim(), other], results, lambda params, cell: "other")
+    alone = judge([claim()], results, lambda params, cell: "other")
+    assert table.p_holm[0] == pytest.approx(2 * alone.p_holm[0])
+
+
+@pytest.mark.parametrize(
+    ("label", "as_read", "expected"),
+    [
+        ("cifar10", True, "paper"),
+        ("cifar10", False, "other"),
+        ("cifar10-jpeg", True, "copy"),
+        ("cifar10-jpeg", False, "other"),
+        ("photographs", True, "other"),
+        ("shapes", True, "embedded"),
+        ("digits", False, "embedded"),
+    ],
+)
+def test_settings_tell_the_papers_own_images_from_copies_others_and_embedded_ones(label, as_read, expected):
+    assert settings_of(label, ("cifar10",), as_read) == expected
+
+
+def test_the_best_evidence_has_a_verdict_then_is_nearest_to_the_paper_then_has_most_seeds():
+    known = pd.DataFrame(
+        [
+            {"name": "a", "verdict": "too few seeds", "settings": "paper", "n": 3},
+            {"name": "a", "verdict": "held", "settings": "other", "n": 6},
+            {"name": "a", "verdict": "not shown", "settings": "copy", "n": 6},
+            {"name": "b", "verdict": "not run", "settings": "", "n": 0},
+            {"name": "b", "verdict": "too few seeds", "settings": "other", "n": 2},
+        ]
+    )
+    best = evidence._best(known)
+    assert best.verdict.tolist() == ["not shown", "too few seeds"]
+
+
+def test_the_summary_counts_each_claim_once_and_says_why_others_are_open():
+    table = pd.DataFrame(
+        {
+            "study": ["x"] * 5,
+            "verdict": ["held", "held", "the opposite", "too few seeds", "not run"],
+            "settings": ["paper", "other", "copy", "paper", ""],
+            "n": [6, 6, 8, 3, 0],
+        }
+    )
+    counts = evidence.summary(table).iloc[0]
+    assert (counts.claims, counts.judged, counts.replicated, counts.held) == (5, 3, 1, 1)
+    assert (counts["the opposite"], counts["open: too few seeds"], counts["open: not run"]) == (1, 1, 1)
