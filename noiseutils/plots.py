@@ -57,7 +57,7 @@ def canvas(
 
 def shades(count: int) -> list:
     """Return colours for ordered levels, dark to light; viridis without its yellow, which white swallows."""
-    return [pyplot.get_cmap("viridis")(x) for x in np.linspace(0.0, 0.8, count)]
+    return [pyplot.get_cmap("viridis")(x) for x in np.linspace(0.0, 0.75, count)]
 
 
 def styles(count: int) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import optimize, stats
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # relative: differences as alike as this are equal
 MIN_SEEDS = 6  # for a verdict: with five a sign test cannot go below p = 0.0625
 DRAWN_SEEDS = 4  # for an interval in a figure: with fewer the seeds themselves are drawn
 # How results were made, best first: only the paper's own data at the paper's own setting can replicate it.
@@ -105,7 +106,7 @@ def paired(treated: Sequence[float], control: Sequence[float], confidence: float
     interval = mean_interval(differences.tolist(), confidence)
     if len(a) < 2:
         return Paired(interval, math.nan)
-    if np.ptp(differences) == 0:
+    if np.ptp(differences) <= ROUNDING * np.abs(differences).max():
         return Paired(interval, 1.0 if differences[0] == 0 else 0.0)
     return Paired(interval, float(stats.ttest_rel(a, b).pvalue))
 
@@ -126,7 +127,7 @@ def equivalence(values: Sequence[float], margin: float) -> float:
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return math.nan
-    if np.ptp(data) == 0:
+    if np.ptp(data) <= ROUNDING * np.abs(data).max():
         return 0.0 if abs(data[0]) < margin else 1.0
     error = float(data.std(ddof=1)) / math.sqrt(len(data))
     nearest = (margin - abs(float(data.mean()))) / error  # the larger p is that of the nearer bound
@@ -145,7 +146,9 @@ def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE)
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the slope of the least-squares line through points; nan for fewer than two places."""
-    return float(np.polyfit(x, y, 1)[0]) if len(set(x)) > 1 else math.nan
+    at, values = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    at, values = at - at.mean(), values - values.mean()  # equal values have a slope of exactly zero
+    return float(at @ values / (at @ at)) if np.ptp(at) > 0 else math.nan
 
 
 @functools.cache

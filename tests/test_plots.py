@@ -1,5 +1,7 @@
 """What figures draw: seeds where they are few, intervals where they are not, nothing cut off."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +24,9 @@ def dots(ax, n):
 
 
 def test_an_effect_is_a_dot_a_seed_its_interval_and_the_papers_diamond(ax):
-    plots.effects(ax, [plots.Effect("noise", SIX, paper=0.9), plots.Effect("gone", [], note="diverged")], "points")
+    plots.effects(
+        ax, [plots.Effect("noise", SIX, paper=0.9), plots.Effect("gone", [], note="diverged")], "points"
+    )
     assert len(dots(ax, 6)) == 1
     diamonds = [line for line in ax.lines if line.get_marker() == "D"]
     assert [line.get_xdata()[0] for line in diamonds] == [0.9]
@@ -59,7 +63,7 @@ def test_labels_at_line_ends_do_not_overlap(ax):
     ax.figure.draw_without_rendering()
     boxes = sorted((t.get_window_extent() for t in ax.texts), key=lambda box: box.y0)
     assert len(boxes) == 4
-    assert all(above.y0 >= below.y0 + 8 for below, above in zip(boxes, boxes[1:], strict=False))
+    assert all(above.y0 >= below.y0 + 8 for below, above in itertools.pairwise(boxes))
 
 
 def test_colours_of_ordered_levels_stay_readable_on_white():

@@ -1,8 +1,9 @@
 """The committed results: each loads under its key, and gives the tables and figures that it always gave.
 
 A study's notebook is executed cell by cell on the results under outputs/reference, and what it hands to its
-tables and figures is compared: with the committed CSVs number by number, and with `reference_numbers.json`,
-which `python tests/studies/test_reference.py` wrote. A figure is there as weighted sums of the arrays drawn.
+tables and figures is compared: with the committed CSVs number by number, and with `reference_numbers/`, which
+`python tests/studies/test_reference.py [STUDY …]` writes. A figure is there as weighted sums of the arrays
+drawn.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ from noiseutils.sweeps.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "outputs" / "reference"
-NUMBERS = Path(__file__).with_name("reference_numbers.json")
+NUMBERS = Path(__file__).with_name("reference_numbers")
 PROFILES = sorted(path.parent for path in REFERENCE.glob("*/*/params.yaml"))
 of_profiles = pytest.mark.parametrize("folder", PROFILES, ids=lambda f: f"{f.parent.name}/{f.name}")
 
@@ -72,7 +73,7 @@ def test_stored_runs_give_the_committed_tables(folder, shown):
 @of_profiles
 def test_stored_runs_give_the_same_numbers_in_tables_and_figures(folder, shown):
     found = digest(*shown(folder))
-    expected = json.loads(NUMBERS.read_text())[f"{folder.parent.name}/{folder.name}"]
+    expected = json.loads((NUMBERS / f"{folder.parent.name}.json").read_text())[folder.name]
     for kind in ("tables", "figures"):
         assert found[kind].keys() == expected[kind].keys()
         for name, numbers in expected[kind].items():
@@ -170,11 +171,14 @@ def drawn_on(ax) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
+    import sys
     import tempfile
 
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as outputs:
-        patch.setenv("NOISEUTILS_OUTPUTS", outputs)
-        stand_in(patch)
-        made = {f"{f.parent.name}/{f.name}": digest(*execute(patch, f)) for f in PROFILES}
-    text = json.dumps(made, indent=1, sort_keys=True)
-    NUMBERS.write_text(re.sub(r"\n {4}|\n {3}(?=])", "", text) + "\n")  # a line a table or figure
+    for study_name in sys.argv[1:] or STUDIES:
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as outputs:
+            patch.setenv("NOISEUTILS_OUTPUTS", outputs)
+            stand_in(patch)
+            made = {f.name: digest(*execute(patch, f)) for f in PROFILES if f.parent.name == study_name}
+        text = json.dumps(made, indent=1, sort_keys=True)
+        text = re.sub(r"\n {4}|\n {3}(?=])", "", text) + "\n"  # a line a table or figure
+        (NUMBERS / f"{study_name}.json").write_text(text)

@@ -29,7 +29,7 @@ def verdict(claims, results, settings="other", looks=1) -> str:
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_claim_has_a_name_a_place_a_test_and_a_direction_or_margin(name):
     claims = STUDIES[name].claims
-    assert len({c.name for c in claims}) == len(claims) > 0
+    assert len({c.name for c in claims}) == len(claims)
     for c in claims:
         assert c.section
         assert c.text
@@ -88,7 +88,9 @@ def test_seeds_added_after_a_look_need_a_smaller_p():
 
 def test_holm_corrects_over_all_claims_of_a_table():
     results = dropout_results(SIX, costly)
-    other = Claim("d", "4", "t", "t", "up", lambda r: Contrast({s: (-1) ** s * 1.0 for s in range(6)}, (NOISY,)))
+    other = Claim(
+        "d", "4", "t", "t", "up", lambda r: Contrast({s: (-1) ** s * 1.0 for s in range(6)}, (NOISY,))
+    )
     table = judge([claim(), other], results, lambda params, cell: "other")
     alone = judge([claim()], results, lambda params, cell: "other")
     assert table.p_holm[0] == pytest.approx(2 * alone.p_holm[0])

@@ -1,7 +1,7 @@
 """What the tables' verdicts come to: counted by word, sorted by what they mean, each word explained.
 
 Counted are the rows of tables with a column `verdict`, in kinds that do not mix: the papers' claims, the
-numbers that the papers report, and comparisons that no paper makes; and of claims and numbers, those judged on
+numbers that the papers report, and comparisons that no paper makes; of claims and numbers, those judged on
 the paper's own images at its setting apart from all others. A claim's other readings are not counted.
 """
 
