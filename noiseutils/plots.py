@@ -227,8 +227,9 @@ def grouped_bars(
 
 def band(ax: Axes, table: pd.DataFrame, *, x: str, value: str, colour, label: str, style: str = "o-") -> None:
     """Draw a line of means over x with its interval as a band, see `series`; table: a row a seed and x."""
-    groups = {place: rows[value].tolist() for place, rows in table.groupby(x)}  # in the order of x
-    series(ax, list(groups), list(groups.values()), colour=colour, label=label, style=style)
+    at = sorted(table[x].unique().tolist())
+    samples = [table.loc[table[x] == place, value].tolist() for place in at]
+    series(ax, at, samples, colour=colour, label=label, style=style)
 
 
 def whiskers(

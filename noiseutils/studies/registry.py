@@ -104,11 +104,12 @@ def minus(treated: Mapping[int, float], control: Mapping[int, float], cells: Ite
 def judge(
     claims: Sequence[Claim[P, C]], results: Results[P, C], settings: Settings[P, C], looks: int = 1
 ) -> pd.DataFrame:
-    """Return a row a claim: its test, what was found, and the verdict; Holm's correction over all of them.
+    """Return a row a claim: its test, what was found, and the verdict.
 
-    Columns: name, section, claim, test, claimed; difference with its t interval, n seeds; p_holm, verdict;
-    images, epochs and width of the networks behind it; settings (a key of `stats.SETTINGS`); diverged runs;
-    counted.   looks: how often the results were looked at, see `stats.pocock_level`.
+    Holm's correction is over the counted claims, and apart from them over what stands beside. looks: how
+    often the results were looked at, see `stats.pocock_level`. Columns: name, section, claim, test, claimed;
+    difference with its t interval, n seeds; p_holm, verdict; images, epochs and width of the networks behind
+    it; settings (a key of `stats.SETTINGS`); diverged runs; counted.
     """
     found = [claim.contrast(results) for claim in claims]
     values = [list(contrast.by_seed.values()) if contrast else [] for contrast in found]
@@ -117,8 +118,13 @@ def judge(
         equivalence(v, claim.margin) if claim.claimed == "within" else test.p
         for claim, v, test in zip(claims, values, tests, strict=True)
     ]
+    families = [
+        holm([p if claim.counted == counted else math.nan for claim, p in zip(claims, p_values, strict=True)])
+        for counted in (True, False)
+    ]
+    corrected = [families[not claim.counted][i] for i, claim in enumerate(claims)]
     rows = []
-    for claim, contrast, test, p in zip(claims, found, tests, holm(p_values), strict=True):
+    for claim, contrast, test, p in zip(claims, found, tests, corrected, strict=True):
         cells = contrast.cells if contrast else ()
         made = made_with(results, cells)
         worst = max((settings(results.params, cell) for cell in cells), key=list(SETTINGS).index, default="")

@@ -86,14 +86,16 @@ def test_seeds_added_after_a_look_need_a_smaller_p():
     assert verdict(claim(), results, looks=2) == "not shown"
 
 
-def test_holm_corrects_over_all_claims_of_a_table():
+def test_holm_corrects_over_the_counted_claims_of_a_table_and_over_what_stands_beside():
     results = dropout_results(SIX, costly)
     other = Claim(
         "d", "4", "t", "t", "up", lambda r: Contrast({s: (-1) ** s * 1.0 for s in range(6)}, (NOISY,))
     )
-    table = judge([claim(), other], results, lambda params, cell: "other")
+    beside = claim(counted=False)
+    table = judge([claim(), other, beside], results, lambda params, cell: "other")
     alone = judge([claim()], results, lambda params, cell: "other")
     assert table.p_holm[0] == pytest.approx(2 * alone.p_holm[0])
+    assert table.p_holm[2] == alone.p_holm[0]
 
 
 @pytest.mark.parametrize(
