@@ -52,8 +52,8 @@ def index_html(
     parts.append(
         '<section id="verdicts"><h2>What the verdicts mean</h2>'
         "<p>A verdict is computed from the runs, never typed in. Counted are the rows of the tables that "
-        "have one: the claims of a paper, and apart from them the single numbers that it reports. An "
-        "interval is the 95 % t interval over seeds.</p>"
+        "have one: each claim of a paper once, and apart from them the single numbers that it reports, held "
+        "against the interval of one more training of ours.</p>"
         '<div class="scroll" role="region" tabindex="0" aria-label="Verdicts">'
         f"{verdicts.legend()}</div></section>"
     )
@@ -85,7 +85,7 @@ def _glance(sets: Sequence[ResultSet]) -> str:
         '<section id="glance"><h2>At a glance</h2><figure class="table"><figcaption id="glance-caption">'
         "How many of the paper's claims, and of the numbers that it reports, came out as the paper says (✓), "
         "not as it says (✗), undecided by these runs (○), and without a verdict (–): embedded images, fewer "
-        'epochs and a single seed allow none.</figcaption><div class="scroll" role="region" tabindex="0" '
+        'than six seeds and a network at chance allow none.</figcaption><div class="scroll" role="region" tabindex="0" '
         f'aria-labelledby="glance-caption"><table class="sortable"><thead><tr>{said}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div></figure></section>"
     )
