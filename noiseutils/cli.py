@@ -30,7 +30,7 @@ app.add_typer(data_app, name="data")
 
 Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
 Profile = Annotated[
-    str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or a YAML file of your own")
+    str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or your own YAML file")
 ]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
 Executor = Annotated[
