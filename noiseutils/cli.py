@@ -29,9 +29,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Which data sets are there, wh
 app.add_typer(data_app, name="data")
 
 Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
-Profile = Annotated[
-    str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or your own YAML file")
-]
+Profile = Annotated[str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or your own YAML file")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
 Executor = Annotated[
     str, typer.Option(help="auto, inline (this process), local (processes), threads (of one GPU)")

@@ -12,11 +12,13 @@ import pandas as pd
 from IPython.display import Image, display
 from matplotlib import pyplot
 from matplotlib.figure import Figure
+from pandas.api.types import is_numeric_dtype
 
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.params import StudyParams, data_of
+from noiseutils.studies.registry import for_readers
 from noiseutils.studies.results import Results
 from noiseutils.training.loop import Result
 
@@ -72,6 +74,10 @@ class OutputWriter:
             width = int(90 * figure.get_figwidth())
             display(Image(filename=str(folder / f"{name}.png"), alt=f"{alt} Data: {self.data}.", width=width))
 
+    def claims(self, verdicts: pd.DataFrame, caption: str) -> None:
+        """Write the verdicts of a study as table `claims`, and display what readers need of them."""
+        self.table(verdicts, "claims", caption, shown=for_readers(verdicts))
+
     def table(
         self,
         table: pd.DataFrame,
@@ -79,11 +85,13 @@ class OutputWriter:
         caption: str = "",
         interval: str = "95 % t interval over seeds",
         rows: int | None = None,
+        shown: pd.DataFrame | None = None,
     ) -> None:
         """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
 
         A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
         interval: what these bounds are.   rows: how many are displayed, as the caption then says; None: all.
+        shown: displayed in its place, where the file has more columns than a page.
         An empty table is not in this profile: a line says so, and nothing is written.
         """
         if table.empty:
@@ -93,6 +101,7 @@ class OutputWriter:
         folder.mkdir(parents=True, exist_ok=True)
         table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)
         caption = f"{caption} Data: {self.data}."
+        table = table if shown is None else shown
         folded = with_intervals(table)
         if len(folded.columns) < len(table.columns):
             caption += f" [{interval}]."
@@ -101,9 +110,13 @@ class OutputWriter:
         if rows is not None and rows < len(folded):
             caption += f" The first {rows} of {len(folded)} rows; all: tables/{name}.csv."
             folded = folded.head(rows)
-        shown = folded.style.set_caption(caption.strip()).hide(axis="index")
-        shown.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
-        display(shown.format(brief))
+        texts = [name for name in folded if not is_numeric_dtype(table[name])]
+        styled = folded.style.set_caption(caption.strip()).hide(axis="index")
+        styled.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
+        styled.set_properties(subset=texts, **{"text-align": "left"})  # pyright: ignore[reportArgumentType]
+        wide = [name for name in texts if folded[name].map(str).str.len().max() > 40]
+        styled.set_properties(subset=wide, **{"min-width": "15em"})  # pyright: ignore[reportArgumentType]
+        display(styled.format(brief))
 
 
 def _check_images(results: Sequence[Result], label: str) -> None:

@@ -30,6 +30,7 @@ from noiseutils.studies.results import C, P, Results
 COPIES = {"cifar10-jpeg": "cifar10"}  # a lossy copy -> the set that it is a copy of
 CHANCE = 1.5  # times chance: a network below that accuracy has not learned, and supports no claim
 AT_CHANCE = "at chance: no verdict"
+OWN = ": the paper's own setting"
 
 
 @dataclass(frozen=True)
@@ -190,3 +191,18 @@ def at_chance(results: Results[P, C], cell: C) -> bool:
     ]
     classes = {len(result.info["data"].get("classes", ())) for result in found} - {0}
     return bool(accuracies and classes) and float(np.mean(accuracies)) < CHANCE / min(classes)
+
+
+def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of verdicts for a page: counted claims first, then what stands beside them.
+
+    networks: images, epochs and width of those behind a verdict; the paper's own setting is named.
+    """
+    ordered = verdicts.sort_values("counted", ascending=False, kind="stable")
+    parts = zip(*(ordered[name] for name in ("images", "epochs", "width", "settings", "n")), strict=True)
+    networks = [
+        f"{images}, {epochs} epochs, width {width}{OWN * (settings == 'paper')}" if n else ""
+        for images, epochs, width, settings, n in parts
+    ]
+    shown = ordered.drop(columns=["name", "images", "epochs", "width", "diverged", "settings", "counted"])
+    return shown.assign(networks=networks, counted=np.where(ordered.counted, "yes", "beside"))

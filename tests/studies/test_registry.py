@@ -9,7 +9,15 @@ from factory import DROPOUT, costly, dropout_results
 from noiseutils.stats import SETTINGS
 from noiseutils.studies import STUDIES, evidence
 from noiseutils.studies.noisy_dropout.grid import Cell
-from noiseutils.studies.registry import AT_CHANCE, Claim, Contrast, difference, judge, settings_of
+from noiseutils.studies.registry import (
+    AT_CHANCE,
+    Claim,
+    Contrast,
+    difference,
+    for_readers,
+    judge,
+    settings_of,
+)
 
 NOISY = Cell(0.25, 0.5, "dropped")
 SIX = DROPOUT.replace(seeds=6, data="./photographs")
@@ -96,6 +104,14 @@ def test_holm_corrects_over_the_counted_claims_of_a_table_and_over_what_stands_b
     alone = judge([claim()], results, lambda params, cell: "other")
     assert table.p_holm[0] == pytest.approx(2 * alone.p_holm[0])
     assert table.p_holm[2] == alone.p_holm[0]
+
+
+def test_readers_see_counted_claims_first_and_what_is_behind_each():
+    results = dropout_results(SIX, costly)
+    table = judge([claim(counted=False), claim()], results, lambda params, cell: "paper")
+    shown = for_readers(table)
+    assert shown.counted.tolist() == ["yes", "beside"]
+    assert shown.networks[1] == "photographs, 10 epochs, width 1: the paper's own setting"
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,8 @@ def _glance(sets: Sequence[ResultSet]) -> str:
         "How many of the paper's claims, and of the numbers that it reports, came out as the paper says (✓), "
         "not as it says (✗), undecided by these runs (○), and without a verdict (–): embedded images, fewer "
         'than six seeds and a network at chance allow none.</figcaption><div class="scroll" role="region" '
-        f'tabindex="0" aria-labelledby="glance-caption"><table class="sortable"><thead><tr>{said}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div></figure></section>"
+        'tabindex="0" aria-labelledby="glance-caption"><table class="sortable">'
+        f"<thead><tr>{said}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></figure></section>"
     )
 
 
