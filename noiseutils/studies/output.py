@@ -113,6 +113,8 @@ class OutputWriter:
         texts = [name for name in folded if not is_numeric_dtype(table[name])]
         styled = folded.style.set_caption(caption.strip()).hide(axis="index")
         styled.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
+        to_the_left = [{"selector": "th", "props": "text-align: left"}]
+        styled.set_table_styles(dict.fromkeys(texts, to_the_left), overwrite=False)  # pyright: ignore[reportArgumentType]
         styled.set_properties(subset=texts, **{"text-align": "left"})  # pyright: ignore[reportArgumentType]
         wide = [name for name in texts if folded[name].map(str).str.len().max() > 40]
         styled.set_properties(subset=wide, **{"min-width": "15em"})  # pyright: ignore[reportArgumentType]
