@@ -45,6 +45,11 @@ def unknown_settings(params: Any, cell: Any) -> str:
     return "other"
 
 
+def no_stages(params: Any) -> Sequence[Sequence]:
+    """Return no parts of the grid that come first: all of it is one stage."""
+    return ()
+
+
 def one_look(params: Any) -> int:
     """Return that all seeds were run before any result was looked at."""
     return 1
@@ -57,6 +62,8 @@ class Study(Generic[P, C]):
     name: of its folders.   notebook: its file's stem.   paper: authors and title.
     cells: the grid of a profile, the most telling cells first, so that a sweep cut short has shown most.
     run_of: the training of a cell and seed.   seeds: of a profile.
+    stages: parts of the grid that get all their seeds before the rest is begun, one after the other, so that
+    a sweep cut short has finished comparisons.
     follow_ups: runs that follow from the results of the grid, by cell and seed.
     check: raises a UserError where something is missing that is needed after the training.
     analyse: finds out, within a budget of seconds, what is asked of trained networks and not stored yet.
@@ -73,6 +80,7 @@ class Study(Generic[P, C]):
     run_of: Callable[[P, C, int], Run]
     paper: tuple[str, str] = ("", "")
     seeds: Callable[[P], Iterable[int]] = all_seeds
+    stages: Callable[[P], Sequence[Sequence[C]]] = no_stages
     follow_ups: Callable[[Results[P, C]], Mapping[tuple[C, int], Run]] | None = None
     check: Callable[[P], None] = no_check
     analyse: Callable[..., None] = no_analysis
@@ -84,9 +92,14 @@ class Study(Generic[P, C]):
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:
-        """Return every training of the grid, each once; the whole grid of one seed before the next seed."""
-        cells = self.cells(params)
-        grid = [self.run_of(params, cell, seed) for seed in self.seeds(params) for cell in cells]
+        """Return every training of the grid, each once: stage by stage, in each seed by seed."""
+        stages = (*self.stages(params), self.cells(params))
+        grid = [
+            self.run_of(params, cell, seed)
+            for stage in stages
+            for seed in self.seeds(params)
+            for cell in stage
+        ]
         return list(dict.fromkeys(grid))
 
     def runs_known(self, params: P, store: Store) -> list[Run]:
