@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from noiseutils.errors import UserError
@@ -18,12 +19,20 @@ TRUNCATE = 4  # std of the blur after which its weights are left out
 class Corruption(Spec):
     """What is done to every training image, after crop and flip, before the network normalises it.
 
-    gaussian_noise   fresh at every step, not clipped
+    gaussian_noise   fresh at every step, not clipped; with `fresh` false drawn once for the whole training
+                     set, before crop and flip: the network sees one noisy copy of it in every epoch
     gaussian_blur    see `gaussian_blur`
     """
 
     kind: Literal["gaussian_noise", "gaussian_blur"]
     sigma: NonNegative  # of the noise, pixels in [0, 1]; of the blur, pixels across
+    fresh: bool = True  # noise drawn anew at every step
+
+    @model_validator(mode="after")
+    def _only_noise_is_drawn(self) -> Self:
+        if self.kind != "gaussian_noise" and not self.fresh:
+            raise ValueError(f"{self.kind} draws nothing: fresh=False is for gaussian_noise")
+        return self
 
 
 def gaussian_noise(images: Tensor, sigma: float, generator: torch.Generator) -> Tensor:

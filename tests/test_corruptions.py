@@ -12,8 +12,12 @@ from scipy.ndimage import gaussian_filter
 from noiseutils import Run, train
 from noiseutils.config import Corruption, Data, Evaluation, Model, Schedule
 from noiseutils.corruptions import corrupt, gaussian_blur, gaussian_noise
+from noiseutils.data import load, to_float
 from noiseutils.errors import UserError
 from noiseutils.rng import generator
+from noiseutils.spec import identity
+from noiseutils.training.changes import check_change
+from noiseutils.training.setup import setup
 
 RUN = Run(
     data=Data(train_size=64, test_size=20),
@@ -107,6 +111,54 @@ def test_noise_is_fresh_at_every_step_and_in_every_epoch(monkeypatch):
     monkeypatch.setattr(sys.modules["noiseutils.training.steps"], "corrupt", watched)
     train(RUN.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5)))
     assert len({tuple(noise.tolist()) for noise in drawn}) == len(drawn) == 9
+
+
+FIXED = RUN.replace(
+    corruption=Corruption(kind="gaussian_noise", sigma=0.5, fresh=False), epochs=2, augment=False
+)
+
+
+def images_seen(run, monkeypatch) -> list[torch.Tensor]:
+    """Return each epoch's training images as the network got them, in the order of the data set."""
+    seen, labels = [], load(run.data).train.labels
+    monkeypatch.setattr(sys.modules["noiseutils.training.steps"], "corrupt", None)  # nothing fresh
+    made = setup(run)
+    for _ in range(2):
+        order = torch.Generator().set_state(made.streams.data.get_state())
+        rows = torch.randperm(len(labels), generator=order)
+        x, y = map(torch.cat, zip(*made.batches(), strict=True))
+        assert torch.equal(y, labels[rows])
+        seen.append(x[rows.argsort()])
+    return seen
+
+
+def test_a_noisy_copy_is_the_same_in_every_epoch_and_another_for_another_seed(monkeypatch):
+    first, second = images_seen(FIXED, monkeypatch)
+    assert torch.equal(first, second)
+    noise = first - to_float(load(RUN.data).train.pixels)
+    assert noise.std().item() == pytest.approx(0.5, rel=0.02)
+    assert first.min() < 0, "noise is not cut to the range of pixels"
+    other, _ = images_seen(FIXED.replace(seed=1), monkeypatch)
+    assert (other - first).std().item() == pytest.approx(0.5 * 2**0.5, rel=0.02)
+
+
+def test_a_noisy_copy_trains_leaves_the_images_alone_and_has_a_key_of_its_own():
+    before = load(RUN.data).train.pixels.clone()
+    fixed = train(FIXED)
+    assert torch.equal(load(RUN.data).train.pixels, before)
+    fresh = FIXED.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5))
+    assert fixed.status == "finished"
+    assert not torch.equal(weights(fixed), weights(train(fresh)))
+    assert fresh.key != FIXED.key
+    assert "fresh" not in str(identity(fresh)), "runs stored before there were copies keep their keys"
+
+
+def test_a_blur_has_no_noisy_copy_and_a_copy_cannot_change():
+    with pytest.raises(ValueError, match="gaussian_blur draws nothing"):
+        Corruption(kind="gaussian_blur", sigma=1.0, fresh=False)
+    stronger = FIXED.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.6, fresh=False))
+    with pytest.raises(UserError, match="corruption cannot change"):
+        check_change(FIXED, stronger)
 
 
 def test_the_kind_of_corruption_is_checked():

@@ -1,4 +1,4 @@
-"""Images of one split, held in memory as a uint8 tensor on the device."""
+"""Images of one split, held in memory as one tensor on the device, uint8 as a rule."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Hold one split on the device. pixels: (N, C, H, W) uint8.   labels: (N,) int64."""
+    """Hold one split on the device. pixels: (N, C, H, W) uint8; float32 with noise.   labels: (N,) int64."""
 
     pixels: Tensor
     labels: Tensor
@@ -48,5 +48,7 @@ class Images:
 
 
 def to_float(pixels: Tensor, memory_format: torch.memory_format = torch.channels_last) -> Tensor:
-    """Convert (N, C, H, W) uint8 to float32 in [0, 1]."""
+    """Convert (N, C, H, W) uint8 to float32 in [0, 1]; float32 pixels stay what they are."""
+    if pixels.is_floating_point():
+        return pixels.to(memory_format=memory_format)
     return pixels.to(torch.float32, memory_format=memory_format).div_(255)

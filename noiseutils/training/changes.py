@@ -41,4 +41,6 @@ def check_change(run: Run, new: Run) -> None:
 
 
 def _kind(part: object) -> object:
+    if not getattr(part, "fresh", True):
+        return part  # drawn into the training images before the first step
     return getattr(part, "kind", type(part))

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from noiseutils.config import Run
-from noiseutils.data import AnyImages, Dataset, Images, load
+from noiseutils.corruptions import Corruption, corrupt
+from noiseutils.data import AnyImages, Dataset, Images, load, to_float
 from noiseutils.data.subsets import fixed_order
 from noiseutils.errors import UserError
 from noiseutils.models.modes import has_batchnorm
@@ -25,6 +26,8 @@ from noiseutils.training.optimizers import build_optimizer
 from noiseutils.training.state import TrainState
 from noiseutils.training.steps import LOSSES, CleanStep, loss_of, update
 
+COPIED = 5000  # images that noise is added to at once, where the whole set gets it
+
 
 def setup(
     run: Run,
@@ -38,6 +41,8 @@ def setup(
     device = torch.device(device or distributed.local_device())
     data = load(run.data, device) if data is None else data.to(device)
     images, validation = held_out(data.train, run.validation_size)
+    if run.corruption is not None and not run.corruption.fresh:
+        images = noisy_copy(images, run.corruption, generator(run.seed, "fixed copy", device))
     random = streams(run.seed, device)
 
     model = build_classifier(run, data.num_classes, data.channels, data.image_size).normalise_as(data)
@@ -111,6 +116,17 @@ def held_out(images: AnyImages, size: int) -> tuple[AnyImages, AnyImages | None]
         raise UserError(f"validation_size {size:,} leaves nothing to train on: {len(images):,} images")
     order = torch.from_numpy(fixed_order(len(images), "validation")).to(images.labels.device)
     return images.subset(order[size:].sort().values), images.subset(order[:size])
+
+
+def noisy_copy(images: AnyImages, corruption: Corruption, source: torch.Generator) -> Images:
+    """Return the images as float32 pixels in [0, 1] with noise added once; the noise is not cut to [0, 1].
+
+    source: of the noise, on the images' device.   Raises UserError for images that are not held in memory.
+    """
+    if not isinstance(images, Images):
+        raise UserError("one noisy copy of the training images needs them in memory: not data.streamed")
+    parts = images.pixels.split(COPIED)
+    return Images(torch.cat([corrupt(to_float(part), corruption, source) for part in parts]), images.labels)
 
 
 def describe(data: Dataset) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def update(state: TrainState, x: Tensor, y: Tensor) -> None:
     """
     for p in state.parameters:
         p.grad = None
-    if state.run.corruption is not None:
+    if state.run.corruption is not None and state.run.corruption.fresh:
         x = corrupt(x, state.run.corruption, state.image_noise)
     with distributed.raise_on_all():
         with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():

@@ -70,6 +70,7 @@ RUNS = {
     "CANL": at_batchnorm(ClassAdversarialNoise(epsilon=0.1)),
     "LAT": at_batchnorm(LayerwiseAdversarialNoise(epsilon=0.05)),
     "images": CLEAN.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5)),
+    "noisy copy": CLEAN.replace(corruption=Corruption(kind="gaussian_noise", sigma=0.5, fresh=False)),
     "adversarial training": CLEAN.replace(adversarial_training=AdversarialTraining(delta=0.05)),
     "flags": LONGER.replace(parameter_noise=FLAGS),
     "script": LONGER.replace(parameter_noise=SCRIPT),
