@@ -45,11 +45,13 @@ def _owner(module: nn.Module, output: Tensor) -> nn.Module | None:
 class _Hook:
     """A forward hook; a class, not a closure, so that a model with noise can be copied and pickled."""
 
+    always = False  # also while the module is in eval mode
+
     def __init__(self, name: str, site: Site) -> None:
         self.name, self.site = name, site
 
     def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
-        if not module.training:
+        if not (module.training or self.always):
             return None
         if not isinstance(output, Tensor):
             raise UserError(
@@ -62,11 +64,13 @@ class _Hook:
 class _InputHook:
     """A forward pre-hook: noise on the first argument of a module."""
 
+    always = False
+
     def __init__(self, site: Site) -> None:
         self.site = site
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if not module.training:
+        if not (module.training or self.always):
             return None
         return (_outside_graphs(self.site, inputs[0], None), *inputs[1:])
 
@@ -93,10 +97,14 @@ class Handle:
         self._pass = Pass()
         self._labels_checked = False
         self._sites = {name: noise.site(streams, self._pass) for name, streams in self.streams.items()}
+        self._acting: dict[str, Any] = {
+            name: _InputHook(site) if modules[name] is model else _Hook(name, site)
+            for name, site in self._sites.items()
+        }
         self._hooks = [
-            module.register_forward_pre_hook(_InputHook(self._sites[name]))
+            module.register_forward_pre_hook(self._acting[name])
             if module is model
-            else module.register_forward_hook(_Hook(name, self._sites[name]))
+            else module.register_forward_hook(self._acting[name])
             for name, module in modules.items()
         ]
 
@@ -210,6 +218,20 @@ class Handle:
                 memories[site][purpose] = value
         for name, memory in memories.items():
             self._sites[name].restore(memory, device)
+
+    @contextmanager
+    def left_on(self) -> Iterator[None]:
+        """Let the noise act in eval mode, too, inside the block: a layer that ignores the mode.
+
+        For noise that needs no loss; the modules themselves stay in the mode that they are in.
+        """
+        for hook in self._acting.values():
+            hook.always = True
+        try:
+            yield
+        finally:
+            for hook in self._acting.values():
+                hook.always = False
 
     def remove(self) -> None:
         """Take the noise off: the model is as it was before `attach`. Twice does no harm."""

@@ -231,6 +231,19 @@ def test_noise_works_on_a_torchvision_model():
     assert torch.equal(model.eval()(x), fresh.eval()(x))
 
 
+@pytest.mark.parametrize("after", [nn.ReLU, "input"])
+def test_noise_left_on_acts_in_eval_mode_inside_the_block_alone(after):
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU()).eval()
+    x = torch.ones(5, 4)
+    clean, before = model(x), copy.deepcopy(model.state_dict())
+    handle = attach(model, GaussianNoise(std=1.0), after=after)
+    with handle.left_on():
+        assert not torch.equal(model(x), clean)
+        assert not any(module.training for module in model.modules())
+    assert torch.equal(model(x), clean)
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
 def test_a_model_with_noise_can_be_copied_and_pickled():
     model = net()
     attach(model, GaussianNoise(std=0.3))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -97,7 +97,9 @@ def costly(cell: dropout.Cell, seed: int, condition: str) -> float:
     return base + (0.3 * (cell.p - 0.1) if cell.level else 0)
 
 
-def dropout_results(params: DropoutParams = DROPOUT, error: Callable[..., float] = costly) -> Results:
+def dropout_results(
+    params: DropoutParams = DROPOUT, error: Callable[..., float] = costly, classes: Iterable[str] = "abc"
+) -> Results:
     """Return results of NoisyDropout whose top-1 errors are `error(cell, seed, condition)`."""
     study = STUDIES["noisy_dropout"]
     found = []
@@ -116,7 +118,7 @@ def dropout_results(params: DropoutParams = DROPOUT, error: Callable[..., float]
                         "weighted_accuracy": 1 - top1,
                         "weighted_precision": 1 - top1,
                         "calibration_error": 0.1,
-                        "per_class": dict.fromkeys("abc", 1 - top1),
+                        "per_class": dict.fromkeys(classes, 1 - top1),
                     }
                 )
             history = {

@@ -1,5 +1,6 @@
 import ast
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -9,15 +10,20 @@ import pytest
 from factory import DROPOUT as PARAMS
 from factory import costly, diverged, dropout_results, figures_of
 
+from noiseutils import train
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.studies import study
 from noiseutils.studies.noisy_dropout import STUDY, reported, tables
+from noiseutils.studies.noisy_dropout import left_on as left_on_module
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
+from noiseutils.studies.noisy_dropout.left_on import LEFT_ON, left_on_table, metrics_left_on
 from noiseutils.studies.noisy_dropout.params import Params
+from noiseutils.studies.noisy_dropout.tables import CIFAR10
 from noiseutils.studies.output import OutputWriter
 from noiseutils.studies.params import data_of
 from noiseutils.studies.profiles import read_profile
+from noiseutils.sweeps.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "notebooks" / "01_noisy_dropout.ipynb"
@@ -50,11 +56,34 @@ def test_each_reading_is_the_layer_that_it_says():
     assert (noise["printed"].where, noise["printed"].rescale) == ("all", False)
 
 
-def test_a_sweep_cut_short_has_the_middle_probability_and_a_whole_seed_first():
-    runs = STUDY.runs(PARAMS)
-    assert {run.seed for run in runs[: len(STUDY.cells(PARAMS))]} == {0}
-    assert [run.noise.p for run in runs[:3]] == [0.25] * 3
-    assert runs[0].noise.std == 0
+def test_a_sweep_cut_short_has_all_seeds_of_the_middle_probability_first():
+    params = read_profile(Params, "noisy_dropout", "overnight")
+    runs = STUDY.runs(params)
+    assert {(run.noise.p, run.noise.where, run.noise.std) for run in runs[:18]} == {
+        (0.25, "dropped", 0), (0.25, "dropped", 0.5 * 0.1595), (0.25, "all", 0.5 * 0.1595),
+    }  # fmt: skip
+    assert {run.seed for run in runs[:18]} == set(range(6))
+    counted = [
+        STUDY.run_of(params, c, s) for c in STUDY.cells(params) if c.reading == "dropped" for s in range(6)
+    ]
+    assert set(counted) <= set(runs[: len(counted) + 6])
+    assert {run.noise.p for run in runs[: 5 * 6]} == {0.25}
+
+
+def test_overnight_gives_every_claim_six_seeds_in_eight_hours_on_two_cores():
+    params = read_profile(Params, "noisy_dropout", "overnight")
+    assert len(STUDY.runs(params)) * 490 / 3600 <= 16, "core-hours"
+    real = params.replace(data="./cifar10-jpeg")
+    table = STUDY.verdicts(dropout_results(real, costly, classes=CIFAR10)).set_index("name")
+    asked = table[~table.index.str.endswith("left-on")]
+    assert set(asked.verdict) <= {"held", "the opposite", "not shown"}
+    assert set(asked.settings) == {"copy"}
+
+
+def test_overnight_takes_up_the_committed_results():
+    stored = ROOT / "outputs" / "reference" / "noisy_dropout" / "cifar10-jpeg" / "runs"
+    runs = STUDY.runs(read_profile(Params, "noisy_dropout", "overnight").replace(data="./cifar10-jpeg"))
+    assert sum((stored / run.key).is_dir() for run in runs) == 9
 
 
 def notebook(path: Path):
@@ -118,6 +147,58 @@ def test_claims_follow_the_differences():
     assert table.loc["top5-0.25", "verdict"] == "held"
     assert table.loc["precision", "verdict"] == "held"
     assert not table.counted[[name for name in table.index if name.endswith("-all")]].any()
+
+
+def left_on(results, rise: dict[str, float], seeds=range(6)):
+    """Return results whose networks err by 0.1 more with the layer left on, and with noise by `rise` more."""
+    found = {}
+    for cell, seed in results.by_cell:
+        if seed in seeds:
+            off = results.values(cell, "top1_error")[seed]
+            more = 0.1 + rise[cell.reading] * (cell.level > 0) + seed / 1000
+            found[cell, seed, LEFT_ON] = {"top1_error": off + more}
+    return replace(results, answers=found)
+
+
+def test_the_layer_left_on_is_compared_with_the_layer_off_on_equal_seeds():
+    results = left_on(dropout_results(REAL, lambda *_: 0.25), dict.fromkeys(READINGS, 0.02), range(4))
+    table = left_on_table(results)
+    row = table[(table.p == 0.25) & (table.level == 0.5) & (table.reading == "dropped")].iloc[0]
+    assert (row.n, row.missing) == (4, 2)
+    assert (row.off, row.on) == pytest.approx((0.25, 0.25 + 0.12 + 0.0015))
+    assert row.difference == pytest.approx(row.on - row.off)
+    nothing = left_on_table(dropout_results(REAL, costly))
+    assert set(nothing.n) == {0}
+    assert set(nothing.missing) == {6}
+
+
+def test_noise_with_the_layer_left_on_is_compared_with_dropout_left_on():
+    rise = {"dropped": 0.02, "all": -0.02, "unscaled": 0, "printed": 0}
+    table = STUDY.verdicts(left_on(dropout_results(REAL, lambda *_: 0.25), rise)).set_index("name")
+    assert table.loc["error-0.25-left-on", "difference"] == pytest.approx(0.02)
+    assert table.loc["error-0.25-left-on", "verdict"] == "held"
+    assert table.loc["error-0.25-all-left-on", "verdict"] == "the opposite"
+    assert not table.counted[[name for name in table.index if name.endswith("left-on")]].any()
+
+
+def test_networks_are_asked_once_with_their_layer_left_on(tmp_path, monkeypatch):
+    params = read_profile(Params, "noisy_dropout", "smoke").replace(probabilities=(0.25,), seeds=1)
+    store, runs = Store(tmp_path / "runs"), STUDY.runs(params)
+    STUDY.analyse(params, store)
+    assert STUDY.answers(params, store) == {}, "without weights there is no network to ask"
+    for run in runs[:2]:
+        store.save(train(run))
+    STUDY.analyse(params, store, 60.0)
+    found = STUDY.answers(params, store)
+    assert len(found) == 2
+    monkeypatch.setattr(left_on_module, "metrics_left_on", lambda *_: pytest.fail("asked again"))
+    STUDY.analyse(params, store)
+    monkeypatch.undo()
+    again = metrics_left_on(store.load(runs[0], weights=True).model, runs[0], load(data_of(params)))
+    assert again == found[STUDY.cells(params)[0], 0, LEFT_ON]
+    quiet = runs[0].replace(noise=runs[0].noise.replace(p=0.0))
+    clean = metrics_left_on(store.load(runs[0], weights=True).model, quiet, load(data_of(params)))
+    assert clean["top1_error"] == store.load(runs[0]).metrics["top1_error"]
 
 
 def test_the_error_grows_with_the_level_where_it_does():

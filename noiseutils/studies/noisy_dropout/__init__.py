@@ -1,7 +1,8 @@
 """Noise in the neurons that dropout drops, and elsewhere: what it costs, and what it is good for."""
 
 from noiseutils.studies.noisy_dropout.claims import CLAIMS, settings
-from noiseutils.studies.noisy_dropout.grid import cells, run_of
+from noiseutils.studies.noisy_dropout.grid import cells, run_of, stages
+from noiseutils.studies.noisy_dropout.left_on import analyse, answers
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.study import Study
 
@@ -15,6 +16,10 @@ STUDY = Study(
     Params=Params,
     cells=cells,
     run_of=run_of,
+    stages=stages,
+    analyse=analyse,
+    answers=answers,
     claims=CLAIMS,
     settings=settings,
+    looks=lambda params: params.looks,
 )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from noiseutils.stats import slope
 from noiseutils.studies.noisy_dropout.grid import Cell
+from noiseutils.studies.noisy_dropout.left_on import errors_left_on
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import Claim, Contrast, minus, settings_of
@@ -54,6 +55,21 @@ def noise_cost(quantity: str, p: float, reading: str, **where: Any) -> Callable[
         plain = noisy[0].plain
         treated = results.means(noisy, quantity, **where)
         return minus(treated, results.values(plain, quantity, **where), (*noisy, plain))
+
+    return contrast
+
+
+def noise_cost_left_on(p: float, reading: str) -> Callable[[Found], Contrast | None]:
+    """Return the contrast of noise minus ordinary dropout where the layer acts at evaluation, too."""
+
+    def contrast(results: Found) -> Contrast | None:
+        noisy = noisy_cells(results, p, reading)
+        if not noisy:
+            return None
+        cells = (*noisy, noisy[0].plain)
+        *each, plain = (errors_left_on(results, cell) for cell in cells)
+        mean = {seed: sum(v[seed] for v in each) / len(each) for seed in common_seeds(each)}
+        return minus(mean, plain, cells)
 
     return contrast
 
@@ -115,14 +131,20 @@ def class_change(name: str, p: float, reading: str) -> Callable[[Found], Contras
         noisy = noisy_cells(results, p, reading)
         if not noisy:
             return None
-        cells = (*noisy, noisy[0].plain)
-        each = [by_class(results, cell) for cell in cells]
-        seeds = [seed for seed in common_seeds(each) if name in each[0][seed]]
-        change = {seed: _changes([values[seed] for values in each]) for seed in seeds}
-        found = {seed: by[name] - sum(by.values()) / len(by) for seed, by in change.items()}
-        return Contrast(found, cells)
+        changes = class_changes(results, p, reading).items()
+        found = {seed: by[name] - sum(by.values()) / len(by) for seed, by in changes if name in by}
+        return Contrast(found, (*noisy, noisy[0].plain))
 
     return contrast
+
+
+def class_changes(results: Found, p: float, reading: str) -> dict[int, dict[str, float]]:
+    """Return by seed each class's change of accuracy by noise, averaged over levels; empty without noise."""
+    noisy = noisy_cells(results, p, reading)
+    if not noisy:
+        return {}
+    each = [by_class(results, cell) for cell in (*noisy, noisy[0].plain)]
+    return {seed: _changes([values[seed] for values in each]) for seed in common_seeds(each)}
 
 
 def by_class(results: Found, cell: Cell) -> dict[int, Mapping[str, float]]:
@@ -145,6 +167,12 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
         yield Claim(
             f"error-{p:g}{end}", "4.2", f"noise raises the top-1 error at p = {p:g}{note}",
             f"top-1 error, {over}", "up", noise_cost("top1_error", p, reading), counted=counted,
+        )  # fmt: skip
+        yield Claim(
+            f"error-{p:g}{end}-left-on", "beyond",
+            f"noise raises the top-1 error at p = {p:g} where the layer stays on at evaluation{note}",
+            f"top-1 error with the layer left on, {over}", "up", noise_cost_left_on(p, reading),
+            counted=False,
         )  # fmt: skip
         yield Claim(
             f"level-{p:g}{end}", "4.2", f"the top-1 error grows with the noise level at p = {p:g}{note}",

@@ -37,13 +37,13 @@ def cells(params: Params) -> list[Cell]:
     """Return the grid, the most telling cells first."""
     grid = [Cell(p, 0.0, "dropped") for p in params.probabilities]
     for reading in params.readings:
-        grid += [Cell(p, level, reading) for p in params.probabilities for level in params.noise_levels]
+        levels = (params.eq2_levels if reading == "all" else None) or params.noise_levels
+        grid += [Cell(p, level, reading) for p in params.probabilities for level in levels]
     for p in params.probabilities:
         grid += [Cell(p, level, "unscaled") for level in params.unscaled_levels]
         # without noise the two unscaled readings are one
         grid += [Cell(p, level, "printed") for level in params.unscaled_levels if level > 0]
-    middle = sorted(params.probabilities)[len(params.probabilities) // 2]
-    first = [0.0, 0.5, 1.0]
+    middle, first = middle_of(params), [0.0, 0.5, 1.0]
     return sorted(
         dict.fromkeys(grid),
         key=lambda c: (
@@ -52,6 +52,24 @@ def cells(params: Params) -> list[Cell]:
             READINGS.index(c.reading),
         ),
     )
+
+
+def middle_of(params: Params) -> float:
+    """Return the middle dropout probability, which the study begins with."""
+    return sorted(params.probabilities)[len(params.probabilities) // 2]
+
+
+def stages(params: Params) -> list[list[Cell]]:
+    """Return what gets all its seeds first: one level at the middle probability, in both readings.
+
+    Then the claims that are counted, at the middle probability and at the others; the rest is left.
+    """
+    grid = cells(params)
+    middle = [cell for cell in grid if cell.p == middle_of(params)]
+    counted = [cell for cell in grid if cell.reading == "dropped"]
+    one = next(cell.level for cell in middle if cell.level > 0)  # `cells` has the most telling level first
+    begin = [cell for cell in middle if cell.level in (0, one) and cell.reading in ("dropped", "all")]
+    return [begin, [cell for cell in middle if cell in counted], counted]
 
 
 def run_of(params: Params, cell: Cell, seed: int) -> Run:

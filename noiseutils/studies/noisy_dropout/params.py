@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from noiseutils.spec import Levels, Names, Positive, PositiveInt, Probability
-from noiseutils.studies.params import Epochs, OneSetParams, Positives, Seeds, Width, known_model
+from noiseutils.studies.params import Epochs, Looks, OneSetParams, Positives, Seeds, Width, known_model
 
 # which cells are trained, and what they are tested on: our choice, the paper's numbers hold for each
 CHOSEN = {"study", "profile", "data", "seeds", "probabilities", "noise_levels", "readings"}
-CHOSEN |= {"unscaled_levels", "input_noise", "fgsm_255"}
+CHOSEN |= {"unscaled_levels", "eq2_levels", "input_noise", "fgsm_255", "looks"}
 
 
 class Params(OneSetParams):
@@ -31,6 +31,7 @@ class Params(OneSetParams):
         "dropped",
         "all",
     )
+    eq2_levels: Positives | None = None
     unscaled_levels: Levels = (0.0, 0.5)
     epochs: Epochs = 10
     batch_size: PositiveInt = 128
@@ -42,6 +43,7 @@ class Params(OneSetParams):
     input_noise: Levels = (0.05, 0.1)
     fgsm_255: Levels = (1.0, 2.0, 4.0)
     seeds: Seeds = 6
+    looks: Looks = 1
 
     _known_model = field_validator("model")(known_model)
 
