@@ -129,7 +129,7 @@ def test_a_bad_parameter_file_is_one_clear_screen_and_computes_nothing(
         (["run", "nosuch"], "study 'nosuch' is not known; allowed: noisy_dropout"),
         (
             ["sweep", "noisy_dropout", "--profile", "fast"],
-            "profiles of noisy_dropout: cifar10, paper, quick, smoke",
+            "profiles of noisy_dropout: cifar10, overnight, paper, quick, smoke",
         ),
         (["sweep", "noisy_dropout", "--profile", "there/is/none.yaml"], "none.yaml"),
         (["sweep", "noisy_dropout", "--set", "seeds"], "KEY=VALUE"),
