@@ -4,15 +4,21 @@ Logean & Feillard, *Effect of Adaptive Noise Injection in CNN Training*, section
 
 Readings, where the text leaves it open:
     rate of change  of a quantity v over a window of W epochs: (v[t - W] - v[t]) / (W v[t - W]), the relative
-                    improvement an epoch; positive when v falls
+                    improvement an epoch; positive when v falls. `rate_of_change="window"`: not divided by W
     gradient flag   the gradient norm's improvement is below GradientPlateau, or the mean L2 norm of an
                     epoch's weight update over the window below LowWeightUpdate; the norms are those
                     of the gradient before noise goes on it, and of the change over the epoch's steps
-    weight flag     the validation loss's improvement is below ValPlateauDelta, or it has risen for
-                    NEpochsOverfit epochs in a row (Table V's words; the text adds the training loss)
-    weight noise    once in a noisy epoch, before its first step, or (`weight_every="step"`) after every step:
-                    the text has no word on it. Steps add up: 352 of them at sigma 0.03 move each weight by
-                    0.56, many times its size, and no network survives that
+    weight flag     the validation loss's improvement is below ValPlateauDelta (`validation_change`: relative,
+                    or absolute, in nats), or it has risen for NEpochsOverfit epochs in a row (Table V's
+                    words). `overfit="both"`: training and validation loss have (the text's words);
+                    `"counted"`: the validation loss has risen so often within the window
+    F_stuck         as printed, 0.12 at the threshold; `stuck_argument="shifted"`: of k (improvement - delta),
+                    one half there
+    parameters      all get noise; `spared="norms_and_biases"`: those with more than one dimension alone
+    weight noise    once in a noisy epoch, before its first step; `weight_every="step"`: after every step;
+                    `"step_restored"`: before every step, taken back before the optimiser's: the gradient is
+                    that at the noisy weights. The text has no word on it. Noise that stays adds up: 352 steps
+                    at sigma 0.03 move each weight by 0.56, many times its size
     sigma           from the improvement and threshold of the flag's own plateau; both flags: both noises
     cooldown        after ConsecutiveTrigger noisy epochs in a row, CD epochs without noise, CD from the
                     gradient's F_stuck
@@ -20,6 +26,7 @@ Readings, where the text leaves it open:
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Literal, Self
@@ -27,19 +34,22 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from noiseutils.errors import UserError
-from noiseutils.noise.parameters import Action, EpochStatistics
+from noiseutils.noise.parameters import Action, EpochStatistics, Spared, WeightEvery
 from noiseutils.spec import NonNegative, Positive, PositiveInt, Spec
 
+StuckArgument = Literal["printed", "shifted"]
 
-def stuck_factor(improvement: float, threshold: float) -> float:
+
+def stuck_factor(improvement: float, threshold: float, argument: StuckArgument = "printed") -> float:
     """Return F_stuck = 1 - sigmoid(k * improvement - threshold), k = 2 / threshold, as printed: in [0, 1].
 
     improvement: relative, positive when the quantity falls.   threshold: delta_plateau; UserError unless
-    above 0.
+    above 0.   argument: "shifted" for 1 - sigmoid(k * (improvement - threshold)), one half at the threshold.
     """
     if not threshold > 0:
         raise UserError(f"the threshold of a plateau must be above 0, got {threshold}")
-    x = 2 / threshold * improvement - threshold
+    k = 2 / threshold
+    x = k * improvement - (threshold if argument == "printed" else k * threshold)
     # 1 - sigmoid(x), in the form that cannot overflow
     return 1 / (1 + math.exp(x)) if x < 0 else math.exp(-x) / (1 + math.exp(-x))
 
@@ -51,18 +61,25 @@ def adaptive_sigma(
     epochs: int,
     sigma_min: float = 0.01,
     sigma_max: float = 0.05,
+    argument: StuckArgument = "printed",
 ) -> float:
     """Return sigma = (sigma_min + F_stuck (sigma_max - sigma_min)) * (1 + cos(pi epoch / epochs)) / 2.
 
-    epoch: epochs done, of `epochs`: towards the end the noise fades to 0.
+    epoch: epochs done, of `epochs`: towards the end the noise fades to 0.   argument: of `stuck_factor`.
     """
-    raw = sigma_min + stuck_factor(improvement, threshold) * (sigma_max - sigma_min)
+    raw = sigma_min + stuck_factor(improvement, threshold, argument) * (sigma_max - sigma_min)
     return raw * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
-def cooldown_epochs(improvement: float, threshold: float, cd_min: int = 3, cd_max: int = 10) -> int:
+def cooldown_epochs(
+    improvement: float,
+    threshold: float,
+    cd_min: int = 3,
+    cd_max: int = 10,
+    argument: StuckArgument = "printed",
+) -> int:
     """Return CD = CD_min + F_stuck (CD_max - CD_min), to the nearest whole epoch."""
-    return round(cd_min + stuck_factor(improvement, threshold) * (cd_max - cd_min))
+    return round(cd_min + stuck_factor(improvement, threshold, argument) * (cd_max - cd_min))
 
 
 def improvement(past: float, now: float, epochs: int) -> float:
@@ -83,10 +100,16 @@ class AdaptiveNoise(Spec):
     overfit_epochs: PositiveInt = 3  # epochs in a row in which the validation loss rises
     sigma_min: NonNegative = 0.01  # std of the noise, in the units of gradients and weights
     sigma_max: NonNegative = 0.05
-    weight_every: Literal["step", "epoch"] = "epoch"  # after each step, or once before an epoch's first
+    # once before an epoch's first step; after each step; or before each and taken back after its gradient
+    weight_every: WeightEvery = "epoch"
     consecutive_trigger: PositiveInt = 10  # noisy epochs in a row that a cooldown follows
     cooldown_min: PositiveInt = 3  # epochs
     cooldown_max: PositiveInt = 10
+    rate_of_change: Literal["epoch", "window"] = "epoch"  # what an improvement is counted by
+    overfit: Literal["row", "both", "counted"] = "row"  # rises in a row, of both losses, or in the window
+    stuck_argument: StuckArgument = "printed"  # see `stuck_factor`
+    validation_change: Literal["relative", "absolute"] = "relative"  # its plateau: a share, or in nats
+    spared: Spared = "none"  # parameters that get no noise
 
     @model_validator(mode="after")
     def _ranges_are_in_order(self) -> Self:
@@ -102,6 +125,11 @@ class AdaptiveNoise(Spec):
 
     def check_epochs(self, epochs: int) -> None:
         """Accept a training of any length."""
+
+    @property
+    def needs_train_loss(self) -> bool:
+        """True where the overfit flag goes by the training loss, too."""
+        return self.overfit == "both"
 
 
 class Adaptive:
@@ -130,8 +158,11 @@ class Adaptive:
         if self.done >= self.epochs or self.done < spec.min_epochs or len(self.seen) <= spec.window:
             return Action()
         past, now = self.seen[-spec.window - 1], self.seen[-1]
-        gradient = improvement(past.gradient_norm, now.gradient_norm, spec.window)
-        validation = improvement(past.validation_loss, now.validation_loss, spec.window)
+        by = spec.window if spec.rate_of_change == "epoch" else 1
+        gradient = improvement(past.gradient_norm, now.gradient_norm, by)
+        validation = improvement(past.validation_loss, now.validation_loss, by)
+        if spec.validation_change == "absolute":
+            validation = (past.validation_loss - now.validation_loss) / by
         update = sum(s.update_norm for s in self.seen[-spec.window :]) / spec.window
         flags = {
             "gradient_flag": gradient < spec.gradient_plateau or update < spec.low_weight_update,
@@ -140,7 +171,7 @@ class Adaptive:
         why = {**flags, "gradient_improvement": gradient, "validation_improvement": validation}
         if self.cooldown == 0 and self.noisy >= spec.consecutive_trigger and any(flags.values()):
             limits = spec.cooldown_min, spec.cooldown_max
-            self.cooldown = cooldown_epochs(gradient, spec.gradient_plateau, *limits)
+            self.cooldown = cooldown_epochs(gradient, spec.gradient_plateau, *limits, spec.stuck_argument)
         if self.cooldown > 0:
             left, self.cooldown, self.noisy = self.cooldown, self.cooldown - 1, 0
             return Action(cooldown=left, **why)
@@ -165,11 +196,16 @@ class Adaptive:
 
     def _sigma(self, found: float, threshold: float) -> float:
         spec = self.spec
-        return adaptive_sigma(found, threshold, self.done, self.epochs, spec.sigma_min, spec.sigma_max)
+        limits = spec.sigma_min, spec.sigma_max
+        return adaptive_sigma(found, threshold, self.done, self.epochs, *limits, spec.stuck_argument)
 
     def _rising(self) -> int:
-        """Count the last epochs in a row in which the validation loss has risen."""
-        losses, count = [s.validation_loss for s in self.seen], 0
-        while count + 1 < len(losses) and losses[-1 - count] > losses[-2 - count]:
-            count += 1
-        return count
+        """Count epochs in which the loss has risen: the last in a row, or all of the window."""
+        rises = [self._rose(before, after) for before, after in itertools.pairwise(self.seen)]
+        if self.spec.overfit == "counted":
+            return sum(rises[-self.spec.window :])
+        return sum(1 for _ in itertools.takewhile(bool, reversed(rises)))
+
+    def _rose(self, before: EpochStatistics, after: EpochStatistics) -> bool:
+        rose = after.validation_loss > before.validation_loss
+        return rose and (self.spec.overfit != "both" or after.train_loss > before.train_loss)

@@ -6,7 +6,7 @@
 
 The loop, the network and the optimiser stay as they are. Hooks of `optimizer.step()` put noise on gradients
 before it and, with `weight_every="step"`, on weights after it; noise that weights get once an epoch goes on
-in `end_epoch`, for the epoch that follows.
+in `end_epoch`, for the epoch that follows. Hooks of a step come too late for `weight_every="step_restored"`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ class OptimizerNoise:
         if epochs < 1:
             raise UserError(f"epochs must be at least 1, got {epochs}")
         noise.check_epochs(epochs)
+        if noise.weight_every == "step_restored":
+            raise UserError(
+                "weight_every='step_restored' puts noise on weights before the forward pass, which an "
+                "optimiser does not see: use 'epoch' or 'step' here, or `noiseutils.train`"
+            )
         self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         devices = {p.device for p in self.parameters}
         if len(devices) != 1:
@@ -65,11 +70,12 @@ class OptimizerNoise:
         """The noise of the current epoch."""
         return self._noise.action
 
-    def end_epoch(self, validation_loss: float) -> Action:
+    def end_epoch(self, validation_loss: float, train_loss: float | None = None) -> Action:
         """End an epoch, after its last step and validation; return the next epoch's action.
 
+        train_loss: mean over the epoch's steps; `AdaptiveNoise(overfit="both")` needs it.
         Noise that weights get once an epoch goes on here. UserError after `epochs` epochs, without a step,
-        or for a loss that is not finite.
+        for a loss that is not finite, or a training loss that is missing.
         """
         if len(self._rows) >= self.epochs:
             raise UserError(f"all {self.epochs} epochs are done: attach with as many as the training has")
@@ -77,12 +83,17 @@ class OptimizerNoise:
             raise UserError("no step of the optimiser since the last epoch: is it the one that trains?")
         if not math.isfinite(validation_loss):
             raise UserError(f"the validation loss must be a finite number, got {validation_loss}")
+        if train_loss is None and self._noise.spec.needs_train_loss:
+            raise UserError(
+                "this noise goes by the training loss, too: end_epoch(validation_loss, train_loss)"
+            )
         changes = [p.detach() - b for p, b in zip(self.parameters, self._before, strict=True)]
         self._rows.append(
             {
                 "gradient_norm": self._norms.item() / self._steps,
                 "update_norm": nn.utils.get_total_norm(changes).item(),
                 "validation_loss": float(validation_loss),
+                "train_loss": math.nan if train_loss is None else float(train_loss),
             }
         )
         self._noise.observe(self._rows[-1])

@@ -17,6 +17,8 @@ from torch import Tensor
 from noiseutils.errors import UserError
 
 Target = Literal["gradient", "weight"]
+WeightEvery = Literal["step", "epoch", "step_restored"]
+Spared = Literal["none", "norms_and_biases"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,14 @@ class EpochStatistics:
     gradient_norm: float  # mean over steps
     update_norm: float  # L2, of the change of the weights over the epoch's steps
     validation_loss: float
+    train_loss: float = math.nan  # mean over steps; nan where nothing goes by it
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> EpochStatistics:
         """Read a row of a run's history; without a validation split the test images validate."""
         loss = row["validation_loss"] if "validation_loss" in row else row["test_loss"]
-        return cls(float(row["gradient_norm"]), float(row["update_norm"]), float(loss))
+        train_loss = float(row.get("train_loss", math.nan))
+        return cls(float(row["gradient_norm"]), float(row["update_norm"]), float(loss), train_loss)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,11 @@ class ParameterNoiseSpec(Protocol):
     @property
     def distribution(self) -> Literal["gaussian", "uniform"]: ...
     @property
-    def weight_every(self) -> Literal["step", "epoch"]: ...
+    def weight_every(self) -> WeightEvery: ...
+    @property
+    def spared(self) -> Spared: ...
+    @property
+    def needs_train_loss(self) -> bool: ...
 
     def scheduler(self, epochs: int) -> Scheduler:
         """Return what decides on each epoch's noise in a training of so many epochs."""
@@ -111,12 +119,15 @@ class ParameterNoise:
         source: torch.Generator,
     ) -> None:
         self.spec, self.scheduler = spec, spec.scheduler(epochs)
-        self.parameters = list(parameters)
+        self.parameters = [p for p in parameters if spec.spared == "none" or p.dim() > 1]
+        if not self.parameters:
+            raise UserError(f"no parameter is left for noise: spared are {spec.spared!r}")
         self.source, self.device = source, source.device
         self.width = math.sqrt(3) if spec.distribution == "uniform" else None  # half of it, at std 1
         self._scale = {target: torch.zeros((), device=self.device) for target in ("gradient", "weight")}
         self._row: Tensor | None = None
         self._views: list[Tensor] = []
+        self._clean: list[Tensor] = []  # the weights without noise, while a step has it
         self.action = Action()
         self._act(self.scheduler.begin())
 
@@ -132,8 +143,8 @@ class ParameterNoise:
     def change(self, spec: ParameterNoiseSpec) -> None:
         """Use other values of the same noise from the next step on. Raises UserError for another kind."""
         old = self.spec
-        fixed = type(old), old.distribution, old.weight_every
-        if (type(spec), spec.distribution, spec.weight_every) != fixed:
+        fixed = type(old), old.distribution, old.weight_every, old.spared
+        if (type(spec), spec.distribution, spec.weight_every, spec.spared) != fixed:
             raise UserError(f"the noise here is {old!r}; {spec!r} is another kind: train anew")
         self.spec = spec
         self._act(self.scheduler.change(spec, self.action))
@@ -143,6 +154,19 @@ class ParameterNoise:
         """Add noise to weights before an epoch's first step, if they get noise once an epoch."""
         if self.action.weight and self.spec.weight_every == "epoch":
             self._add(self.parameters, "weight")
+
+    @torch.no_grad()
+    def begin_step(self) -> None:
+        """Add noise to weights before a step's forward pass, if it is taken back after the backward pass."""
+        if self.action.weight and self.spec.weight_every == "step_restored":
+            torch._foreach_copy_(self._clean, self.parameters)  # pyright: ignore[reportPrivateImportUsage]
+            self._add(self.parameters, "weight")
+
+    @torch.no_grad()
+    def end_backward(self) -> None:
+        """Put the weights without noise back, bit for bit, where `begin_step` has added some."""
+        if self.action.weight and self.spec.weight_every == "step_restored":
+            torch._foreach_copy_(self.parameters, self._clean)  # pyright: ignore[reportPrivateImportUsage]
 
     def add_to_gradients(self) -> None:
         """Add noise between `backward()` and the optimiser's step; nothing while its std is 0."""
@@ -171,7 +195,7 @@ class ParameterNoise:
 
     def _in_steps(self) -> tuple[bool, bool]:
         """Return whether a step has noise on gradients, and on weights."""
-        return self.action.gradient > 0, self.action.weight > 0 and self.spec.weight_every == "step"
+        return self.action.gradient > 0, self.action.weight > 0 and self.spec.weight_every != "epoch"
 
     def _act(self, action: Action) -> None:
         self.action = action
@@ -184,6 +208,8 @@ class ParameterNoise:
             self._views = [
                 part.as_strided(p.shape, p.stride()) for part, p in zip(parts, self.parameters, strict=True)
             ]
+            if self.spec.weight_every == "step_restored":
+                self._clean = [p.detach().clone() for p in self.parameters]
 
     def _add(self, tensors: list[Tensor], target: Target) -> None:
         if len(tensors) != len(self.parameters):
@@ -220,6 +246,12 @@ class NoParameterNoise:
 
     def begin_epoch(self) -> None:
         """Do nothing before an epoch."""
+
+    def begin_step(self) -> None:
+        """Do nothing before a forward pass."""
+
+    def end_backward(self) -> None:
+        """Do nothing after a backward pass."""
 
     def add_to_gradients(self) -> None:
         """Do nothing before an optimiser step."""

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from noiseutils.errors import UserError
-from noiseutils.noise.parameters import Action, EpochStatistics
+from noiseutils.noise.parameters import Action, EpochStatistics, Spared, WeightEvery
 from noiseutils.spec import Levels, Spec
 
 
@@ -18,13 +18,19 @@ class ScriptedNoise(Spec):
     distribution: Literal["gaussian", "uniform"] = "gaussian"
     gradient: Levels = ()  # std of the noise on gradients, one an epoch; 0: none
     weight: Levels = ()  # of that on weights
-    weight_every: Literal["step", "epoch"] = "epoch"  # as in AdaptiveNoise
+    weight_every: WeightEvery = "epoch"  # as in AdaptiveNoise
+    spared: Spared = "none"  # as in AdaptiveNoise
 
     @model_validator(mode="after")
     def _as_many_epochs(self) -> Self:
         if len(self.gradient) != len(self.weight):
             raise ValueError(f"gradient has {len(self.gradient)} epochs, weight {len(self.weight)}")
         return self
+
+    @property
+    def needs_train_loss(self) -> bool:
+        """False: a script goes by no loss."""
+        return False
 
     def scheduler(self, epochs: int) -> Scripted:
         """Return what decides on each epoch's noise in a training of so many epochs."""

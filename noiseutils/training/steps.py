@@ -97,12 +97,14 @@ def update(state: TrainState, x: Tensor, y: Tensor) -> None:
         p.grad = None
     if state.run.corruption is not None and state.run.corruption.fresh:
         x = corrupt(x, state.run.corruption, state.image_noise)
+    state.parameter_noise.begin_step()
     with distributed.raise_on_all():
         with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():
             loss, logits = state.loss(x, y)
         state.metrics.add_outputs(loss, logits, y)
     distributed.backward(loss, len(y), state.images_in_batch)
     state.metrics.add_gradient([p.grad for p in state.parameters if p.grad is not None])
+    state.parameter_noise.end_backward()
     state.parameter_noise.add_to_gradients()
     state.optimizer.step()
     state.parameter_noise.add_to_weights()
