@@ -35,10 +35,14 @@ OWN = ": the paper's own setting"
 
 @dataclass(frozen=True)
 class Contrast(Generic[C]):
-    """The numbers that a claim is tested by: one a seed, and the cells whose results they come from."""
+    """The numbers that a claim is tested by: one a seed, and the cells whose results they come from.
+
+    void: why these results allow no verdict, such as a regulariser where there is no gap to close.
+    """
 
     by_seed: Mapping[int, float]
     cells: tuple[C, ...]
+    void: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,12 @@ def judge(
     values = [list(contrast.by_seed.values()) if contrast else [] for contrast in found]
     tests = [one_sample(v) for v in values]
     p_values = [
-        equivalence(v, claim.margin) if claim.claimed == "within" else test.p
-        for claim, v, test in zip(claims, values, tests, strict=True)
+        math.nan
+        if contrast and contrast.void
+        else equivalence(v, claim.margin)
+        if claim.claimed == "within"
+        else test.p
+        for claim, contrast, v, test in zip(claims, found, values, tests, strict=True)
     ]
     families = [
         holm([p if claim.counted == counted else math.nan for claim, p in zip(claims, p_values, strict=True)])
@@ -138,7 +146,7 @@ def judge(
                 "claimed": claim.expectation,
                 **test.difference.row("difference"),
                 "p_holm": p,
-                "verdict": _verdict(claim, results, cells, test.difference, p, worst, looks),
+                "verdict": _verdict(claim, contrast, results, test.difference, p, worst, looks),
                 **made,
                 "settings": worst,
                 "counted": claim.counted,
@@ -149,17 +157,21 @@ def judge(
 
 def _verdict(
     claim: Claim[P, C],
+    contrast: Contrast[C] | None,
     results: Results[P, C],
-    cells: Iterable[C],
     found: Interval,
     p: float,
     settings: str,
     looks: int,
 ) -> str:
-    if no_verdict := undecided(found.n, settings):
-        return no_verdict
-    if not claim.of_collapse and any(at_chance(results, cell) for cell in cells):
+    no_verdict = undecided(found.n, settings)
+    lost = contrast is not None and found.n and any(at_chance(results, cell) for cell in contrast.cells)
+    if lost and settings != "embedded" and not claim.of_collapse:  # more seeds would not help
         return AT_CHANCE
+    if no_verdict or contrast is None:
+        return no_verdict
+    if contrast.void:
+        return contrast.void
     level = pocock_level(looks)
     return claim_verdict(found, p, claimed=claim.claimed, margin=claim.margin, alpha=level)
 

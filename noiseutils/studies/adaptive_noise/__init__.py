@@ -1,7 +1,8 @@
 """Noise on gradients or weights, triggered and scaled by stagnation, and controls that follow a script."""
 
 from noiseutils.studies.adaptive_noise.choice import controls, last_epoch
-from noiseutils.studies.adaptive_noise.grid import cells, run_of
+from noiseutils.studies.adaptive_noise.claims import CLAIMS
+from noiseutils.studies.adaptive_noise.grid import cells, run_of, settings, stages
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.study import Study
 
@@ -12,6 +13,10 @@ STUDY = Study(
     Params=Params,
     cells=cells,
     run_of=run_of,
+    stages=stages,
     follow_ups=controls,
     records=last_epoch,
+    claims=CLAIMS,
+    settings=settings,
+    looks=lambda params: params.looks,
 )

@@ -50,7 +50,7 @@ def chosen(results: Results[Params, Cell], model: str, optimizer: str, kind: str
     a choice among some is another one.
     """
     scored = []
-    for rate in results.params.learning_rates:
+    for rate in results.params.rates(optimizer):
         cell = Cell(model, optimizer, rate, kind)
         count = len(results.of_cell(cell))
         if not count:
@@ -59,6 +59,42 @@ def chosen(results: Results[Params, Cell], model: str, optimizer: str, kind: str
         if accuracy.n:  # a mean over the seeds that survive flatters a rate at which others do not
             scored.append((accuracy.n - count, accuracy.mean, rate, cell))
     return max(scored, key=lambda found: found[:3])[3] if scored else None
+
+
+def isolated(results: Results[Params, Cell], model: str, optimizer: str, kind: str) -> Cell | None:
+    """Return the cell of a kind at the learning rate that was chosen without noise."""
+    plain = chosen(results, model, optimizer, "none")
+    return replace(plain, kind=kind) if plain else None
+
+
+def pair(
+    results: Results[Params, Cell],
+    model: str,
+    optimizer: str,
+    kinds: tuple[str, str],
+    rates: str,
+) -> tuple[Cell | None, Cell | None]:
+    """Return the cells of two kinds that are compared.
+
+    rates: "plain" for both at the rate chosen without noise, or "noise" for both at the rate chosen for the
+    first kind, so that the kind alone differs; "own" for each at the rate chosen for it, as in the paper.
+    """
+    rate_of = {"plain": ("none", "none"), "noise": (kinds[0], kinds[0]), "own": kinds}[rates]
+    found = [chosen(results, model, optimizer, kind) for kind in rate_of]
+    first, second = (
+        replace(cell, kind=kind) if cell else None for cell, kind in zip(found, kinds, strict=True)
+    )
+    return first, second
+
+
+def edge(params: Params, cell: Cell) -> str:
+    """Return a mark for a rate at the edge of its grid: a better one may lie beyond. Empty elsewhere."""
+    rates = params.rates(cell.optimizer)
+    if len(rates) == 1:
+        return "the only rate"
+    if cell.learning_rate in (least := min(rates), max(rates)):
+        return "lowest of the grid" if cell.learning_rate == least else "highest of the grid"
+    return ""
 
 
 def controls(results: Results[Params, Cell]) -> dict[tuple[Cell, int], Run]:
@@ -72,7 +108,7 @@ def controls(results: Results[Params, Cell]) -> dict[tuple[Cell, int], Run]:
         return found
     seeds = range(params.seeds)
     for optimizer, model in itertools.product(params.optimizers, params.models):
-        tried = [Cell(model, optimizer, rate, "gaussian") for rate in params.learning_rates]
+        tried = [Cell(model, optimizer, rate, "gaussian") for rate in params.rates(optimizer)]
         cell = chosen(results, model, optimizer, "gaussian")
         if cell is None or not all(place in results.by_cell for place in itertools.product(tried, seeds)):
             continue
@@ -109,4 +145,5 @@ def control_script(result: Result, control: str, first: int) -> ScriptedNoise:
         gradient=tuple(map(float, gradient)),
         weight=tuple(map(float, weight)),
         weight_every=noise.weight_every,
+        spared=noise.spared,
     )

@@ -20,8 +20,14 @@ from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
 from noiseutils.training.loop import Result
 
-KIND_NAMES = {"none": "no noise", "gaussian": "Gaussian", "uniform": "uniform"}
-KIND_COLOURS = {"none": plots.GREY, "gaussian": plots.BLUE, "uniform": plots.ORANGE}
+KIND_NAMES = {
+    "none": "no noise", "gaussian": "Gaussian", "uniform": "uniform", "dropout": "dropout 0.5",
+    "weight_decay": "weight decay 5e-4",
+}  # fmt: skip
+KIND_COLOURS = {
+    "none": plots.GREY, "gaussian": plots.BLUE, "uniform": plots.ORANGE, "dropout": plots.GREEN,
+    "weight_decay": plots.PURPLE,
+}  # fmt: skip
 CONTROL_NAMES = {
     "gaussian": "adaptive, Gaussian",
     "shuffled": "same amounts, epochs at random",

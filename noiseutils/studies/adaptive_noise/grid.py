@@ -1,5 +1,10 @@
 """The grid of the adaptive-noise study: network x optimiser x learning rate x kind of noise.
 
+Beside the kinds of noise stand regularisers, which the paper's conclusion compares noise with and names none:
+
+    dropout       half of the inputs of the last dense layer
+    weight_decay  5e-4, the usual one for CIFAR-10 where no other regulariser is
+
 Of the learning rates one is chosen for each network, optimiser and kind of noise, see `choice`.
 """
 
@@ -7,9 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noiseutils.config import Evaluation, Model, Optimizer, Run, Schedule, ScriptedNoise
+from noiseutils.config import Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule, ScriptedNoise
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.params import data_of
+from noiseutils.studies.registry import settings_of
 
 OPTIMIZERS = {
     "sgd": Optimizer(name="sgd"),
@@ -17,10 +23,13 @@ OPTIMIZERS = {
     "adam": Optimizer(name="adam"),
 }
 
+STRONG_DECAY = 5e-4
+DROPPED = {"tinycnn": "relu3", "simplecnn": "relu6"}  # before the last dense layer; elsewhere: flatten
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid. kind: none, gaussian or uniform noise; or the name of a control."""
+    """One point of the grid. kind: none, gaussian or uniform noise; or a regulariser's or control's name."""
 
     model: str
     optimizer: str
@@ -35,19 +44,36 @@ def cells(params: Params) -> list[Cell]:
         Cell(model, optimizer, rate, kind)
         for optimizer in order
         for model in params.models
-        for rate in params.learning_rates
+        for rate in params.rates(optimizer)
         for kind in params.kinds
     ]
 
 
+def settings(params: Params, cell: Cell) -> str:
+    """Return how a cell was made, a key of `stats.SETTINGS`."""
+    return settings_of(data_of(params).label, ("cifar10",), params.as_read)
+
+
+def stages(params: Params) -> list[list[Cell]]:
+    """Return the grid by optimiser: a sweep cut short has all seeds of the first."""
+    grid = cells(params)
+    return [[c for c in grid if c.optimizer == name] for name in dict.fromkeys(c.optimizer for c in grid)]
+
+
 def run_of(params: Params, cell: Cell, seed: int, script: ScriptedNoise | None = None) -> Run:
     """Return the training of one cell and seed; with a script, that of a control."""
-    noise = script or (None if cell.kind == "none" else params.adaptive_noise(cell.kind))  # pyright: ignore
+    noise = script
+    if noise is None and cell.kind in params.distributions:
+        noise = params.adaptive_noise(cell.kind)  # pyright: ignore[reportArgumentType]
+    dropout = cell.kind == "dropout"
+    decay = STRONG_DECAY if cell.kind == "weight_decay" else params.weight_decay
     return Run(
         data=data_of(params),
         model=Model(name=cell.model, width=params.width),
+        noise=NoisyDropout(p=0.5) if dropout else None,
+        after=(DROPPED.get(cell.model, "flatten"),) if dropout else (),
         parameter_noise=noise,
-        optimizer=OPTIMIZERS[cell.optimizer].replace(weight_decay=params.weight_decay),
+        optimizer=OPTIMIZERS[cell.optimizer].replace(weight_decay=decay),
         schedule=Schedule(
             kind="cosine_decaying_restarts",
             learning_rate=cell.learning_rate,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from noiseutils.config import AdaptiveNoise
+from noiseutils.noise.parameters import Spared, WeightEvery
 from noiseutils.spec import NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import OneSetParams, Positives, Seeds, Width, data_of, known_model
+from noiseutils.studies.params import Looks, OneSetParams, Positives, Seeds, Width, known_model
 
-PAPER_DATA = ("cifar10", "cifar10-jpeg")  # what the paper's numbers can be held against
 # which cells are trained, and readings that the paper leaves open: its numbers are held against each
 CHOSEN = {"study", "profile", "data", "seeds", "models", "optimizers", "distributions", "controls"}
-CHOSEN |= {"learning_rates", "validate_on", "validation_size", "weight_every"}
+CHOSEN |= {"learning_rates", "adam_rates", "regularisers", "validate_on", "validation_size", "looks"}
+CHOSEN |= {"weight_every", "rate_of_change", "overfit", "stuck_argument", "validation_change", "spared"}
 Kinds = Annotated[tuple[Literal["gaussian", "uniform"], ...], Field(strict=False, min_length=1)]
+Regularisers = Annotated[tuple[Literal["dropout", "weight_decay"], ...], Field(strict=False)]
 Optimizers = Annotated[tuple[Literal["sgd", "momentum", "adam"], ...], Field(strict=False, min_length=1)]
 
 
@@ -33,7 +36,9 @@ class Params(OneSetParams):
     width: Width = 1.0
     optimizers: Optimizers = ("sgd", "momentum", "adam")
     learning_rates: Positives = (1e-1, 1e-2, 1e-3, 1e-4)
+    adam_rates: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
     distributions: Kinds = ("gaussian", "uniform")
+    regularisers: Regularisers = ()
     controls: bool = True
     epochs: Annotated[int, Field(ge=2, le=100_000)] = 300
     restart_epochs: PositiveInt = 50
@@ -50,26 +55,31 @@ class Params(OneSetParams):
     overfit_epochs: PositiveInt = 3
     sigma_min: NonNegative = 0.01
     sigma_max: NonNegative = 0.05
-    weight_every: Literal["step", "epoch"] = "epoch"
+    weight_every: WeightEvery = "epoch"
     consecutive_trigger: PositiveInt = 10
     cooldown_min: PositiveInt = 3
     cooldown_max: PositiveInt = 10
+    rate_of_change: Literal["epoch", "window"] = "epoch"
+    overfit: Literal["row", "both", "counted"] = "row"
+    stuck_argument: Literal["printed", "shifted"] = "printed"
+    validation_change: Literal["relative", "absolute"] = "relative"
+    spared: Spared = "none"
     seeds: Seeds = 6
+    looks: Looks = 1
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of noise in the grid, without noise first."""
-        return ("none", *self.distributions)
+        """Return the kinds of noise in the grid, without noise first, and the regularisers beside them."""
+        return ("none", *self.distributions, *self.regularisers)
+
+    def rates(self, optimizer: str) -> tuple[float, ...]:
+        """Return the learning rates of an optimiser, one of which is chosen."""
+        return self.adam_rates if optimizer == "adam" and self.adam_rates else self.learning_rates
 
     @property
-    def comparable(self) -> bool:
-        """Tell whether the paper's numbers can be held against ours: its data, and all else as read here."""
-        return self.are_default(type(self).model_fields.keys() - CHOSEN) and self.on_paper_data
-
-    @property
-    def on_paper_data(self) -> bool:
-        """Tell whether the images are the paper's."""
-        return data_of(self).label in PAPER_DATA
+    def as_read(self) -> bool:
+        """Tell whether all that the paper's numbers depend on is the paper's as read here, images aside."""
+        return self.are_default(type(self).model_fields.keys() - CHOSEN)
 
     def adaptive_noise(self, distribution: Literal["gaussian", "uniform"]) -> AdaptiveNoise:
         """Return the noise of the profile."""
@@ -84,7 +94,10 @@ class Params(OneSetParams):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         self.adaptive_noise("gaussian")  # makes its own checks
-        if self.final_max > min(self.learning_rates) or self.minimum > self.final_max:
+        if (
+            self.final_max > min(*self.learning_rates, *self.adam_rates, math.inf)
+            or self.minimum > self.final_max
+        ):
             raise ValueError(
                 f"minimum {self.minimum:g} <= final_max {self.final_max:g} <= every learning rate is needed"
             )

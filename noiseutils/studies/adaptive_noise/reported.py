@@ -1,0 +1,59 @@
+"""What the adaptive-noise paper reported, beside what was found here."""
+
+from __future__ import annotations
+
+import functools
+
+import pandas as pd
+
+from noiseutils.stats import prediction_interval, reported_verdict
+from noiseutils.studies.adaptive_noise.choice import chosen, edge
+from noiseutils.studies.adaptive_noise.grid import Cell, settings
+from noiseutils.studies.adaptive_noise.params import Params
+from noiseutils.studies.results import Results, reported_beside
+
+
+def reported() -> pd.DataFrame:
+    """Read Tables I to III, a row a number; rounding: half a unit of its last digit."""
+    return reported_beside(__file__)
+
+
+@functools.cache
+def printed(model: str, optimizer: str, kind: str) -> dict[str, float]:
+    """Return what the paper prints for one training, by quantity, and `gap`: validation minus train loss."""
+    table = reported()
+    rows = table[(table.model == model) & (table.optimizer == optimizer) & (table.noise == kind)]
+    found = dict(zip(rows.quantity, rows.value, strict=True))
+    return found | ({"gap": found["validation_loss"] - found["train_loss"]} if found else {})
+
+
+def printed_difference(model: str, optimizer: str, kind: str, quantity: str) -> float | None:
+    """Return the paper's value of a kind of noise minus that of none; None where it prints none."""
+    noisy, plain = printed(model, optimizer, kind), printed(model, optimizer, "none")
+    return noisy[quantity] - plain[quantity] if noisy and plain else None
+
+
+def reported_table(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Set ours beside the paper's, for the networks and optimisers of the profile, at our chosen rate.
+
+    Columns: those of the paper's row, learning_rate, edge (see `choice.edge`), ours with the prediction
+    interval for one further training, as the paper's number is of one, n, settings (a key of
+    `stats.SETTINGS`), verdict.
+    """
+    rows, params = [], results.params
+    for row in reported().to_dict("records"):
+        if row["model"] not in params.models or row["optimizer"] not in params.optimizers:
+            continue
+        if row["noise"] not in params.kinds:
+            continue
+        cell = chosen(results, row["model"], row["optimizer"], row["noise"])
+        ours = list(results.values(cell, row["quantity"]).values())
+        made = settings(params, cell or Cell(row["model"], row["optimizer"], 0.0, row["noise"]))
+        verdict = reported_verdict(row["value"], ours, row.pop("rounding"), settings=made)
+        rate = {
+            "learning_rate": cell.learning_rate if cell else None,
+            "edge": edge(params, cell) if cell else "",
+        }
+        found = prediction_interval(ours).row("ours")
+        rows.append({**row, **rate, **found, "settings": made, "verdict": verdict})
+    return pd.DataFrame(rows)
