@@ -59,7 +59,7 @@ def _pgd(model: nn.Module, x: Tensor, y: Tensor) -> Change:
 
 
 def _minimal(model: nn.Module, x: Tensor, y: Tensor) -> Change:
-    found = minimal_change(model, x, y, attack="ddn", keep=True).images
+    found = minimal_change(model, x, y, keep=True).images
     assert found is not None
     change = found.to(x.device) - x
     return lambda sizes: (x + sizes.to(x).view(-1, 1, 1, 1) / 100 * change).clamp(0, 1)
@@ -79,7 +79,7 @@ ATTACKS = {
     "fgsm": Attack("FGSM, one step along the sign of the gradient", "δ", RANGE, 16.0, 128.0, _fgsm),
     "pgd": Attack(f"PGD, {PGD_STEPS} steps", "δ", RANGE, 16.0, 128.0, _pgd),
     "minimal_change": Attack(
-        "minimal change: a share of the smallest that DDN finds",
+        "minimal change: a share of the smallest that is found",
         "share",
         "percent of the minimal change",
         100.0,

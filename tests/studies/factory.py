@@ -37,7 +37,7 @@ ADAPTIVE = AdaptiveParams(
 )  # fmt: skip
 ANL = AnlParams(data=("cifar10",), seeds=3, figure4_models=("vgg16",), figure4_epsilons=(0.02, 0.1))
 VARIATION = VariationParams(
-    data="shapes", architectures=("resnet", "inception"), sigmas=(0.1, 1.0), change_images=8, change_seeds=3,
+    data="shapes", architectures=("resnet", "inception"), sigmas=(0.1, 1.0), change_images=12, change_seeds=3,
     attack_images=10, attack_255=(2.0,), seeds=3,
 )  # fmt: skip
 
@@ -255,12 +255,12 @@ def accuracy_of(cell: variation.Cell, kind: str, level: float, seed: int) -> flo
 
 def change_of(cell: variation.Cell, attack: str) -> dict:
     """Return least changes: noise doubles them, blur leaves them; one image is wrong, one withstands."""
-    base = np.linspace(0.5, 1.2, 6) * (2 if cell.kind == "noise" else 1)
-    ones = [0.0, None, *[1.0] * 6]
-    flags = [False] * 7 + [True]
+    base = (np.linspace(0.5, 1.2, 10) * (2 if cell.kind == "noise" else 1)).tolist()
+    ones = [0.4, None, *[1.0] * 10]
+    flags = [False] * 11 + [True]
     return {
-        "attack": attack, "size": [0.0, None, *base.tolist()], "l2": ones, "linf": ones, "half": flags,
-        "rounded": flags, "seconds": 2.0,
+        "attack": attack, "size": [0.0, None, *base], "predicted_size": [0.4, None, *base], "l2": ones,
+        "linf": ones, "half": flags, "rounded": flags, "seconds": 2.0,
     }  # fmt: skip
 
 

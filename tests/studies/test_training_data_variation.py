@@ -1,11 +1,11 @@
-"""The training-data study: its grid, what the networks are asked, tables, claims, figures, notebook."""
+"""The training-data study: its grid, what the networks are asked, tables, figures."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from factory import VARIATION as PARAMS
-from factory import accuracy_of, change_of, figures_of, variation_results
+from factory import accuracy_of, figures_of, variation_results
 from matplotlib import pyplot
 from torch import nn
 
@@ -16,8 +16,9 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.studies.profiles import read_profile
-from noiseutils.studies.training_data_variation import STUDY, attacks, claims, figures, tables
-from noiseutils.studies.training_data_variation.grid import COMMON, Cell, shown_levels
+from noiseutils.studies.training_data_variation import STUDY, attacks, figures, tables
+from noiseutils.studies.training_data_variation.changes import READINGS
+from noiseutils.studies.training_data_variation.grid import COMMON, COPY, Cell, shown_levels
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.sweeps.store import Store
 
@@ -27,12 +28,14 @@ from noiseutils.sweeps.store import Store
 def test_the_papers_grid_is_all_there():
     params = read_profile(Params, "training_data_variation", "paper")
     cells = STUDY.cells(params)
-    assert len(cells) == len(set(cells)) == 3 * (1 + 6 + 6)
+    assert len(cells) == len(set(cells)) == 3 * (1 + 6 + 6 + 1)
     runs = STUDY.runs(params)
-    assert len({run.key for run in runs}) == len(runs) == (39 - 9) * 6, "a blur up to 0.1 pixels is none"
+    assert len({run.key for run in runs}) == len(runs) == (42 - 9) * 6, "a blur up to 0.1 pixels is none"
     run = STUDY.run_of(params, Cell("inception", "noise", 0.5), 2)
     assert run.corruption == Corruption(kind="gaussian_noise", sigma=0.25), "pixels here are in [0, 1]"
     assert (run.model.name, run.epochs, run.seed, run.augment) == ("module_inception", 90, 2, False)
+    copied = STUDY.run_of(params, Cell("resnet", COPY, 0.1), 0)
+    assert copied.corruption == Corruption(kind="gaussian_noise", sigma=0.05, fresh=False)
     blurred = STUDY.run_of(params, Cell("resnet", "blur", 5.0), 0)
     assert blurred.corruption == Corruption(kind="gaussian_blur", sigma=5.0)
     assert STUDY.run_of(params, Cell("resnet", "none", 0.0), 0).corruption is None
@@ -54,7 +57,7 @@ def test_the_most_telling_cells_come_first():
         ({"attack_255": (1.0, 1.0000001)}, "attack_255 must differ"),
         ({"kinds": ("noise", "noise")}, "kinds must differ"),
         ({"sigmas": (0.0,)}, "sigmas"),
-        ({"change_attack": "fgsm"}, "change_attack 'fgsm' is not known; allowed: ddn"),
+        ({"change_attack": "fgsm"}, "change_attack 'fgsm' is not known; allowed: best"),
         ({"attack_255": (300.0,)}, "attack_255"),
         ({"epoch": 3}, "epoch: unknown key"),
     ],
@@ -71,7 +74,8 @@ def tiny() -> Params:
     return Params(
         data="digits", train_size=40, test_size=30, architectures=("resnet",), kinds=("noise",),
         sigmas=(0.1,), width=1 / 64, epochs=1, batch_size=20, common=False, recalibrate=False,
-        change_images=6, change_steps=4, attack_images=5, attack_255=(4.0,), attack_queries=5, seeds=1,
+        change_attack="ddn", change_images=6, change_steps=4, attack_images=5, attack_255=(4.0,),
+        attack_queries=5, seeds=1,
     )  # fmt: skip
 
 
@@ -87,7 +91,10 @@ def test_a_sweep_trains_then_asks_once_and_keeps_the_answers(tmp_path, monkeypat
         (plain, "autoattack"), (noisy, "autoattack"),
     ]  # fmt: skip
     change, auto = found[plain, 0, "ddn"], found[plain, 0, "autoattack"]
-    assert len(change["size"]) == 6
+    assert len(change["size"]) == len(change["predicted_size"]) == 6
+    for own, predicted in zip(change["size"], change["predicted_size"], strict=True):
+        assert own in (0.0, predicted), "0 where the network is wrong anyway, the same change elsewhere"
+    assert all(change["predicted_size"]), "every class can be changed"
     assert len(auto["clean"]) == len(auto["correct"]["4"]) == 5
     assert all(a >= b for a, b in zip(auto["clean"], auto["correct"]["4"], strict=True))
     monkeypatch.setattr(attacks, "_keep_answer", None)  # nothing is asked again
@@ -103,7 +110,10 @@ def test_a_blur_that_is_none_is_the_plain_network():
     assert same[0] == same[1]
     assert STUDY.run_of(params, Cell("resnet", "blur", 0.5), 0).key != same[0]
     results = variation_results()
-    assert not any("blur 0.1" in claim for claim in claims.change_claims(results).claim)
+    stored = {
+        c: results.values(c, "accuracy") for c in (Cell("resnet", "blur", 0.1), Cell("resnet", "none", 0.0))
+    }
+    assert len({tuple(values.items()) for values in stored.values()}) == 1
 
 
 def test_what_cannot_be_attacked_is_said_and_left_out(tmp_path, monkeypatch, caplog):
@@ -121,7 +131,7 @@ def test_attacked_images_are_of_several_classes_and_the_smaller_set_is_part_of_t
     assert (few.pixels == more.pixels[:10]).all()
 
 
-# --- tables and claims
+# --- tables
 
 
 def test_modules_table_adds_up_to_the_papers_counts():
@@ -151,21 +161,65 @@ def test_the_matrix_has_every_pair_of_strengths_and_the_best_on_its_diagonal():
     assert set(across.level) == {0.0, *shown_levels(PARAMS, "blur")}
 
 
-def test_the_change_leaves_out_what_is_wrong_or_withstands_and_counts_it():
-    table = tables.change_table(variation_results())
-    row = table[(table.architecture == "resnet") & (table.kind == "none")].iloc[0]
-    assert (row.n, row.wrong, row.failed) == (6, 1, 1)
-    assert row["size"] == pytest.approx(0.85)
-    assert row.size_low < 0.85 < row.size_high
-    assert row.percent == pytest.approx(0.85 / 2.55)
-    assert (row.half, row.rounded) == (pytest.approx(1 / 6), pytest.approx(1 / 6))
+def change_row(results, reading, kind="noise", sigma=0.0):
+    table = tables.change_table(results).set_index(["reading", "architecture", "kind", "sigma"])
+    return table.loc[reading, "resnet", kind, sigma]
 
 
-def test_the_attacks_stand_side_by_side():
-    table = tables.attacks_table(variation_results())
+def test_the_three_readings_of_the_change_differ_in_what_is_wrong_already():
+    results = variation_results()
+    correct, zero, predicted = (change_row(results, reading) for reading in READINGS)
+    assert (correct.images, zero.images, predicted.images) == (10, 11, 11)
+    assert correct["size"] == pytest.approx(0.85)
+    assert zero["size"] == pytest.approx(8.5 / 11)
+    assert predicted["size"] == pytest.approx(8.9 / 11)
+    assert (correct.n, correct.wrong, correct.failed) == (3, 1, 1)
+    assert correct.percent == pytest.approx(0.85 / 2.55)
+    assert (correct.half, correct.rounded) == (0.1, 0.1)
+
+
+def test_correct_images_are_those_that_every_network_of_a_row_gets_right():
+    results = variation_results()
+    results.answers[Cell("resnet", "noise", 1.0), 0, "best"]["size"][2] = 0.0  # of the smallest change
+    row = change_row(results, "correct")
+    assert row.images == pytest.approx((9 + 10 + 10) / 3)
+    assert row["size"] > 0.85
+    assert change_row(results, "zero")["size"] == pytest.approx(8.5 / 11)
+
+
+def test_a_network_at_chance_takes_no_images_from_the_others():
+    results = variation_results()
+    for (cell, _), result in results.by_cell.items():
+        result.info["data"]["classes"] = list("abcdefghij")
+        if cell == Cell("resnet", "noise", 1.0):
+            clean = next(r for r in result.metrics["conditions"] if r["condition"] == "clean")
+            clean["top1_error"] = 0.9
+    for seed in range(3):
+        answer = results.answers[Cell("resnet", "noise", 1.0), seed, "best"]
+        answer["size"] = [0.0] * len(answer["size"])
+    assert change_row(results, "correct").images == 10
+    assert change_row(results, "correct", sigma=1.0).images == 0
+    assert np.isnan(change_row(results, "correct", sigma=1.0)["size"])
+    assert change_row(results, "zero", sigma=1.0)["size"] == 0
+
+
+def test_older_answers_have_two_readings():
+    results = variation_results()
+    for answer in results.answers.values():
+        answer.pop("predicted_size", None)
+    assert set(tables.change_table(results).reading) == {"correct", "zero"}
+    verdicts = STUDY.verdicts(results).set_index("name").verdict
+    assert verdicts["change-rises-0.1-predicted"] == "not run"
+    assert verdicts["change-rises-0.1-zero"] == "embedded images: no verdict"
+
+
+def test_the_attacks_stand_side_by_side_on_the_images_that_all_of_them_mislead():
+    results = variation_results()
+    results.answers[Cell("resnet", "none", 0.0), 0, "fmn_l1"]["size"][3] = None
+    table = tables.attacks_table(results)
     assert table.attack.tolist() == [*ATTACKS, *ATTACKS]
+    assert table.n.tolist() == [9] * len(ATTACKS) + [10] * len(ATTACKS)
     assert set(table.seconds) == {2.0}
-    assert set(table.networks) == {1}, "the same images in the same network"
 
 
 def test_autoattack_table_has_the_accuracy_with_and_without():
@@ -186,77 +240,6 @@ def test_common_corruptions_are_averaged_over_their_severities():
     assert row.n == 3
 
 
-def test_matched_noise_is_judged_against_its_best_rival():
-    table = claims.accuracy_claims(variation_results()).set_index("claim")
-    row = table.loc["Fig. 4: on noise 1 training on it is best, here against 0.1 (resnet)"]
-    assert row.difference == pytest.approx(0.18, abs=0.01)
-    assert row.verdict == "held"
-    assert "Fig. 4: training on noise 0.1 raises the accuracy on it (inception)" in table.index
-    clean = table.loc["Fig. 4: training on noise 0.1 leaves clean images alone (resnet)"]
-    assert clean.verdict == "a difference shown"
-
-
-def test_a_rival_chosen_after_the_fact_refutes_nothing():
-    results = variation_results()
-    for (cell, _), result in results.by_cell.items():
-        for record in result.metrics["conditions"] if (cell.kind, cell.sigma) == ("noise", 1.0) else ():
-            if (record["condition"], record["size"]) == ("gaussian_noise", 0.5):
-                record["top1_error"] += 0.5
-    table = claims.accuracy_claims(results).set_index("claim")
-    row = table.loc["Fig. 4: on noise 1 training on it is best, here against 0.1 (resnet)"]
-    assert row.difference < 0
-    assert row.verdict == "not shown"
-
-
-def test_changes_are_compared_over_seeds_or_else_over_the_images_of_one_network():
-    several = claims.change_claims(variation_results()).set_index("claim")
-    noise = several.loc["Fig. 5: training on noise 0.1 raises the needed change (resnet)"]
-    assert (noise.over, noise.n) == ("seeds", 3)
-    assert noise.difference == pytest.approx(0.85)
-    assert noise.verdict == "held"
-    one = claims.change_claims(variation_results(PARAMS.replace(change_seeds=1))).set_index("claim")
-    noise = one.loc["Fig. 5: training on noise 0.1 raises the needed change (resnet)"]
-    assert (noise.over, noise.n, noise.verdict) == ("images", 6, "held, for these networks")
-    strong = one.loc["Fig. 5: with noise 1 it is lower than with 0.1 (resnet)"]
-    assert strong.verdict == "not shown, for these networks"
-
-
-def test_a_claim_of_no_effect_is_refuted_and_never_proved():
-    params = PARAMS.replace(sigmas=(0.1, 0.5), change_seeds=1)
-    results = variation_results(params)
-    claim = "Fig. 7: training on blur 0.5 does not move it (resnet)"
-    table = claims.change_claims(results).set_index("claim")
-    assert table.loc[claim].verdict == "no difference shown, for these networks"
-    cell = Cell("resnet", "blur", 0.5)
-    results.answers[cell, 0, "ddn"] = change_of(Cell("resnet", "noise", 0.1), "ddn")
-    table = claims.change_claims(results).set_index("claim")
-    assert table.loc[claim].verdict == "a difference shown, for these networks"
-
-
-def test_one_percent_is_judged_by_the_most_robust_network():
-    results = variation_results()
-    table = claims.percent_claims(results)
-    assert set(table.most_robust) <= {"noise 0.1", "noise 1"}
-    assert table["size"].tolist() == pytest.approx([1.7, 1.7])
-    assert set(table.verdict) == {"not shown"}, "an image withstood in each network"
-    for answer in results.answers.values():
-        if "size" in answer:
-            answer["size"][1] = 0.0
-    assert set(claims.percent_claims(results).verdict) == {"held"}
-
-
-def test_architectures_are_compared_in_pairs():
-    table = claims.architectures_table(variation_results())
-    assert table.verdict.tolist() == ["inception is better"] * 2
-    assert table.difference.tolist() == pytest.approx([-0.051, -0.051])
-
-
-def test_one_seed_gets_no_verdict():
-    results = variation_results(PARAMS.replace(seeds=1))
-    assert set(claims.accuracy_claims(results).verdict) == {"one seed: no verdict"}
-    assert set(claims.architectures_table(results).verdict) == {"one seed: no verdict"}
-
-
 # --- figures
 
 
@@ -265,7 +248,7 @@ def test_every_figure_is_drawn_and_says_where_its_data_come_from():
     drawn = figures_of(results)
     assert [d.name for d in drawn] == [
         "figure_04_noise", "figure_06_blur", "figure_05_change_noise", "figure_07_change_blur",
-        "matrix_noise_on_noise", "matrix_blur_on_blur", "matrix_noise_on_blur", "matrix_blur_on_noise",
+        "matrix_noise_on_blur", "matrix_blur_on_noise",
         "common_noise", "common_blur", "autoattack_noise", "autoattack_blur",
         "calibration_noise", "calibration_blur",
     ]  # fmt: skip
@@ -290,10 +273,30 @@ def test_what_is_missing_is_left_out():
     empty = STUDY.results(PARAMS, [])
     assert figures_of(empty) == []
     assert not pyplot.get_fignums(), "nothing is opened that is not shown"
-    for table in (
-        tables.change_table, tables.attacks_table, tables.autoattack_table, tables.common_table,
-        claims.percent_claims,
-    ):  # fmt: skip
+    for table in (tables.change_table, tables.attacks_table, tables.autoattack_table, tables.common_table):
         assert table(empty).empty
-    assert set(claims.change_claims(empty).verdict) == {"not run"}
-    assert set(claims.architectures_table(empty).verdict) == {"not run"}
+    assert set(STUDY.verdicts(empty).verdict) == {"not run"}
+
+
+def test_the_lines_of_the_change_say_of_how_many_images_they_are():
+    for drawn in figures.changes(variation_results(PARAMS.replace(copy_sigmas=()))):
+        panels = drawn.figure.axes
+        assert [ax.get_title() for ax in panels] == list(READINGS.values())
+        for ax, n in zip(panels, (10, 11, 11), strict=True):
+            labels = [text.get_text() for text in ax.texts]
+            assert f"ResNet, n = {n}" in labels
+            assert f"Inception, n = {n}" in labels
+    pyplot.close("all")
+
+
+def test_one_meaning_has_one_colour():
+    drawn = {d.name: d.figure for d in figures_of(variation_results())}
+    for kind, number in (("noise", 4), ("blur", 6)):
+        first, second = drawn[f"figure_0{number}_{kind}"], drawn[f"calibration_{kind}"]
+        assert first.axes[0].get_xlabel() == second.axes[0].get_xlabel()
+        colours = [
+            [line.get_color() for line in f.axes[0].lines if line.get_label()[0] != "_"]
+            for f in (first, second)
+        ]
+        assert colours[0] == colours[1]
+    pyplot.close("all")

@@ -2,6 +2,7 @@
 
 from noiseutils.studies.study import Study
 from noiseutils.studies.training_data_variation.attacks import analyse, answers
+from noiseutils.studies.training_data_variation.claims import CLAIMS, settings
 from noiseutils.studies.training_data_variation.grid import cells, records, run_of
 from noiseutils.studies.training_data_variation.params import Params
 
@@ -18,4 +19,6 @@ STUDY = Study(
     analyse=analyse,
     answers=answers,
     records=records,
+    claims=CLAIMS,
+    settings=settings,
 )

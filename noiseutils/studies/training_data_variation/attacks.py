@@ -115,12 +115,15 @@ def _keep_answer(job: tuple[Params, Store, Run, str]) -> None:
 
 
 def _change(params: Params, model: nn.Module, x: Tensor, y: Tensor, attack: str) -> dict[str, Any]:
-    found = minimal_change(model, x, y, attack=attack, steps=params.change_steps)
+    found = minimal_change(model, x, None, attack=attack, steps=params.change_steps)
+    right = (found.predicted == y.cpu()).tolist()
+    sizes = _finite(found.size)
     return {
         "attack": attack,
         "steps": params.change_steps,
         # JSON knows no infinity: null where no change was found, 0 where none was needed
-        "size": _finite(found.size),
+        "size": [size if ok else 0.0 for size, ok in zip(sizes, right, strict=True)],
+        "predicted_size": sizes,  # of a change of the predicted class, right or wrong
         "l2": _finite(found.l2),
         "linf": _finite(found.linf),
         "half": found.half.tolist(),

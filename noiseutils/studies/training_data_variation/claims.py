@@ -1,222 +1,218 @@
-"""Claims of the training-data paper, each with a verdict computed from our numbers.
+"""What the training-data paper claims, and how each claim is tested.
 
-The paper prints no table: its text (section 3) and Figures 4 to 7 claim directions, not values. Of a claim
-that there is no difference a test can only say that none was shown.
+The paper prints no table: sections 3 and 4 and Figures 4 to 7 claim directions, and likeness. Observations
+that it calls true for all architectures are tested on the mean over the profile's, one number a seed.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-import numpy as np
-import pandas as pd
-
-from noiseutils.stats import Interval, Paired, bootstrap_interval, holm
-from noiseutils.studies.results import Results, claims_of, common_seeds, paired_by_seed
-from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as, untouched
+from noiseutils.studies.params import data_of
+from noiseutils.studies.registry import Claim, Contrast, settings_of
+from noiseutils.studies.training_data_variation.changes import READINGS, Found
+from noiseutils.studies.training_data_variation.contrasts import (
+    ABOUT_ONE_PERCENT,
+    LEARNED,
+    NONE,
+    At,
+    accuracy_spread,
+    change_gain,
+    change_spread,
+    gain,
+    inception_best,
+    matched,
+    most_robust,
+    over_architectures,
+    peak,
+    shown_as_clean,
+)
+from noiseutils.studies.training_data_variation.grid import COPY, Cell
 from noiseutils.studies.training_data_variation.params import Params
-from noiseutils.studies.training_data_variation.tables import ONE_PERCENT, change_sizes, failures
 
-Test = tuple[str, str, Paired]  # a claim in words, the direction that it claims, and its test
+TrainingDataClaim = Claim[Params, Cell]
 
-STARTS = 0.1  # "starting with a model trained on the noise level 0.1"
-HELPFUL = (0.05, 0.1, 0.5)  # noise that raises the needed change: it "starts to drop" at 1 and 5
-HARMLESS = 0.5  # "up to a blur level of 0.5 the models accuracy remains unchanged"
-STRONG = (1.0, 5.0)  # noise and blur at which the needed change drops
-
-
-def accuracy_claims(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Judge the claims about accuracy, paired over seeds, with Holm's correction over the table.
-
-    "Best" is tested against the strength that is best of all others on these very seeds: the hardest rival,
-    so that such a claim may hold, and is never called refuted.
-    """
-    tests = [
-        test for architecture in results.params.architectures for test in _accuracy(results, architecture)
-    ]
-    table = claims_of(tests) if tests else pd.DataFrame()
-    if len(table):
-        best = table.claim.str.contains("is best")
-        table.loc[best & (table.verdict == "the opposite"), "verdict"] = "not shown"
-    return table
+SAME = (
+    0.01  # of accuracy: a point is the least that can be read off the paper's axes, which reach from 0 to 1
+)
+ALIKE = 0.02  # of accuracy, largest minus smallest of the architectures: that includes the seeds' own spread
+SLIGHT = 0.5  # of the change that a network without noise needs: "slightly" is less than half as much again
+UNMOVED = 0.1  # of the same: "no effect" is less than a tenth
+SIMILAR = 0.25  # of the architectures' mean change, largest minus smallest
 
 
-def _accuracy(results: Results[Params, Cell], architecture: str) -> Iterator[Test]:
-    plain = Cell(architecture, "none", 0.0)
-    noise, blur = (
-        [cell for cell in row_of(results.params, architecture, kind) if kind in results.params.kinds]
-        for kind in ("noise", "blur")
-    )
-    for cell in noise:
-        if cell.sigma >= STARTS:
-            rival = _best(results, [other for other in noise if other != cell], "noise", cell.sigma)
-            if rival is not None:
-                text = f"Fig. 4: on noise {cell.sigma:g} training on it is best, here against {rival.sigma:g}"
-                test = _difference(results, cell, rival, "noise", cell.sigma)
-                yield f"{text} ({architecture})", "up", test
-        if cell.sigma == 0.01:
-            text = f"Fig. 4: training on noise 0.01 is as on none, over all noise ({architecture})"
-            levels = results.params.levels
-            yield text, "none", paired_by_seed(*(_mean(results, [c], "noise", levels) for c in (cell, plain)))
-        if cell.sigma == STARTS:
-            text = f"Fig. 4: training on noise {STARTS:g} raises the accuracy on it ({architecture})"
-            yield text, "up", _difference(results, cell, plain, "noise", STARTS)
-        if cell.sigma in (0.01, 0.05, STARTS):
-            text = f"Fig. 4: training on noise {cell.sigma:g} leaves clean images alone ({architecture})"
-            yield text, "none", _difference(results, cell, plain, "noise", 0.0)
-    for cell in blur:
-        if 0 < cell.sigma <= HARMLESS and not untouched(cell):
-            text = f"Fig. 6: training on blur {cell.sigma:g} leaves clean images alone ({architecture})"
-            yield text, "none", _difference(results, cell, plain, "blur", 0.0)
+def settings(params: Params, cell: Cell) -> str:
+    """Return how a cell was made; a noisy copy is the paper's as well as fresh noise."""
+    return settings_of(data_of(params).label, ("cifar10",), params.as_read)
 
 
-def change_claims(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Judge the claims about the least change that misleads, with Holm's correction over the table.
-
-    over: what the difference is paired over. With several networks of a cell their mean changes, by seed;
-    with one its images, and then the verdict is about these networks alone: other trainings may differ.
-    difference: in 8-bit values; n seeds or images.
-    """
-    tests, units = [], []
-    for text, claimed, cell, base in _changes(results):
-        test, unit = _change_difference(results, cell, base)
-        tests.append((text, claimed, test))
-        units.append(unit)
-    if not tests:
-        return pd.DataFrame()
-    table = claims_of(tests)
-    table.insert(list(table.columns).index("n"), "over", units)
-    lone = table.over == "images"
-    table.loc[lone & (table.n == 1), "verdict"] = "one image: no verdict"
-    lone &= table.n > 1
-    table.loc[lone, "verdict"] += ", for these networks"
-    return table
-
-
-def _changes(results: Results[Params, Cell]) -> Iterator[tuple[str, str, Cell, Cell]]:
-    grid = results.cells
-    for cell in grid:
-        where = f"({cell.architecture})"
-        if cell.kind == "noise" and cell.sigma in HELPFUL:
-            text = f"Fig. 5: training on noise {cell.sigma:g} raises the needed change {where}"
-            yield text, "up", cell, cell.plain
-        peak = Cell(cell.architecture, "noise", STARTS)
-        if cell.kind == "noise" and cell.sigma in STRONG and peak in grid:
-            text = f"Fig. 5: with noise {cell.sigma:g} it is lower than with {STARTS:g} {where}"
-            yield text, "down", cell, peak
-        if cell.kind == "blur" and cell.sigma <= HARMLESS and not untouched(cell):
-            text = f"Fig. 7: training on blur {cell.sigma:g} does not move it {where}"
-            yield text, "none", cell, cell.plain
-        if cell.kind == "blur" and cell.sigma in STRONG:
-            text = f"Fig. 7: training on blur {cell.sigma:g} lowers it {where}"
-            yield text, "down", cell, cell.plain
-
-
-def percent_claims(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Set the largest least change of each architecture beside 1 %: "All of the models are easily tricked".
-
-    size: mean change of a pixel in 8-bit values, its interval bootstrapped over n images.   failed: images of
-    that network that withstood: with any of them the claim, of every image, is not shown.
-    """
-    rows = []
-    for architecture in results.params.architectures:
-        own = [cell for cell in results.cells if cell.architecture == architecture]
-        found = [(bootstrap_interval(list(change_sizes(results, cell).values())), cell) for cell in own]
-        known = [(size, cell) for size, cell in found if size.n]
-        if not known:
-            continue
-        size, cell = max(known, key=lambda pair: pair[0].mean)
-        failed = failures(results, cell)
-        rows.append(
-            {
-                "claim": f"a change of about 1 % misleads every model ({architecture})",
-                "most_robust": cell.kind if cell.kind == "none" else f"{cell.kind} {cell.sigma:g}",
-                "size": size.mean,
-                "low": size.low,
-                "high": size.high,
-                "percent": size.mean / ONE_PERCENT,
-                "n": size.n,
-                "failed": failed,
-                "verdict": _below(size, ONE_PERCENT, failed),
-            }
-        )
-    return pd.DataFrame(rows)
+def _accuracy_claims() -> Iterator[TrainingDataClaim]:
+    """Yield the claims about noise in training and accuracy: section 3, Figure 4."""
+    on = "accuracy, mean over architectures"
+    for sigma in (0.1, 0.5, 1.0):
+        yield Claim(
+            f"best-{sigma:g}", "3, Fig. 4", f"on noise {sigma:g}, training on the same noise is best",
+            f"{on}, minus the other training that is best for the other seeds", "up",
+            over_architectures(partial(matched, sigma=sigma)),
+        )  # fmt: skip
+    yield Claim(
+        "peak-0.1", "3, Fig. 4", "training on noise 0.1 gives the best accuracy on that noise of all",
+        f"{on}, minus the shown noise that is best for the other seeds", "up",
+        over_architectures(partial(peak, sigma=0.1)), counted=False,
+    )  # fmt: skip
+    yield Claim(
+        "as-none-trained", "3, Fig. 4", "training on noise 0.01 is as training on none",
+        f"{on} and shown noise, minus none", "within", _gain(("noise", 0.01), levels=None), SAME,
+    )  # fmt: skip
+    yield Claim(
+        "as-none-shown", "3, Fig. 4", "images with noise 0.01 are as those without",
+        f"{on} and trainings up to {LEARNED:g}, minus clean images", "within",
+        over_architectures(partial(shown_as_clean, sigma=0.01)), SAME,
+    )  # fmt: skip
+    yield Claim(
+        "raises-0.1", "3, Fig. 4", "training on noise 0.1 raises the accuracy on that noise",
+        f"{on}, minus training on none", "up", _gain(("noise", 0.1), levels=(0.1,)),
+    )  # fmt: skip
+    for sigma in (0.01, 0.05, 0.1):
+        yield Claim(
+            f"clean-{sigma:g}", "3, Fig. 4", f"training on noise {sigma:g} leaves clean images alone",
+            f"{on}, minus training on none, clean images", "within", _gain(("noise", sigma)), SAME,
+            counted=sigma == 0.1,
+        )  # fmt: skip
+    yield Claim(
+        "overall-0.1", "3, Fig. 4", "from training on noise 0.1 on the overall accuracy drops",
+        f"{on} and shown noise, minus training on none", "down", _gain(("noise", 0.1), levels=None),
+    )  # fmt: skip
+    yield Claim(
+        "overall-1", "3, Fig. 4", "with training on noise 1 the overall accuracy is lower than with 0.1",
+        f"{on} and shown noise, minus training on 0.1", "down",
+        _gain(("noise", 1.0), ("noise", 0.1), levels=None), counted=False,
+    )  # fmt: skip
+    yield Claim(
+        "at-least", "3, Fig. 4", "more noise in training than in use costs less than less noise does",
+        f"{on}, shown noise 0.5, trained on 1 minus trained on 0.1", "up",
+        _gain(("noise", 1.0), ("noise", 0.1), levels=(0.5,)),
+    )  # fmt: skip
+    copy = "training on one noisy copy, 0.1,"
+    yield Claim(
+        "raises-0.1-copy", "3, Fig. 4", f"{copy} raises the accuracy on that noise",
+        f"{on}, minus training on none", "up", _gain((COPY, 0.1), levels=(0.1,)), counted=False,
+    )  # fmt: skip
+    yield Claim(
+        "clean-0.1-copy", "3, Fig. 4", f"{copy} leaves clean images alone",
+        f"{on}, minus training on none, clean images", "within", _gain((COPY, 0.1)), SAME, counted=False,
+    )  # fmt: skip
 
 
-def _below(size: Interval, bound: float, failed: float) -> str:
-    if size.n < 2:
-        return "one image: no verdict"
-    if size.low > bound:
-        return "did not hold"
-    return "held" if size.high <= bound and not failed else "not shown"
+def _blur_claims() -> Iterator[TrainingDataClaim]:
+    """Yield the claims about blur in training and accuracy: section 3, Figure 6."""
+    on = "accuracy, mean over architectures"
+    yield Claim(
+        "blur-clean-0.5", "3, Fig. 6", "training on blur up to 0.5 leaves the accuracy unchanged",
+        f"{on}, clean images, trained on 0.5 minus none", "within", _gain(("blur", 0.5), shown="blur"), SAME,
+    )  # fmt: skip
+    yield Claim(
+        "blur-overall-0.5", "3, Fig. 6", "training on blur up to 0.5 leaves the accuracy unchanged, blurred",
+        f"{on}, shown blur 0.5, trained on 0.5 minus none", "within",
+        _gain(("blur", 0.5), shown="blur", levels=(0.5,)), SAME, counted=False,
+    )  # fmt: skip
+    yield Claim(
+        "blur-drops-1", "3, Fig. 6", "with more blur than 0.5 in training the accuracy drops",
+        f"{on}, clean images, trained on 1 minus 0.5", "down",
+        _gain(("blur", 1.0), ("blur", 0.5), shown="blur"),
+    )  # fmt: skip
 
 
-def architectures_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Compare architectures over all strengths: "None of the architectures generalizes particularly well".
-
-    difference: of the accuracy averaged over training and shown strengths of a kind, paired over seeds; Holm
-    over the table.   cells: training strengths that all architectures have finished with. That no difference
-    is shown does not prove that there is none: see the interval.
-    """
-    rows, p_values = [], []
-    for kind in results.params.kinds:
-        levels = results.params.levels
-        grid = [row_of(results.params, architecture, kind) for architecture in results.params.architectures]
-        whole = [
-            column
-            for column in zip(*grid, strict=True)
-            if all(results.values(cell, "accuracy") for cell in column)
-        ]
-        means = {
-            row[0].architecture: _mean(results, list(row), kind, levels)
-            for row in (zip(*whole, strict=True) if whole else ())
-        }
-        for first, second in itertools.combinations(results.params.architectures, 2):
-            test = paired_by_seed(means.get(first, {}), means.get(second, {}))
-            row = {"kind": kind, "first": first, "second": second}
-            rows.append({**row, **test.difference.row("difference"), "cells": len(whole)})
-            p_values.append(test.p)
-    for row, p in zip(rows, holm(p_values), strict=True):
-        if row["n"] < 2:
-            verdict = "one seed: no verdict" if row["n"] else "not run"
-        elif p < 0.05:
-            verdict = f"{row['first' if row['difference'] > 0 else 'second']} is better"
-        else:
-            verdict = "no difference shown"
-        row |= {"p_holm": p, "verdict": verdict}
-    return pd.DataFrame(rows)
+def _architecture_claims() -> Iterator[TrainingDataClaim]:
+    """Yield the claims about the three modules. The last two contradict each other, and are the paper's."""
+    for kind, figure in (("noise", 4), ("blur", 6)):
+        yield Claim(
+            f"alike-{kind}", f"3, Fig. {figure}", f"the architectures behave alike in accuracy under {kind}",
+            f"accuracy, mean over trainings and shown strengths up to {LEARNED:g}, largest minus smallest "
+            "architecture", "within", accuracy_spread(kind), ALIKE,
+        )  # fmt: skip
+    for kind, figure in (("noise", 5), ("blur", 7)):
+        yield Claim(
+            f"change-alike-{kind}", f"3, Fig. {figure}",
+            f"all architectures need a similar change, trained on {kind}",
+            f"least change, mean over trainings up to {LEARNED:g}, largest minus smallest architecture, as a "
+            "share of their mean", "within", change_spread(kind), SIMILAR,
+        )  # fmt: skip
+    yield Claim(
+        "inception", "3, Fig. 6", "the Inception models perform best",
+        "clean accuracy without corruption, minus the other architecture that is best for the other seeds",
+        "up", inception_best,
+    )  # fmt: skip
+    yield Claim(
+        "modules", "4", "no significant performance difference between the modules",
+        "clean accuracy without corruption, largest minus smallest architecture", "within",
+        accuracy_spread("noise", clean=True), ALIKE,
+    )  # fmt: skip
 
 
-def _mean(
-    results: Results[Params, Cell], row: list[Cell], shown: str, levels: list[float]
-) -> dict[int, float]:
-    """Return the accuracy averaged over cells and shown strengths, by seed; seeds that all have."""
-    each = [results.values(cell, "accuracy", **shown_as(shown, level)) for cell in row for level in levels]
-    return {seed: float(np.mean([found[seed] for found in each])) for seed in common_seeds(each)}
+def _change_claims(reading: str) -> Iterator[TrainingDataClaim]:
+    """Yield the claims about the least change in one reading: section 3, Figures 5 and 7."""
+    counted = reading == "correct"
+    end, note = ("", "") if counted else (f"-{reading}", f": {READINGS[reading]}")
+    size = "least change in 8-bit values, mean over architectures"
+    noise, blur = "3, Fig. 5", "3, Fig. 7"
+    yield Claim(
+        f"change-rises-0.1{end}", noise, f"training on noise 0.1 raises the needed change{note}",
+        f"{size}, minus training on none", "up", _change(("noise", 0.1), NONE, reading), counted=counted,
+    )  # fmt: skip
+    for sigma, fails in ((1.0, False), (5.0, True)):
+        yield Claim(
+            f"change-falls-{sigma:g}{end}", noise, f"training on noise {sigma:g} lowers it again{note}",
+            f"{size}, minus training on 0.1", "down",
+            _change(("noise", sigma), ("noise", 0.1), reading), counted=counted, of_collapse=fails,
+        )  # fmt: skip
+    yield Claim(
+        f"blur-change-0.5{end}", blur, f"training on blur up to 0.5 does not move the needed change{note}",
+        "least change, trained on 0.5 minus none, as a share of the latter", "within",
+        _change(("blur", 0.5), NONE, reading, relative=True), UNMOVED, counted,
+    )  # fmt: skip
+    for sigma, fails in ((1.0, False), (5.0, True)):
+        yield Claim(
+            f"blur-change-falls-{sigma:g}{end}", blur, f"training on blur {sigma:g} lowers it{note}",
+            f"{size}, minus training on none", "down", _change(("blur", sigma), NONE, reading),
+            counted=counted, of_collapse=fails,
+        )  # fmt: skip
 
 
-def _best(results: Results[Params, Cell], rivals: list[Cell], shown: str, level: float) -> Cell | None:
-    means = [(results.interval(c, "accuracy", **shown_as(shown, level)).mean, c) for c in rivals]
-    known = [(mean, c) for mean, c in means if not math.isnan(mean)]
-    return max(known, key=lambda pair: pair[0])[1] if known else None
+def _further_change_claims() -> Iterator[TrainingDataClaim]:
+    """Yield the claims about the size of the least change, and the other reading of the noise."""
+    yield Claim(
+        "change-slightly", "3, Fig. 5", "noise 0.1 makes networks only slightly more robust",
+        "least change, trained on 0.1 minus none, as a share of the latter", "within",
+        _change(("noise", 0.1), NONE, "correct", relative=True), SLIGHT,
+    )  # fmt: skip
+    yield Claim(
+        "one-percent", "3", "a change of about 1 % of the range misleads every network",
+        f"least change of the most robust network in percent of the range, minus {ABOUT_ONE_PERCENT:g}",
+        "down", most_robust,
+    )  # fmt: skip
+    yield Claim(
+        "change-rises-0.1-copy", "3, Fig. 5", "training on one noisy copy, 0.1, raises the needed change",
+        "least change in 8-bit values, mean over architectures, minus training on none", "up",
+        _change((COPY, 0.1), NONE, "correct"), counted=False,
+    )  # fmt: skip
 
 
-def _difference(results: Results[Params, Cell], a: Cell, b: Cell, shown: str, level: float) -> Paired:
-    return results.paired(a, b, "accuracy", **shown_as(shown, level))
+def _gain(
+    at: At, base: At = NONE, shown: str = "noise", levels: Sequence[float] | None = (0.0,)
+) -> Callable[[Found], Contrast | None]:
+    return over_architectures(partial(gain, at=at, base=base, shown=shown, levels=levels))
 
 
-def _change_difference(results: Results[Params, Cell], cell: Cell, base: Cell) -> tuple[Paired, str]:
-    """Test over seeds where several networks of both were attacked, else over images that mislead both."""
-    networks = [
-        {
-            seed: float(np.mean(list(sizes.values())))
-            for seed in range(results.params.seeds)
-            if (sizes := change_sizes(results, c, seed=seed))
-        }
-        for c in (cell, base)
-    ]
-    if len(common_seeds(networks)) > 1:
-        return paired_by_seed(*networks), "seeds"
-    return paired_by_seed(change_sizes(results, cell), change_sizes(results, base)), "images"
+def _change(at: At, base: At, reading: str, relative: bool = False) -> Callable[[Found], Contrast | None]:
+    return over_architectures(partial(change_gain, at=at, base=base, reading=reading, relative=relative))
+
+
+CLAIMS = (
+    *_accuracy_claims(),
+    *_blur_claims(),
+    *_architecture_claims(),
+    *(claim for reading in READINGS for claim in _change_claims(reading)),
+    *_further_change_claims(),
+)

@@ -18,19 +18,21 @@ from noiseutils import plots
 from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import Dataset, to_float
 from noiseutils.rng import generator
-from noiseutils.stats import bootstrap_interval
-from noiseutils.studies.output import Drawn, origin, title_of
+from noiseutils.studies.output import Drawn, origin
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
+from noiseutils.studies.training_data_variation.changes import ONE_PERCENT, READINGS, mean
 from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as, size_of
 from noiseutils.studies.training_data_variation.params import Params
-from noiseutils.studies.training_data_variation.tables import ONE_PERCENT, change_sizes
+from noiseutils.studies.training_data_variation.tables import row_sizes
 from noiseutils.training.loop import Result
 
 Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives
 NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}
 COLOURS = {"resnet": plots.BLUE, "inception": plots.ORANGE, "resnext": plots.GREEN}
 EXAMPLES = ("airplane", "automobile", "frog", "horse", "airplane")  # Figure 1; Figure 3: frog and truck
+ATTACK_NAMES = {"best": "the best of DDN, DeepFool and FMN", "ddn": "DDN", "deepfool": "DeepFool"}
+ATTACK_NAMES |= {"carlini_wagner": "Carlini & Wagner", "fmn_l1": "FMN in L1"}
 UNITS = {"noise": "noise, images in [-1, 1]", "blur": "blur, pixels"}
 # Figure 2: a box a convolution block, from left to right and top to bottom; kernel and maps
 BOXES = {
@@ -107,59 +109,111 @@ def corrupted_examples(params: Params, data: Dataset) -> Iterator[Drawn]:
 def accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw Figures 4 and 6: accuracy over the training strength, a line a shown strength."""
     for kind, name in (("noise", "figure_04_noise"), ("blur", "figure_06_blur")):
-        if kind not in results.params.kinds:
-            continue
-        levels = results.params.levels
-        lines = {
-            architecture: shaded(
-                {f"{level:g}": points(results, [(cell, level) for cell in row], kind) for level in levels}
-            )
-            for architecture, row in rows_of(results.params, kind).items()
-        }
-        for figure, axes in line_panels(lines, f"shown\n{kind} σ", "accuracy (%)"):
-            for ax in axes:
-                strengths(ax, levels, kind)
-            figure.suptitle(title_of(results, f"Trained on {kind} (x), shown {kind} (lines)"))
-            alt = f"Accuracy over the {kind} trained on, a line a strength shown, a panel a network."
-            yield Drawn(name, figure, alt, trained_on(results, kind))
+        text = f"Accuracy on {kind} of each strength, by the strength trained on"
+        yield from shown_lines(results, kind, name, text, "accuracy (%)", "accuracy")
+
+
+def shown_lines(
+    results: Results[Params, Cell], kind: str, name: str, text: str, ylabel: str, quantity: str
+) -> Iterator[Drawn]:
+    """Draw a quantity over the training strength, a panel an architecture, a line a shown strength."""
+    levels = results.params.levels
+    lines = {
+        architecture: shaded(
+            {
+                f"{level:g}": points(results, [(cell, level) for cell in row], kind, quantity)
+                for level in levels
+            }
+        )
+        for architecture, row in rows_of(results.params, kind).items()
+    }
+    for figure, axes in line_panels(lines, f"shown σ\n({kind})", ylabel):
+        for ax in axes:
+            strengths(ax, levels, kind)
+        figure.suptitle(captioned(results, text))
+        alt = f"{ylabel} over the {kind} trained on, a line a strength shown, a panel a network."
+        yield Drawn(name, figure, alt, trained_on(results, kind))
 
 
 def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw Figures 5 and 7: the least mean change of a pixel over the training strength, a line a network."""
+    """Draw Figures 5 and 7: the least change over the training strength, a panel a reading."""
     for kind, name in (("noise", "figure_05_change_noise"), ("blur", "figure_07_change_blur")):
-        levels, found = results.params.levels, {}
-        for shift, (architecture, row) in enumerate(rows_of(results.params, kind).items()):
-            intervals = [bootstrap_interval(list(change_sizes(results, cell).values())) for cell in row]
-            known = {place + 0.06 * (shift - 1): i for place, i in enumerate(intervals) if i.n}
-            if known:
-                found[architecture] = known
+        rows, found = rows_of(results.params, kind), {}
+        for reading in READINGS:
+            drawn = {a: row_sizes(results, row, reading) for a, row in rows.items()}
+            if any(seeds for by_cell in drawn.values() for seeds in by_cell.values()):
+                found[reading] = drawn
         if not found:
             continue
-        figure, axes = plots.canvas(size=(8, 4))
-        ax = axes[0, 0]
-        for architecture, known in found.items():
-            plots.whiskers(
-                ax, [*known], [*known.values()], colour=COLOURS[architecture], label=NAMES[architecture]
-            )
-        strengths(ax, levels, kind)
-        ax.axhline(ONE_PERCENT, color=plots.GREY, linestyle=":", linewidth=1.2)
-        ax.annotate("1 % of the range", (len(levels) - 1, ONE_PERCENT), (0, 3), textcoords="offset points",
-                    ha="right", color=plots.GREY, fontsize=8)  # fmt: skip
-        ax.set(ylabel="mean change of a pixel (8-bit values)", ylim=(0, None))
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        figure, axes = plots.canvas(1, len(found), size=(4.0 * len(found) + 1, 4.2), sharey=True)
+        for ax, (reading, drawn) in zip(axes[0], found.items(), strict=True):
+            ends = {}
+            for architecture, by_cell in drawn.items():
+                ends |= _change_line(ax, architecture, rows[architecture], by_cell)
+            strengths(ax, results.params.levels, kind)
+            ax.set_title(READINGS[reading], fontsize=10)
+            _mark_one_percent(ax)
+            plots.label_ends(ax, ends)
+        axes[0, 0].set_ylabel("mean change of a pixel (8-bit values)")
         attack = results.params.change_attack
-        networks = len({seed for _, seed, question in results.answers if question == attack})
-        figure.suptitle(
-            f"Least change that misleads ({attack})  ·  {origin(data_of(results.params).label)}, up to "
-            f"{results.params.change_images} images, {networks} network{'s' if networks > 1 else ''}"
-        )
-        alt = f"Least mean change that misleads over the {kind} trained on; whiskers: bootstrap over images."
         misled = [
-            (cell, seed)
-            for (cell, seed, question), answer in results.answers.items()
-            if question == attack and cell.kind in ("none", kind) and any(answer["size"])
+            (cell, seed) for cell, seed, q in results.answers if q == attack and cell.kind in ("none", kind)
         ]
+        networks = len({seed for _, seed in misled})
+        figure.suptitle(
+            f"Least change that misleads, by what is averaged  ·  {made_of(results)},\n"
+            f"{results.params.change_images} images attacked by {ATTACK_NAMES.get(attack, attack)}, {counted(networks, 'seed')}"
+        )
+        alt = f"Least change that misleads over the {kind} trained on, a panel a reading, a line a network."
         yield Drawn(name, figure, alt, results.at(misled))
+
+
+def _change_line(
+    ax: Axes,
+    architecture: str,
+    row: Sequence[Cell],
+    by_cell: Mapping[Cell, Mapping[int, Mapping[int, float]]],
+) -> dict[str, tuple[float, float, Any]]:
+    """Draw one network's least changes, and return the label at the line's end: its name and n images."""
+    colour, at, samples, images = COLOURS[architecture], [], [], []
+    for place, cell in enumerate(row):
+        if seeds := by_cell.get(cell):
+            at.append(place)
+            samples.append([mean(sizes.values()) for sizes in seeds.values()])
+            images += [len(sizes) for sizes in seeds.values()]
+    if not at:
+        return {}
+    plots.series(ax, at, samples, colour=colour, label=NAMES[architecture])
+    few, many = min(images), max(images)
+    span = f"{few}" if few == many else f"{few}-{many}"
+    return {f"{NAMES[architecture]}, n = {span}": (at[-1], mean(samples[-1]), colour)}
+
+
+def _mark_one_percent(ax: Axes) -> None:
+    """Draw the paper's 1 % where the values come near it: far above them it would flatten all other lines."""
+    top = max([ax.get_ylim()[1], *(float(np.nanmax(np.asarray(line.get_ydata()))) for line in ax.lines)])
+    ax.set_ylim(0, top)
+    if top > ONE_PERCENT / 2:
+        ax.axhline(ONE_PERCENT, color=plots.GREY, linestyle=":", linewidth=1.2)
+        ax.annotate("1 % of the range", (0, ONE_PERCENT), (0, 3), textcoords="offset points",
+                    color=plots.GREY, fontsize=8)  # fmt: skip
+        ax.set_ylim(0, max(top, 1.08 * ONE_PERCENT))
+
+
+def captioned(results: Results[Params, Cell], text: str) -> str:
+    """Return a figure's title: what is to be seen, and of which images, seeds, epochs and width."""
+    return f"{text}  ·  {made_of(results)}, {counted(results.frame.seed.nunique(), 'seed')}"
+
+
+def made_of(results: Results[Params, Cell]) -> str:
+    """Return of which images, epochs and width the networks of a profile are."""
+    params = results.params
+    return f"{origin(data_of(params).label)}, {counted(params.epochs, 'epoch')}, width {params.width:g}"
+
+
+def counted(n: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def trained_on(results: Results[Params, Cell], kind: str) -> list[Result]:
@@ -195,7 +249,10 @@ def points(
 def line_panels(
     lines: Mapping[str, Sequence[Line]], legend: str, ylabel: str
 ) -> Iterator[tuple[Figure, np.ndarray]]:
-    """Draw a panel an architecture, with its lines; nothing at all if there is none.   legend: its title."""
+    """Draw a panel an architecture, with its lines labelled at their ends; nothing at all if there is none.
+
+    legend: what the labels are.
+    """
     if not any(len(table) for own in lines.values() for *_, table in own):
         return
     figure, axes = panels(len(lines))
@@ -203,9 +260,17 @@ def line_panels(
         for label, colour, style, table in own:
             if len(table):
                 plots.band(ax, table, x="place", value="percent", colour=colour, label=label, style=style)
-        ax.set(title=NAMES[architecture], ylim=(0, 100))
+        ax.set(title=NAMES[architecture])
+    for ax, own in zip(axes, lines.values(), strict=True):  # the panels share one scale, known only now
+        ends = {}
+        for label, colour, _, table in own:
+            if len(table):
+                last = table.place.max()
+                ends[label] = (last, table.percent[table.place == last].mean(), colour)
+        plots.label_ends(ax, ends)
+    axes[-1].annotate(legend, (1, 1), (2, 6), xycoords="axes fraction", textcoords="offset points",
+                      fontsize=8.5, color=plots.GREY)  # fmt: skip
     axes[0].set_ylabel(ylabel)
-    axes[-1].legend(title=legend, loc="center left", bbox_to_anchor=(1, 0.5))
     yield figure, axes
 
 

@@ -6,6 +6,7 @@ both kinds at every strength.
 Readings, where the text leaves it open:
     sigma      of noise on images in [-1, 1], as printed; pixels here are in [0, 1], so half of it is added.
                Of a blur in pixels across
+    noise      fresh at every step; beside it one fixed noisy copy of the training set, where asked for
     training   SGD with momentum 0.9 at a constant rate of 0.01, batches of 128, no crop or flip: the text
                gives the algorithm, the loss and 90 epochs
     networks   see `noiseutils.models.modules`
@@ -28,6 +29,7 @@ from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.training.loop import Result
 
 KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it
+COPY = "noise_copy"
 # Severities 1 to 5 for CIFAR-10 of Hendrycks & Dietterich 2019: noise on pixels in [0, 1], blur in pixels.
 # Theirs are then cut to that range and stored in 8 bits, ours are not.
 COMMON = {"noise": (0.04, 0.06, 0.08, 0.09, 0.10), "blur": (0.4, 0.6, 0.7, 0.8, 1.0)}
@@ -35,7 +37,10 @@ COMMON = {"noise": (0.04, 0.06, 0.08, 0.09, 0.10), "blur": (0.4, 0.6, 0.7, 0.8, 
 
 @dataclass(frozen=True)
 class Cell:
-    """One network of the grid: what its training images go through. sigma 0: kind "none"."""
+    """One network of the grid: what its training images go through. sigma 0: kind "none".
+
+    kind: noise, blur, or noise_copy: one noisy copy of the training images instead of fresh noise.
+    """
 
     architecture: str
     kind: str
@@ -48,22 +53,24 @@ class Cell:
 
 
 def cells(params: Params) -> list[Cell]:
-    """Return the grid: first cells without a corruption, then noise of 0.1 and 1, then the rest."""
+    """Return the grid: cells without a corruption, noise of 0.1 and 1, the rest, and noisy copies at last."""
     telling = [sigma for sigma in (0.1, 1.0) if sigma in params.sigmas]
     levels = [*telling, *(sigma for sigma in params.sigmas if sigma not in telling)]
     grid = [Cell(architecture, "none", 0.0) for architecture in params.architectures]
     places = itertools.product(params.kinds, levels, params.architectures)
-    return grid + [Cell(architecture, kind, sigma) for kind, sigma, architecture in places]
+    copies = itertools.product([COPY], params.copy_sigmas, params.architectures)
+    return grid + [Cell(architecture, kind, sigma) for kind, sigma, architecture in (*places, *copies)]
 
 
 def row_of(params: Params, architecture: str, kind: str) -> list[Cell]:
     """Return the cells of one architecture and kind, from none to the strongest."""
-    return [Cell(architecture, kind if sigma else "none", sigma) for sigma in params.levels]
+    levels = [0.0, *sorted(params.copy_sigmas)] if kind == COPY else params.levels
+    return [Cell(architecture, kind if sigma else "none", sigma) for sigma in levels]
 
 
 def size_of(kind: str, sigma: float) -> float:
     """Return what a run's corruption and evaluation call a sigma: noise is on pixels in [0, 1] there."""
-    return sigma / 2 if kind == "noise" else sigma
+    return sigma if kind == "blur" else sigma / 2
 
 
 def shown_levels(params: Params, kind: str) -> list[float]:
@@ -80,7 +87,9 @@ def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     corruption = None
     if not untouched(cell):
-        corruption = Corruption(kind=KINDS[cell.kind], sigma=size_of(cell.kind, cell.sigma))  # pyright: ignore[reportArgumentType]
+        size, fresh = size_of(cell.kind, cell.sigma), cell.kind != COPY
+        kind = "gaussian_blur" if cell.kind == "blur" else "gaussian_noise"
+        corruption = Corruption(kind=kind, sigma=size, fresh=fresh)
     levels = {
         kind: tuple(size_of(kind, sigma) for sigma in shown_levels(params, kind)) for kind in params.kinds
     }

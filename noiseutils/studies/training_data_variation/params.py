@@ -6,14 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from noiseutils.evaluation.minimal_change import ATTACKS
+from noiseutils.evaluation.minimal_change import ATTACKS, BEST
 from noiseutils.spec import Positive, PositiveInt, Probability
 from noiseutils.studies.params import Count, Epochs, OneSetParams, Positives, Seeds, Sizes255, Width
 
 ARCHITECTURES = ("resnet", "inception", "resnext")
+# parameters that leave the paper's setting as it is: which cells are run, and what is asked beyond the paper
+CHOSEN = {"study", "profile", "data", "seeds", "copy_sigmas", "common", "recalibrate", "change_seeds"}
+CHOSEN |= {"attack_255", "attack_images", "attack_queries", "attack_seeds"}
 Architectures = Annotated[
     tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1)
 ]
+Copies = Annotated[tuple[Positive, ...], Field(strict=False)]
 Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1)]
 
 
@@ -25,6 +29,7 @@ class Params(OneSetParams):
     width: Width = 1.0
     kinds: Kinds = ("noise", "blur")
     sigmas: Positives = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+    copy_sigmas: Copies = ()
     epochs: Epochs = 90
     batch_size: PositiveInt = 128
     momentum: Probability = 0.9
@@ -32,7 +37,7 @@ class Params(OneSetParams):
     augment: bool = False
     common: bool = True
     recalibrate: bool = True
-    change_attack: str = "ddn"
+    change_attack: str = BEST
     change_images: Count = 128
     change_steps: PositiveInt = 100
     change_seeds: PositiveInt = 6
@@ -47,12 +52,17 @@ class Params(OneSetParams):
         """Return the training strengths from none to the strongest."""
         return [0.0, *sorted(self.sigmas)]
 
+    @property
+    def as_read(self) -> bool:
+        """Tell whether all that the paper's numbers depend on is the paper's as read here, images aside."""
+        return self.are_default(type(self).model_fields.keys() - CHOSEN)
+
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.change_attack not in ATTACKS:
             known = ", ".join(ATTACKS)
             raise ValueError(f"change_attack {self.change_attack!r} is not known; allowed: {known}")
-        for name in ("sigmas", "architectures", "kinds", "attack_255"):
+        for name in ("sigmas", "copy_sigmas", "architectures", "kinds", "attack_255"):
             given = getattr(self, name)
             if len({f"{value:g}" if isinstance(value, float) else value for value in given}) < len(given):
                 raise ValueError(f"{name} must differ, got {list(given)}")

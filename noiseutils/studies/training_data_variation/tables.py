@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,18 @@ from torch import nn
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.stats import bootstrap_interval, mean_interval
-from noiseutils.studies.results import Results, common_seeds
+from noiseutils.studies.results import Record, Results, common_seeds
 from noiseutils.studies.training_data_variation.attacks import AUTOATTACK
+from noiseutils.studies.training_data_variation.changes import (
+    ONE_PERCENT,
+    READINGS,
+    common_sizes,
+    compared,
+    mean,
+    sizes_of,
+)
 from noiseutils.studies.training_data_variation.grid import (
+    COPY,
     Cell,
     common_levels,
     row_of,
@@ -25,7 +34,7 @@ from noiseutils.studies.training_data_variation.grid import (
 )
 from noiseutils.studies.training_data_variation.params import Params
 
-ONE_PERCENT = 2.55  # of the 8-bit range; the paper's text rounds it to 2.5
+NORMS = ("size", "l2", "linf")
 INCEPTION = {"one": "1×1", "three": "3×3", "five": "5×5, as two 3×3", "pool": "max-pool, then 1×1"}
 
 
@@ -80,95 +89,104 @@ def matrix_table(results: Results[Params, Cell], trained: str, shown: str) -> pd
     return pd.DataFrame(rows)
 
 
-def change_sizes(
-    results: Results[Params, Cell],
-    cell: Cell,
-    attack: str = "",
-    quantity: str = "size",
-    seed: int | None = None,
-) -> dict[int, float]:
-    """Return a quantity of the least changes by image: mean over the attacked networks, or of one seed's.
-
-    attack: "" for the profile's. Images that a network gets wrong as they are, or that the attack failed on,
-    are left out of its mean.
-    """
-    attack = attack or results.params.change_attack
-    each: dict[int, list[float]] = {}
-    for (c, s, question), answer in results.answers.items():
-        if c == cell and question == attack and seed in (None, s):
-            for image, (size, value) in enumerate(zip(answer["size"], answer[quantity], strict=True)):
-                if size:
-                    each.setdefault(image, []).append(float(value))
-    return {image: float(np.mean(values)) for image, values in each.items()}
-
-
-def failures(results: Results[Params, Cell], cell: Cell, attack: str = "") -> float:
-    """Count the images that withstood an attack, a mean over networks; attack "": the profile's."""
-    attack = attack or results.params.change_attack
-    counts = [
-        sum(s is None for s in a["size"])
-        for (c, _, q), a in results.answers.items()
-        if (c, q) == (cell, attack)
-    ]
-    return float(np.mean(counts)) if counts else math.nan
-
-
 def change_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Average the least change of a pixel, in 8-bit values, a row a network: Figures 5 and 7 as numbers.
+    """Average the least change of a pixel, in 8-bit values, a row a reading and network: Figures 5 and 7.
 
-    Intervals are bootstrapped over images.   percent: of the 8-bit range.   n: images that were misled by a
-    change.   wrong, failed: images without one, as the network errs on them anyway, or no change was found.
-    networks: how many seeds.
+    size: mean over n seeds with its t interval, of means over images.   percent: of the 8-bit range.
+    reading: a key of `changes.READINGS`.   images: averaged over, a mean over seeds; for "correct" those that
+    all networks of the architecture and kind get right, networks at chance aside, which have no size.
+    wrong, failed: images without a change, as the network errs on them anyway, or withstood.
+    half: share of changes of which half would do.   rounded: share that still misleads in whole 8-bit values.
     """
-    rows = []
-    for cell in results.cells:
-        rows += _change_row(results, cell, results.params.change_attack)
+    rows, kinds = [], [*results.params.kinds, *([COPY] if results.params.copy_sigmas else [])]
+    for reading, kind, architecture in itertools.product(READINGS, kinds, results.params.architectures):
+        row = row_of(results.params, architecture, kind)
+        by_cell = row_sizes(results, row, reading)
+        for cell in row:
+            answers = [a for a in answers_of(results, cell).values() if reading in readings_in(a)]
+            if answers:
+                seeds = by_cell.get(cell, {})
+                size = mean_interval([mean(sizes.values()) for sizes in seeds.values()])
+                rows.append(
+                    {
+                        "reading": reading,
+                        "kind": kind,
+                        "architecture": architecture,
+                        "sigma": cell.sigma,
+                        **size.row("size"),
+                        "percent": size.mean / ONE_PERCENT,
+                        "images": mean(map(len, seeds.values())) if seeds else 0.0,
+                        **counts_of(answers),
+                    }
+                )
     return pd.DataFrame(rows)
+
+
+def row_sizes(
+    results: Results[Params, Cell], row: Sequence[Cell], reading: str
+) -> dict[Cell, dict[int, dict[int, float]]]:
+    """Return the least changes of a row of cells by cell, seed and image: what its figure and table average.
+
+    For "correct" on the images common to the row's networks; networks at chance have none.
+    """
+    cells = compared(results, row) if reading == "correct" else row
+    if reading == "correct":
+        each = common_sizes(results, cells, reading)
+        return {c: {s: by[c] for s, by in each.items() if by[c]} for c in cells}
+    return {
+        c: {s: sizes for s in answers_of(results, c) if (sizes := sizes_of(results, c, s, reading))}
+        for c in cells
+    }
+
+
+def answers_of(results: Results[Params, Cell], cell: Cell, attack: str = "") -> dict[int, Record]:
+    """Return what an attack answered about a cell, by seed; attack "": the profile's."""
+    attack = attack or results.params.change_attack
+    return {s: answer for (c, s, q), answer in results.answers.items() if (c, q) == (cell, attack)}
+
+
+def readings_in(answer: Record) -> list[str]:
+    """Return the readings that an answer allows: older ones did not attack predicted classes."""
+    return [name for name in READINGS if name != "predicted" or "predicted_size" in answer]
+
+
+def counts_of(answers: Sequence[Record]) -> dict[str, float]:
+    """Return means over networks: images wrong and withstood, shares of halved and rounded changes."""
+    shares = {}
+    for name in ("half", "rounded"):
+        flags = [f for a in answers for size, f in zip(a["size"], a[name], strict=True) if size]
+        shares[name] = mean(flags) if flags else math.nan
+    wrong = mean(sum(size == 0 for size in a["size"]) for a in answers)
+    failed = mean(sum(size is None for size in a["size"]) for a in answers)
+    return {"wrong": wrong, "failed": failed, **shares}
 
 
 def attacks_table(results: Results[Params, Cell]) -> pd.DataFrame:
     """Compare the attacks on the same images, for networks trained on images as they are, seed 0.
 
-    seconds: for all images, of one network; on a CPU other searches ran beside it, one a core.
-    half: share of changes of which half would do.   rounded: share that still misleads when pixels are whole
-    8-bit values.
+    size in 8-bit values, l2 and linf of pixels in [0, 1], bootstrapped over the n images that the network
+    gets right and every attack misled.   seconds: for all images; on a CPU others ran beside it, one a core.
+      half, rounded, wrong, failed: as in `change_table`.
     """
-    first = {place: answer for place, answer in results.answers.items() if place[1] == 0}
-    results, rows = replace(results, answers=first), []
+    rows = []
     for architecture in results.params.architectures:
-        for attack in ATTACKS:
-            rows += _change_row(results, Cell(architecture, "none", 0.0), attack)
+        cell = Cell(architecture, "none", 0.0)
+        found = {a: answers_of(results, cell, a)[0] for a in ATTACKS if 0 in answers_of(results, cell, a)}
+        each = zip(*(answer["size"] for answer in found.values()), strict=True)
+        images = [i for i, sizes in enumerate(each) if all(sizes)]
+        for attack, answer in found.items():
+            norms = [bootstrap_interval([answer[q][i] for i in images]).columns(q) for q in NORMS]
+            rows.append(
+                {
+                    "architecture": architecture,
+                    "attack": attack,
+                    **{name: value for norm in norms for name, value in norm.items()},
+                    "n": len(images),
+                    **counts_of([answer]),
+                    "seconds": answer["seconds"],
+                }
+            )
     return pd.DataFrame(rows)
-
-
-def _change_row(results: Results[Params, Cell], cell: Cell, attack: str) -> list[dict[str, object]]:
-    answers = [a for (c, _, q), a in results.answers.items() if c == cell and q == attack]
-    if not answers:
-        return []
-    size, l2, linf = (
-        bootstrap_interval(list(change_sizes(results, cell, attack, name).values()))
-        for name in ("size", "l2", "linf")
-    )
-    shares = {
-        name: float(np.mean(list(change_sizes(results, cell, attack, name).values()) or [math.nan]))
-        for name in ("half", "rounded")
-    }
-    return [
-        {
-            **vars(cell),
-            "attack": attack,
-            **size.columns("size"),
-            "percent": size.mean / ONE_PERCENT,
-            **l2.columns("l2"),
-            **linf.columns("linf"),
-            "n": size.n,
-            "wrong": float(np.mean([sum(s == 0 for s in a["size"]) for a in answers])),
-            "failed": failures(results, cell, attack),
-            **shares,
-            "seconds": float(np.mean([a["seconds"] for a in answers])),
-            "networks": len(answers),
-        }
-    ]
 
 
 def autoattack_table(results: Results[Params, Cell]) -> pd.DataFrame:

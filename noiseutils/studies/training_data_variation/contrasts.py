@@ -1,0 +1,204 @@
+"""What the claims of the training-data study are tested by: one number a seed, see `registry.Contrast`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from noiseutils.studies.registry import Contrast, minus
+from noiseutils.studies.results import common_seeds
+from noiseutils.studies.training_data_variation.changes import (
+    ONE_PERCENT,
+    Found,
+    compared,
+    mean,
+    means_of,
+    seed_means,
+)
+from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as
+
+K = TypeVar("K")
+At = tuple[str, float]  # kind of a training's corruption and its strength
+Part = Callable[[Found, str], Contrast | None]  # of one architecture
+
+NONE: At = ("none", 0.0)
+ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
+LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
+
+
+def over_architectures(part: Part) -> Callable[[Found], Contrast | None]:
+    """Return the contrast that is the mean of every architecture's, for seeds that all of them have."""
+
+    def contrast(results: Found) -> Contrast | None:
+        each = [part(results, architecture) for architecture in results.params.architectures]
+        there = [found for found in each if found is not None]
+        if len(there) < len(each):
+            return None
+        cells = tuple(cell for found in there for cell in found.cells)
+        return Contrast(seed_means([found.by_seed for found in there]), cells)
+
+    return contrast
+
+
+def cell_at(results: Found, architecture: str, at: At) -> Cell | None:
+    """Return the cell of an architecture and a training; None if the profile does not have it."""
+    cell = Cell(architecture, *at)
+    return cell if cell in results.cells else None
+
+
+def accuracy(
+    results: Found, cell: Cell, shown: str = "noise", levels: Sequence[float] = (0.0,)
+) -> dict[int, float]:
+    """Return the accuracy by seed, averaged over shown strengths; 0: clean images."""
+    return seed_means([results.values(cell, "accuracy", **shown_as(shown, level)) for level in levels])
+
+
+def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
+    """Return the trainings of a kind up to `LEARNED`, from none to the strongest."""
+    row = row_of(results.params, architecture, kind)
+    return [cell for cell in row if cell.sigma <= LEARNED and cell in results.cells]
+
+
+def gain(
+    results: Found, architecture: str, at: At, base: At, shown: str, levels: Sequence[float] | None
+) -> Contrast | None:
+    """Return the contrast of accuracy, one training minus another.   levels: shown; None: the profile's."""
+    cells = [cell_at(results, architecture, place) for place in (at, base)]
+    if cells[0] is None or cells[1] is None:
+        return None
+    levels = results.params.levels if levels is None else levels
+    treated, control = (accuracy(results, cell, shown, levels) for cell in (cells[0], cells[1]))
+    return minus(treated, control, (cells[0], cells[1]))
+
+
+def against_rivals(
+    own: Mapping[int, float], rivals: Mapping[K, Mapping[int, float]]
+) -> tuple[dict[int, float], list[K]]:
+    """Return values by seed minus those of the best rival, and which rivals that were.
+
+    Each seed's rival is chosen by the other seeds: the best of several on the very seed that it is compared
+    on is flattered.
+    """
+    known = {rival: values for rival, values in rivals.items() if values}
+    seeds = common_seeds([own, *known.values()]) if known else []
+    found, chosen = {}, []
+    for seed in seeds if len(seeds) > 1 else ():
+        others = {rival: sum(values[s] for s in seeds if s != seed) for rival, values in known.items()}
+        best = max(others, key=others.__getitem__)
+        found[seed] = own[seed] - known[best][seed]
+        chosen.append(best)
+    return found, list(dict.fromkeys(chosen))
+
+
+def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
+    """Return the contrast of accuracy on noise, trained on the same noise minus the best other training."""
+    cell = cell_at(results, architecture, ("noise", sigma))
+    if cell is None:
+        return None
+    row = row_of(results.params, architecture, "noise")
+    accuracies = {c: accuracy(results, c, "noise", (sigma,)) for c in row}
+    found, rivals = against_rivals(accuracies.pop(cell), accuracies)
+    return Contrast(found, (cell, *rivals))
+
+
+def peak(results: Found, architecture: str, sigma: float) -> Contrast | None:
+    """Return the contrast of one training's accuracy, shown its own noise minus the best other noise."""
+    cell = cell_at(results, architecture, ("noise", sigma))
+    if cell is None:
+        return None
+    shown = {level: accuracy(results, cell, "noise", (level,)) for level in results.params.levels}
+    return Contrast(against_rivals(shown.pop(sigma), shown)[0], (cell,))
+
+
+def shown_as_clean(results: Found, architecture: str, sigma: float) -> Contrast | None:
+    """Return the contrast of accuracy, shown weak noise minus clean images, averaged over trainings."""
+    row = learned(results, architecture, "noise")
+    each = [minus(accuracy(results, c, "noise", (sigma,)), accuracy(results, c), ()).by_seed for c in row]
+    return Contrast(seed_means(each), tuple(row)) if sigma in results.params.sigmas else None
+
+
+def spread(
+    found: Mapping[str, Mapping[int, float]], cells: Sequence[Cell], relative: bool
+) -> Contrast | None:
+    """Return the contrast of the largest minus the smallest architecture, a seed at a time.
+
+    It is at least the difference of any two, so that likeness is not claimed too easily.   relative: to the
+    architectures' mean.
+    """
+    if len(found) < 2:
+        return None
+    by_seed = {}
+    for seed in common_seeds(found.values()):
+        values = [own[seed] for own in found.values()]
+        by_seed[seed] = (max(values) - min(values)) / (mean(values) if relative else 1)
+    return Contrast(by_seed, tuple(cells))
+
+
+def accuracy_spread(kind: str, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
+    """Return the spread of accuracy over trainings and shown strengths of a kind, or without any."""
+
+    def contrast(results: Found) -> Contrast | None:
+        found, cells = {}, []
+        for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
+            row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
+            shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
+            found[architecture] = seed_means([accuracy(results, cell, kind, shown) for cell in row])
+            cells += row
+        return spread(found, cells, relative=False)
+
+    return contrast
+
+
+def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
+    """Return the spread of the least change, on images common to all architectures at each strength."""
+
+    def contrast(results: Found) -> Contrast | None:
+        if kind not in results.params.kinds:
+            return None
+        rows = [learned(results, architecture, kind) for architecture in results.params.architectures]
+        means: dict[Cell, dict[int, float]] = {}
+        for column in zip(*rows, strict=True):
+            means |= means_of(results, column, "correct")
+        found = {row[0].architecture: seed_means([means[cell] for cell in row]) for row in rows}
+        return spread(found, [cell for row in rows for cell in row], relative=True)
+
+    return contrast
+
+
+def inception_best(results: Found) -> Contrast | None:
+    """Return the contrast of clean accuracy, the Inception network minus the best of the others."""
+    plain = [Cell(architecture, *NONE) for architecture in results.params.architectures]
+    accuracies = {cell: accuracy(results, cell) for cell in plain}
+    own = accuracies.pop(Cell("inception", *NONE), None)
+    if own is None or not accuracies:
+        return None
+    found, rivals = against_rivals(own, accuracies)
+    return Contrast(found, (Cell("inception", *NONE), *rivals))
+
+
+def change_gain(
+    results: Found, architecture: str, at: At, base: At, reading: str, relative: bool = False
+) -> Contrast | None:
+    """Return the contrast of the least change, one training minus another.   relative: to the other's."""
+    cell, other = (cell_at(results, architecture, place) for place in (at, base))
+    if cell is None or other is None:
+        return None
+    means = means_of(results, (cell, other), reading)
+    found = minus(means[cell], means[other], (cell, other))
+    if not relative:
+        return found
+    return Contrast({s: value / means[other][s] for s, value in found.by_seed.items()}, found.cells)
+
+
+def most_robust(results: Found) -> Contrast | None:
+    """Return in percent of the 8-bit range the least change of the most robust network, minus the bound.
+
+    The greatest of all networks, a seed at a time: no smaller than that of any one, so that it does not help
+    the claim. Of each network on the images that it gets right.
+    """
+    cells = compared(results, results.cells)
+    by_seed: dict[int, float] = {}
+    for cell in cells:
+        for seed, size in means_of(results, (cell,), "correct")[cell].items():
+            by_seed[seed] = max(by_seed.get(seed, 0.0), size / ONE_PERCENT)
+    return Contrast({seed: percent - ABOUT_ONE_PERCENT for seed, percent in by_seed.items()}, tuple(cells))

@@ -1,0 +1,114 @@
+"""The claims of the training-data study: every verdict from six seeds of made-up results, real in name."""
+
+from __future__ import annotations
+
+import pytest
+from factory import VARIATION as PARAMS
+from factory import variation_results
+
+from noiseutils.studies.profiles import read_profile
+from noiseutils.studies.training_data_variation import STUDY, contrasts
+from noiseutils.studies.training_data_variation.grid import Cell
+from noiseutils.studies.training_data_variation.params import Params
+
+SIX = PARAMS.replace(
+    seeds=6, change_seeds=6, data="./photographs", sigmas=(0.01, 0.05, 0.1, 0.5, 1.0, 5.0), copy_sigmas=(0.1,)
+)
+
+
+def verdicts(results):
+    return STUDY.verdicts(results).set_index("name").T
+
+
+@pytest.fixture(scope="module")
+def six():
+    return verdicts(variation_results(SIX))
+
+
+def test_every_claim_of_the_papers_grid_is_tested():
+    found = verdicts(variation_results(SIX))
+    assert set(found.loc["n"]) == {6}
+    assert not {"not run", "too few seeds"} & set(found.loc["verdict"])
+
+
+def test_matched_training_is_best_against_the_rival_that_other_seeds_choose(six):
+    assert six["best-0.5"].verdict == "held"
+    assert six["best-0.5"].difference == pytest.approx(0.08, abs=0.01)
+    results = variation_results(SIX)
+    for cell in (Cell(a, "noise", 0.5) for a in SIX.architectures):
+        for result in results.of_cell(cell):
+            for record in result.metrics["conditions"]:
+                record["top1_error"] += 0.3
+    assert verdicts(results)["best-0.5"].verdict == "the opposite"
+
+
+def test_a_rival_is_chosen_by_the_other_seeds():
+    own = {0: 0.5, 1: 0.5, 2: 0.5}
+    # on seed 0 the first rival is best by luck, on all others the second
+    rivals = {"lucky": {0: 0.9, 1: 0.1, 2: 0.1}, "good": {0: 0.4, 1: 0.4, 2: 0.4}}
+    found, chosen = contrasts.against_rivals(own, rivals)
+    assert found[0] == pytest.approx(0.1)
+    assert "good" in chosen
+    assert contrasts.against_rivals({0: 0.5}, rivals) == ({}, []), "one seed has no others"
+
+
+def test_no_difference_is_shown_by_equivalence_and_refuted_beyond_its_margin(six):
+    assert six["as-none-trained"].verdict == "held"
+    assert six["clean-0.1"].verdict == "the opposite"
+    assert six["clean-0.1"].difference == pytest.approx(-0.0199, abs=0.001)
+    assert six["raises-0.1"].verdict == "held"
+
+
+def test_architectures_are_alike_only_if_the_largest_and_smallest_are(six):
+    assert six["modules"].verdict == "the opposite"
+    assert six["modules"].difference == pytest.approx(0.05, abs=0.01)
+    assert six["inception"].verdict == "held"
+    assert six["change-alike-noise"].verdict == "held"
+    alone = verdicts(variation_results(SIX.replace(architectures=("resnet",))))
+    assert alone["modules"].verdict == alone["inception"].verdict == "not run"
+
+
+def test_changes_are_compared_seed_by_seed_on_common_images(six):
+    assert six["change-rises-0.1"].verdict == "held"
+    assert six["change-rises-0.1"].difference == pytest.approx(0.85)
+    assert six["change-slightly"].verdict == "the opposite", "twice as much is not slightly"
+    assert six["blur-change-0.5"].verdict == "held"
+    assert six["change-falls-1"].verdict == "not shown"
+    assert six["change-rises-0.1-zero"].difference == pytest.approx(8.5 / 11)
+    few = variation_results(SIX)
+    few.answers[Cell("resnet", "noise", 0.1), 0, "best"]["size"][2] = 0.0
+    assert verdicts(few)["change-rises-0.1"].n == 5, "nine common images are too few for a mean"
+
+
+def test_one_attacked_network_is_too_few():
+    one = verdicts(variation_results(SIX.replace(change_seeds=1)))
+    assert one["change-rises-0.1"].verdict == "too few seeds"
+    assert one["raises-0.1"].verdict == "held"
+
+
+def test_about_one_percent_is_judged_once_by_the_most_robust_network(six):
+    assert six["one-percent"].difference == pytest.approx(1.7 / 2.55 - 1.5)
+    assert six["one-percent"].verdict == "held"
+    tough = variation_results(SIX)
+    for seed in range(6):
+        answer = tough.answers[Cell("resnet", "noise", 0.5), seed, "best"]
+        answer["size"] = [size and 5 * size + seed / 10 for size in answer["size"]]
+    assert verdicts(tough)["one-percent"].verdict == "the opposite"
+
+
+def test_each_claim_of_the_change_is_counted_once_and_its_other_readings_stand_beside(six):
+    counted = six.loc["counted"]
+    assert counted["change-rises-0.1"]
+    assert not counted[[f"change-rises-0.1-{r}" for r in ("zero", "predicted", "copy")]].any()
+    assert not counted[["clean-0.01", "clean-0.05", "peak-0.1"]].any()
+
+
+def test_only_the_papers_images_and_setting_count_as_such():
+    params = read_profile(Params, "training_data_variation", "paper")
+    plain = Cell("resnet", "none", 0.0)
+    settings = STUDY.settings
+    assert settings(params, plain) == "paper"
+    assert settings(params.replace(data="./cifar10-jpeg"), plain) == "copy"
+    assert settings(params.replace(width=0.5), plain) == "other"
+    assert settings(params.replace(change_attack="ddn"), plain) == "other"
+    assert settings(params.replace(copy_sigmas=()), plain) == "paper"
