@@ -162,7 +162,8 @@ def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
         networks = len({seed for _, seed in misled})
         figure.suptitle(
             f"Least change that misleads, by what is averaged  ·  {made_of(results)},\n"
-            f"{results.params.change_images} images attacked by {ATTACK_NAMES.get(attack, attack)}, {counted(networks, 'seed')}"
+            f"{results.params.change_images} images attacked by {ATTACK_NAMES[attack]}, "
+            f"{counted(networks, 'seed')}"
         )
         alt = f"Least change that misleads over the {kind} trained on, a panel a reading, a line a network."
         yield Drawn(name, figure, alt, results.at(misled))
