@@ -20,6 +20,7 @@ from noiseutils.studies.adversarial_noise_layer import grid as anl
 from noiseutils.studies.adversarial_noise_layer.params import Params as AnlParams
 from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.noisy_dropout import grid as dropout
+from noiseutils.studies.noisy_dropout import network_figures as dropout_network_figures
 from noiseutils.studies.noisy_dropout.params import Params as DropoutParams
 from noiseutils.studies.output import Drawn
 from noiseutils.studies.results import Results
@@ -45,7 +46,7 @@ VARIATION = VariationParams(
 FIGURES: dict[str, list[Callable[[Results], Iterator[Drawn]]]] = {
     "noisy_dropout": [
         dropout_figures.per_class, dropout_figures.errors, dropout_figures.weighted_accuracy,
-        dropout_figures.readings, dropout_figures.robustness, dropout_figures.curves,
+        dropout_figures.readings, dropout_figures.robustness, dropout_network_figures.curves,
     ],
     "adaptive_noise": [
         adaptive_figures.training, adaptive_figures.accuracy_and_gap, adaptive_figures.rates,

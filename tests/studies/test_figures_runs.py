@@ -20,7 +20,7 @@ from noiseutils.studies.adaptive_noise import tables as adaptive_tables
 from noiseutils.studies.adaptive_noise.grid import Cell, run_of
 from noiseutils.studies.adversarial_noise_layer import STUDY as ANL_STUDY
 from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
-from noiseutils.studies.noisy_dropout import figures as dropout_figures
+from noiseutils.studies.noisy_dropout import network_figures
 from noiseutils.studies.output import Drawn, OutputWriter
 from noiseutils.studies.results import Results
 from noiseutils.studies.training_data_variation import figures as data_figures
@@ -50,13 +50,10 @@ def dropout() -> Case:
     for p, name in ((0.2, "p20"), (0.25, "p25")):
         number = 3 if p == 0.2 else 4
         scaled = keys(kept, lambda run, p=p: run.noise.p == p and run.noise.rescale)
-        dropped = keys(
-            kept, lambda run, p=p: run.noise.p == p and run.noise.rescale and run.noise.where == "dropped"
-        )
-        expected[f"figure_{number:02d}_per_class_{name}"] = dropped
+        expected[f"figure_{number:02d}_per_class_{name}"] = scaled
         expected[f"figure_{number + 3:02d}_errors_{name}"] = scaled
         expected[f"figure_{number + 6:02d}_weighted_accuracy_{name}"] = scaled
-        assert len(dropped) < len(scaled) < len(kept)
+        assert len(scaled) < len(kept)
     expected["readings"] = keys(kept, lambda run: True)
     for name in ("robustness_fgsm", "robustness_input_noise"):
         expected[name] = keys(kept, lambda run: run.noise.rescale)
@@ -70,7 +67,7 @@ def dropout() -> Case:
             and run.noise.std in ends
         ),
     )
-    layer = dropout_figures.layer({"input": torch.ones(2, 2)})
+    layer = network_figures.layer({"input": torch.ones(2, 2)}, {"input": torch.ones(2, 2)})
     return Case(results, [*layer, *factory.figures_of(results)], expected)
 
 

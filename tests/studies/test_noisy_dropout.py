@@ -13,8 +13,9 @@ from factory import costly, diverged, dropout_results, figures_of
 from noiseutils import train
 from noiseutils.data import load
 from noiseutils.errors import UserError
+from noiseutils.models import build_model
 from noiseutils.studies import study
-from noiseutils.studies.noisy_dropout import STUDY, reported, tables
+from noiseutils.studies.noisy_dropout import STUDY, network_figures, reported, tables
 from noiseutils.studies.noisy_dropout import left_on as left_on_module
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.left_on import LEFT_ON, left_on_table, metrics_left_on
@@ -291,6 +292,59 @@ def test_significance_compares_every_cell_with_ordinary_dropout_on_equal_seeds()
     row = table[(table.p == 0.3) & (table.level == 0.5) & (table.reading == "dropped")].iloc[0]
     assert row.difference == pytest.approx(0.06 + 0.011)
     assert (table.p_holm >= table.p_value).all()
+
+
+def test_classes_are_tested_in_both_readings_and_every_probability():
+    results = dropout_results(REAL, lambda cell, seed, _: 0.3 + 0.02 * (cell.reading == "all") + seed / 1000)
+    for (cell, seed), result in results.by_cell.items():
+        for record in result.metrics["conditions"]:
+            record["per_class"]["a"] += (0.1 + seed / 1000) * cell.level
+    table = tables.per_class_tests(STUDY.results(REAL, results.stored))
+    assert len(table) == 3 * 2 * 3
+    found = table[table.p == 0.3].set_index(["class", "reading"])
+    assert set(found.levels) == {"50 % 100 %"}
+    assert found.difference["a", "dropped"] == pytest.approx(0.075 + 0.75 * 0.0025)
+    assert found.difference["b", "all"] == pytest.approx(-0.02)
+    assert found.difference["b", "dropped"] == pytest.approx(0, abs=1e-12)
+    assert set(found.n) == {6}
+    assert (table.p_holm >= table.p_value).all()
+    summary = tables.per_class_summary(results)
+    assert set(summary.reading) == set(READINGS)
+    assert list(summary.columns) == ["reading", "p", "level", "a", "b", "c", "n"]
+
+
+def test_the_papers_rises_stand_at_the_places_that_it_prints():
+    def paper(p: float, quantity: str) -> dict[str, float]:
+        found = reported.places(dropout_results(whole, costly), p, quantity)
+        values = {place.label: reported.paper_at(p, quantity, place) for place in found}
+        return {label: value for label, value in values.items() if not math.isnan(value)}
+
+    whole = PARAMS.replace(noise_levels=reported.PAPER_LEVELS)
+    assert paper(0.2, "top1_error") == {"least of the levels": 0.2889, "greatest of the levels": 0.3132}
+    assert paper(0.2, "top5_error") == {"greatest of the levels (the paper: below)": 0.031}
+    assert paper(0.25, "top5_error") == {"100 %": 0.0298}
+    assert paper(0.3, "weighted_accuracy") == {"5 %": 0.68, "100 %": 0.67, "least of the levels": 0.66}
+
+
+def test_extremes_of_a_profile_with_fewer_levels_are_not_drawn_as_the_papers():
+    greatest = reported.Place("", None, "max")
+    for params, count in ((PARAMS, 0), (PARAMS.replace(noise_levels=reported.PAPER_LEVELS), 3)):
+        results = dropout_results(params, costly)
+        assert len(reported.ours_at(results, 0.2, "dropped", "top1_error", greatest)) == count
+
+
+def test_figure_1_is_drawn_from_the_network_that_was_built():
+    net = build_model("cifar10net", width=0.5, image_size=32)
+    steps = {step.name: step for step in network_figures.forward_steps(net, (3, 32, 32))}
+    assert steps["image"].shape == (3, 32, 32)
+    assert steps["conv3"].shape == (32, 8, 8)
+    assert steps["fc3"].shape == (10,)
+    assert steps["conv1"].text == "conv1\n5×5\n12×32×32"
+    results = dropout_results(PARAMS, costly)
+    assert not list(network_figures.architecture(results)), "made-up results have no network"
+    results.stored[0].info["data"] |= {"channels": 3, "image_size": 32}
+    (drawn,) = network_figures.architecture(results)
+    assert "818,890 parameters" in drawn.figure.axes[0].get_title()
 
 
 def test_a_missing_seed_drops_out_of_the_pairing():

@@ -1,30 +1,34 @@
-"""Figures of the NoisyDropout study: Figures 3-11 of the paper, and what the paper only announces."""
+"""Figures that compare: Figures 3-11 of the NoisyDropout paper, and what the paper only announces.
+
+What noise changes is drawn as differences to ordinary dropout on equal seeds.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import pandas as pd
+import numpy as np
 from matplotlib.axes import Axes
-from torch import Tensor
 
 from noiseutils import plots
-from noiseutils.studies.noisy_dropout.grid import Cell
+from noiseutils.plots import Effect
+from noiseutils.studies.noisy_dropout.claims import class_changes, noise_cost, noisy_cells
+from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
-from noiseutils.studies.noisy_dropout.tables import per_class_table
-from noiseutils.studies.output import Drawn, title_of
+from noiseutils.studies.noisy_dropout.reported import Place, ours_at, paper_at, places
+from noiseutils.studies.output import Drawn, origin
+from noiseutils.studies.params import data_of
+from noiseutils.studies.registry import difference, minus
 from noiseutils.studies.results import Results, select
+from noiseutils.training.loop import Result
 
 READING_NAMES = {
     "dropped": "noise in dropped neurons (text)",
-    "all": "noise everywhere (Eq. 2)",
-    "unscaled": "dropped, no 1/(1−p)",
-    "printed": "everywhere, no 1/(1−p)",
+    "all": "noise on every neuron (Eq. 2)",
+    "unscaled": "in dropped neurons, no 1/(1−p)",
+    "printed": "on every neuron, no 1/(1−p)",
 }
-
-
 PAPER_PROBABILITIES = (0.2, 0.25, 0.3)  # in the order of its figures
 READING_COLOURS = {
     "dropped": plots.BLUE,
@@ -32,241 +36,255 @@ READING_COLOURS = {
     "unscaled": plots.ORANGE,
     "printed": plots.VERMILION,
 }
-READING_STYLES = {"dropped": "o-", "all": "s-", "unscaled": "o--", "printed": "s--"}
-
-
-def layer(values: dict[str, Tensor]) -> Iterator[Drawn]:
-    """Draw Figure 2 in numbers: one batch of activations, and the batch after each reading of the layer.
-
-    values: name -> (rows, columns) activations; the first is the input.
-    """
-    figure, axes = plots.canvas(1, len(values), size=(10, 2.2), sharey=True)
-    top = max(float(v.abs().max()) for v in values.values())
-    for ax, (name, value) in zip(axes[0], values.items(), strict=True):
-        image = ax.imshow(value.numpy(), cmap="PuOr", vmin=-top, vmax=top)
-        ax.set(title=name, xticks=[], yticks=[])
-        ax.grid(False)
-    figure.colorbar(image, ax=axes[0].tolist(), shrink=0.8, label="activation")
-    alt = "A batch of activations before and after each reading of the layer."
-    yield Drawn("figure_02_layer", figure, alt, ())
+MOST_CLASSES = 20  # in one figure
 
 
 def per_class(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw Figures 3-5: accuracy per class and noise level, one figure a dropout probability."""
+    """Draw Figures 3-5: what noise changes in the accuracy of each class, a figure a dropout probability."""
+    kinds = results.params.readings
     for number, p in _numbered(results, 3):
-        table = per_class_table(results, p)
-        if table.empty:
+        changes = {kind: class_changes(results, p, kind) for kind in kinds}
+        if not any(changes.values()):
             continue
-        shown = results.behind(table.assign(reading="dropped"))
-        table["accuracy"] *= 100
-        table, which = _few_classes(table)
-        levels = sorted(table.level.unique())
-        figure, axes = plots.canvas(size=(10, 3.8))
-        ax = axes[0, 0]
-        labels = {level: _level_name(level) for level in levels}
-        plots.grouped_bars(
-            ax, table, x="class", group="level", value="accuracy", labels=labels,
-            colours=[plots.GREY, *plots.shades(len(levels) - 1)],
-        )  # fmt: skip
-        ax.set(
-            ylabel="accuracy per class (%)",
-            ylim=(0, 100),
-            title=title_of(results, f"Per class, p = {p:g}{which}"),
-        )
-        ax.tick_params(axis="x", rotation=20)
-        ax.legend(ncols=len(levels), loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=9)
+        names, which = _few_classes([by for seeds in changes.values() for by in seeds.values()])
+        figure, axes = _panels(1, len(kinds), len(names) + 1, sharex=True)
+        for ax, kind in zip(axes[0], kinds, strict=True):
+            seeds = changes[kind].values()
+            means = [100 * sum(by.values()) / len(by) for by in seeds]
+            rows = [Effect("all classes", means, colour=plots.GREY)]
+            colour = READING_COLOURS[kind]
+            rows += [Effect(name, [100 * by[name] for by in seeds], colour=colour) for name in names]
+            plots.effects(ax, rows, "change of the accuracy (points)")
+            ax.set_title(f"{READING_NAMES[kind]}, {_levels(results, p, kind)}", fontsize=10)
+        plots.effects_legend(figure, paper=False)
+        text = f"Classes, p = {p:g}: noise minus ordinary dropout{which}"
+        figure.suptitle(_title(results, text))
         yield Drawn(
             f"{number}per_class_p{p * 100:g}",
             figure,
-            f"Bars of accuracy for each class at dropout probability {p:g}, one bar a noise level.",
+            f"Change of each class's accuracy by noise at dropout probability {p:g}, a dot a seed.",
+            _behind(results, _of_readings(results, p)),
+        )
+
+
+def _few_classes(changes: Sequence[Mapping[str, float]]) -> tuple[list[str], str]:
+    """Return the classes to draw, of many those that lose and gain most, and a note on that for the title."""
+    names = list(changes[0])
+    if len(names) <= MOST_CLASSES:
+        return names, ""
+    order = sorted(names, key=lambda name: sum(by[name] for by in changes))
+    half = MOST_CLASSES // 2
+    return order[:half] + order[
+        -half:
+    ], f", the {half} that lose and the {half} that gain most of {len(names)}"
+
+
+def errors(results: Results[Params, Cell]) -> Iterator[Drawn]:
+    """Draw Figures 6-8: the rise of top-1 and top-5 error at each noise level, a figure a probability."""
+    kinds = results.params.readings
+    names = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
+    for number, p in _numbered(results, 6):
+        shown = _behind(results, _of_readings(results, p))
+        if not shown:
+            continue
+        rows = {quantity: places(results, p, quantity) for quantity in names}
+        heights = [len(listed) + 1.5 for listed in rows.values()]
+        figure, axes = _panels(
+            2, len(kinds), sum(map(len, rows.values())), height_ratios=heights, sharex="row"
+        )
+        for (at, quantity), (column, kind) in itertools.product(enumerate(names), enumerate(kinds)):
+            ax = axes[at, column]
+            plots.effects(
+                ax,
+                [_rise(results, p, kind, quantity, place) for place in rows[quantity]],
+                f"{names[quantity]}, noise minus ordinary dropout (points)",
+            )
+            if at == 0:
+                ax.set_title(READING_NAMES[kind], fontsize=10)
+            if column:
+                ax.tick_params(labelleft=False)
+        plots.effects_legend(figure)
+        figure.suptitle(_title(results, f"What noise costs at each level, p = {p:g}"))
+        yield Drawn(
+            f"{number}errors_p{p * 100:g}",
+            figure,
+            f"Rise of the top-1 and top-5 error by noise at each level, dropout probability {p:g}.",
             shown,
         )
 
 
-def _few_classes(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Cut a table of many classes down to its ten worst and ten best; return a note for the title, too."""
-    order = table.groupby("class").accuracy.mean().sort_values(kind="stable").index.tolist()
-    if len(order) <= 20:
-        return table, ""
-    shown = order[:10] + order[-10:]
-    ranked = table.set_index("class").loc[shown].reset_index()
-    return ranked, f", ten worst and ten best of {len(order)}"
-
-
-def errors(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw Figures 6-8: top-1 and top-5 error over noise levels, one figure a dropout probability."""
-    for number, p in _numbered(results, 6):
-        table = _clean(results, p)
-        if table.empty:
-            continue
-        figure, axes = plots.canvas(1, 2, size=(11, 3.6))
-        for ax, quantity, name in ((axes[0, 0], "top1_error", "top-1"), (axes[0, 1], "top5_error", "top-5")):
-            _by_reading(ax, results, table, quantity, "noise")
-            ax.set(ylabel=f"{name} error (%)", xlabel="noise, share of the base std", ylim=(0, None))
-        plots.shared_legend(figure, axes[0, 0], ncols=2)
-        figure.suptitle(title_of(results, f"Errors, p = {p:g}"))
-        yield Drawn(
-            f"{number}errors_p{p * 100:g}",
-            figure,
-            f"Top-1 and top-5 error without noise and at each noise level, dropout probability {p:g}.",
-            results.behind(table),
-        )
+def _rise(results: Results[Params, Cell], p: float, reading: str, quantity: str, place: Place) -> Effect:
+    """Return a quantity's rise over ordinary dropout, ours and the paper's, in points."""
+    plain = Place("", 0.0)
+    ours = minus(
+        ours_at(results, p, reading, quantity, place), ours_at(results, p, reading, quantity, plain), ()
+    )
+    paper = 100 * (paper_at(p, quantity, place) - paper_at(p, quantity, plain))
+    note = "" if ours.by_seed or not place.over else "all five levels: not run"
+    return Effect(
+        place.label, [100 * v for v in ours.by_seed.values()], paper, READING_COLOURS[reading], note
+    )
 
 
 def weighted_accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw Figures 9-11: weighted average accuracy over noise levels, with the no-noise line."""
+    """Draw Figures 9-11: weighted average accuracy over noise levels, with the no-noise lines."""
     for number, p in _numbered(results, 9):
-        table = _clean(results, p)
-        if table.empty:
+        shown = _behind(results, _of_readings(results, p))
+        if not shown:
             continue
-        figure, axes = plots.canvas(size=(9, 3.8))
+        columns = [Place("no noise", 0.0), *places(results, p, "weighted_accuracy")]
+        figure, axes = plots.canvas(size=(max(6.5, 1.1 * len(columns) + 1), 4))
         ax = axes[0, 0]
-        _by_reading(ax, results, table.loc[table.level > 0], "weighted_accuracy", "std", inside=True)
-        plain = select(table, level=0, reading="dropped")
-        plots.no_noise_line(ax, plain.weighted_accuracy.tolist())
+        _accuracies(ax, results, p, columns)
         ax.set(
             ylabel="weighted average accuracy (%)",
-            xlabel="noise std",
-            ylim=(0, 100),
-            title=title_of(results, f"Weighted average accuracy, p = {p:g}"),
+            xlabel=f"noise level (% of {results.params.base_std:g})",
+            title=_title(results, f"Weighted average accuracy, which is 1 − top-1 error, p = {p:g}"),
         )
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
+        ax.title.set_fontsize(11)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
         yield Drawn(
             f"{number}weighted_accuracy_p{p * 100:g}",
             figure,
-            f"Weighted average accuracy at each noise std, dropout probability {p:g}; dashed: no noise.",
-            results.behind(table),
+            f"Weighted average accuracy at each noise level, dropout probability {p:g}; dashed: no noise.",
+            shown,
         )
 
 
-def _by_reading(
-    ax: Axes,
-    results: Results[Params, Cell],
-    table: pd.DataFrame,
-    quantity: str,
-    x: str,
-    *,
-    inside: bool = False,
-) -> None:
+def _accuracies(ax: Axes, results: Results[Params, Cell], p: float, columns: Sequence[Place]) -> None:
+    """Draw a sample a reading in every column, the lines without noise, and the paper's values."""
     kinds = results.params.readings
-    labels = {kind: READING_NAMES[kind] for kind in kinds}
-    colours = [READING_COLOURS[kind] for kind in kinds]
-    plots.grouped_bars(
-        ax, table, x=x, group="reading", value=quantity, labels=labels, colours=colours, digits=1,
-        inside=inside,
-    )  # fmt: skip
+    shifts = np.linspace(-0.16, 0.16, len(kinds)) if len(kinds) > 1 else [0.0]
+    for shift, kind in zip(shifts, kinds, strict=True):
+        label = READING_NAMES[kind]
+        for x, place in enumerate(columns):
+            values = [100 * v for v in ours_at(results, p, kind, "weighted_accuracy", place).values()]
+            at, colour = (x, plots.GREY) if place.level == 0 else (x + shift, READING_COLOURS[kind])
+            _upright(ax, at, values, colour, "" if place.level == 0 else label)
+            label = label if place.level == 0 or not values else ""  # once in the legend
+    plain = ours_at(results, p, "dropped", "weighted_accuracy", columns[0])
+    if plain:
+        plots.no_noise_line(ax, [100 * v for v in plain.values()], "no noise, ours")
+    papers = [100 * paper_at(p, "weighted_accuracy", place) for place in columns]
+    if papers[0] == papers[0]:
+        ax.axhline(
+            papers[0],
+            color="black",
+            linestyle=":",
+            linewidth=1.2,
+            label=f"no noise, the paper's ({papers[0]:.0f})",
+        )
+    if p in PAPER_PROBABILITIES:
+        plots.paper_points(ax, range(len(columns)), papers)
+    ax.set_xticks(range(len(columns)), [place.label for place in columns])
+    ax.set_xlim(-0.6, len(columns) - 0.4)
+
+
+def _upright(ax: Axes, x: float, values: Sequence[float], colour: str, label: str) -> None:
+    """Draw a sample at a place of the x axis: a dot a seed, the mean, its t interval from four seeds on."""
+    if not values:
+        return
+    interval = plots.drawn_interval(values)
+    ax.plot([x - 0.06] * len(values), values, "o", color=colour, **plots.SEED_DOT)
+    ax.plot([x + 0.06] * 2, [interval.low, interval.high], color=colour, linewidth=2.2)
+    ax.plot(
+        x + 0.06, interval.mean, "_", color=colour, markersize=11, markeredgewidth=2.4, label=label or None
+    )
 
 
 def readings(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw the top-1 error over the noise level in the readings of the layer, beyond the paper."""
+    """Draw what each reading of the layer costs at each level, beyond the paper, beside its greatest rise."""
     probabilities = sorted(results.params.probabilities)
-    figure, axes = plots.canvas(
-        1, len(probabilities), size=(max(7, 3.4 * len(probabilities) + 1), 3.8), sharey=True
-    )
-    clean = select(results.frame, condition="clean", statistics="trained")
+    kept = [cell for cell in results.cells if cell != cell.plain]
+    kept = sorted(kept, key=lambda c: (READINGS.index(c.reading), c.level))
+    kinds = list(dict.fromkeys((cell.reading, cell.level) for cell in kept))
+    figure, axes = _panels(1, len(probabilities), len(kinds) + 1, width=3.3, sharex=True)
     for ax, p in zip(axes[0], probabilities, strict=True):
-        for reading, name in READING_NAMES.items():
-            rows = select(clean, p=p, reading=reading)
-            if reading == "printed":  # without noise it is the unscaled one
-                start = select(clean, p=p, level=0, reading="unscaled")
-                rows = pd.concat([start, rows]) if len(rows) else rows
-            if reading == "all":  # ordinary dropout is both readings' starting point
-                rows = pd.concat([select(clean, p=p, level=0, reading="dropped"), rows])
-            if len(rows):
-                rows = rows.assign(error=rows.top1_error * 100, percent=rows.level * 100)
-                plots.band(
-                    ax, rows, x="percent", value="error", colour=READING_COLOURS[reading], label=name,
-                    style=READING_STYLES[reading],
-                )  # fmt: skip
-        ax.set(xlabel="noise (% of the base std)", title=f"p = {p:g}")
-    low, high = axes[0, 0].get_ylim()
-    axes[0, 0].set(ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
-    plots.shared_legend(figure, axes[0, 0], ncols=2)
-    figure.suptitle(title_of(results, "Readings of NoisyDropout"))
-    alt = "Top-1 error over the noise level, a line a reading, a panel a probability."
-    yield Drawn("readings", figure, alt, results.behind(clean))
+        greatest = _rise(results, p, "dropped", "top1_error", Place("", None, "max")).paper
+        rows = [Effect("the paper's greatest rise", [], greatest, note=" ")]
+        for reading, level in kinds:
+            found = difference(results, Cell(p, level, reading), Cell(p, 0.0, "dropped"), "top1_error")
+            values = [100 * v for v in found.by_seed.values()] if found else []
+            label = f"{READING_NAMES[reading]}, {level_name(level)}"
+            rows.append(Effect(label, values, colour=READING_COLOURS[reading]))
+        plots.effects(ax, rows, "rise of the top-1 error (points)")
+        if greatest == greatest:
+            ax.axvline(greatest, color="black", linestyle=":", linewidth=1)
+        ax.set_title(f"p = {p:g}")
+    plots.effects_legend(figure)
+    figure.suptitle(_title(results, "What NoisyDropout costs, reading by reading: minus ordinary dropout"))
+    alt = "Rise of the top-1 error over ordinary dropout, a row a reading and level, a panel a probability."
+    yield Drawn("readings", figure, alt, _behind(results, results.cells))
 
 
 def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw the top-1 error over FGSM size and input noise: as the paper announces."""
+    """Draw what noise in training changes under FGSM and on noisy images, as the paper announces."""
     probabilities, kinds = sorted(results.params.probabilities), results.params.readings
-    for condition, unit, scale, title in (
-        ("fgsm", "FGSM size (255ths of the pixel range)", 255, "Under attack"),
-        ("gaussian_noise", "std of Gaussian noise on the image, pixels in [0, 1]", 1, "On noisy images"),
+    for condition, name, title, text in (
+        ("fgsm", "robustness_fgsm", "Under attack", "FGSM {:g}/255"),
+        ("gaussian_noise", "robustness_input_noise", "On noisy images", "image noise, std {:g}"),
     ):
-        kept = select(results.frame, condition=("clean", condition), statistics="trained")
-        if condition not in set(kept.condition):
+        kept = select(results.frame, condition=condition, statistics="trained")
+        sizes = sorted(kept["size"].unique())
+        if not sizes:
             continue
-        kept = kept.assign(error=kept.top1_error * 100, size=kept["size"] * scale)
-        size = (max(7, 3.2 * len(probabilities) + 1.5), 2.9 * len(kinds) + 0.8)
-        figure, axes = plots.canvas(len(kinds), len(probabilities), size=size, sharex=True, sharey=True)
-        levels = sorted(kept[kept.reading != "unscaled"].level.unique())
-        colours = [plots.GREY, *plots.shades(len(levels) - 1)]
+        scale = 255 if condition == "fgsm" else 1
+        figure, axes = _panels(
+            len(kinds), len(probabilities), len(kinds) * (len(sizes) + 1), width=3.3, sharex=True
+        )
         for (row, kind), (column, p) in itertools.product(enumerate(kinds), enumerate(probabilities)):
+            rows = [_cost(results, p, kind, "clean images")]
+            rows += [
+                _cost(results, p, kind, text.format(size * scale), condition=condition, size=size)
+                for size in sizes
+            ]
             ax = axes[row, column]
-            for level, colour, style in zip(levels, colours, plots.styles(len(levels)), strict=True):
-                reading = kind if level else "dropped"
-                rows = select(kept, p=p, level=level, reading=reading)
-                if len(rows):
-                    name = _level_name(level)
-                    plots.band(ax, rows, x="size", value="error", colour=colour, label=name, style=style)
-            ax.set(title=f"p = {p:g}, {READING_NAMES[kind]}", ylim=(0, 100))
-            ax.title.set_fontsize(9)
-        figure.supylabel("top-1 error (%)", fontsize=10)
-        figure.supxlabel(unit, fontsize=10)
-        plots.shared_legend(figure, axes[0, 0], "right center", title="training noise")
-        figure.suptitle(title_of(results, title))
-        name = "robustness_fgsm" if condition == "fgsm" else "robustness_input_noise"
-        alt = f"Top-1 error over the {unit}, a line a training noise level."
-        drawn = select(kept, reading=("dropped", *kinds))
-        yield Drawn(name, figure, alt, results.behind(drawn))
+            plots.effects(ax, rows, "change of the top-1 error (points)")
+            ax.set_title(f"p = {p:g}, {READING_NAMES[kind]}", fontsize=9)
+            ax.label_outer()
+        plots.effects_legend(figure, paper=False)
+        levels = _levels(results, probabilities[0], kinds[0])
+        figure.suptitle(_title(results, f"{title}: training with noise, {levels}, minus ordinary dropout"))
+        alt = f"Change of the top-1 error by noise in training, {title.lower()}, a row a size."
+        cells = [cell for p in probabilities for cell in _of_readings(results, p)]
+        yield Drawn(name, figure, alt, _behind(results, cells))
 
 
-def curves(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw training and test loss, gradient norm, and the std after the last noisy layer over epochs."""
-    middle = sorted(results.params.probabilities)[len(results.params.probabilities) // 2]
-    table = results.histories(p=middle, reading="dropped")
-    if table.empty:
-        return
-    levels = sorted(table.level.unique())
-    shown = [levels[0], *levels[-1:]] if len(levels) > 1 else levels
-    figure, axes = plots.canvas(1, 3, size=(11, 3.3))
-    colours = [plots.GREY, plots.BLUE]
-    stds = [c for c in table.columns if c.startswith("activation_std.conv")] or [
-        c for c in table.columns if c.startswith("activation_std.")
-    ]
-    for level, colour in zip(shown, colours, strict=False):
-        draw = partial(plots.band, table=select(table, level=level), x="epoch", colour=colour)
-        name = _level_name(level)
-        draw(axes[0, 0], value="train_loss", label=f"{name}, train", style=".--")
-        draw(axes[0, 0], value="test_loss", label=f"{name}, test", style=".-")
-        draw(axes[0, 1], value="gradient_norm", label=name, style=".-")
-        draw(axes[0, 2], value=stds[-1], label=name, style=".-")
-    axes[0, 0].set(title="loss", xlabel="epoch")
-    axes[0, 1].set(title="gradient norm", xlabel="epoch")
-    axes[0, 2].set(title=f"activation std, {stds[-1].removeprefix('activation_std.')}", xlabel="epoch")
-    axes[0, 0].legend(fontsize=8)
-    axes[0, 1].legend(fontsize=8)
-    figure.suptitle(title_of(results, f"Training, p = {middle:g}"))
-    yield Drawn(
-        "training_curves",
-        figure,
-        "Loss, gradient norm and activation std over epochs, with and without noise.",
-        results.behind(select(table, level=tuple(shown))),
-    )
+def _cost(results: Results[Params, Cell], p: float, kind: str, label: str, **where) -> Effect:
+    found = noise_cost("top1_error", p, kind, **where)(results)
+    values = [100 * v for v in found.by_seed.values()] if found else []
+    return Effect(label, values, colour=READING_COLOURS[kind])
 
 
-def _clean(results: Results[Params, Cell], p: float) -> pd.DataFrame:
-    """Return clean results at one probability, in percent; ordinary dropout stands under every reading."""
-    readings_kept = ("dropped", *results.params.readings)
-    kept = select(results.frame, p=p, condition="clean", statistics="trained", reading=readings_kept)
-    plain = select(kept, level=0)
-    kept = pd.concat(
-        [kept, *(plain.assign(reading=kind) for kind in results.params.readings if kind != "dropped")]
-    )
-    shares = {name: kept[name] * 100 for name in ("top1_error", "top5_error", "weighted_accuracy")}
-    kept = kept.assign(**shares, std=(kept.level * results.params.base_std).map("{:.6g}".format))
-    return kept.assign(noise=kept.level.map(_level_name)).sort_values("level", kind="stable")
+def _panels(rows: int, columns: int, effects: int, *, width: float = 4.2, sharex, height_ratios=None):
+    """Return panels for forests with their row labels at the left; effects: rows of one column of panels."""
+    size = (max(7.0, width * columns + 2.2), 0.32 * effects + 0.75 * rows + 1.2)
+    return plots.canvas(rows, columns, size=size, sharex=sharex, sharey="row", height_ratios=height_ratios)
+
+
+def _of_readings(results: Results[Params, Cell], p: float) -> list[Cell]:
+    kinds = results.params.readings
+    return [c for c in results.of(p=p) if c == c.plain or c.reading in kinds]
+
+
+def _behind(results: Results[Params, Cell], cells: Iterable[Cell]) -> list[Result]:
+    """Return the results of some cells that have numbers."""
+    return results.at((cell, seed) for cell in cells for seed in results.record_of(cell))
+
+
+def _levels(results: Results[Params, Cell], p: float, reading: str) -> str:
+    levels = [cell.level for cell in noisy_cells(results, p, reading)]
+    if len(levels) < 2:
+        return "".join(map(level_name, levels))
+    return f"mean of {len(levels)} levels, {level_name(levels[0])} to {level_name(levels[-1])}"
+
+
+def _title(results: Results[Params, Cell], text: str) -> str:
+    """Return a title of two lines: what is seen; then images, seeds, epochs and width."""
+    params = results.params
+    made = f"{origin(data_of(params).label)}, n = {results.frame.seed.nunique()}"
+    epochs = f"{params.epochs} epoch{'s' if params.epochs > 1 else ''}"
+    return f"{text}\n{made}, {epochs}, width {params.width:g}"
 
 
 def _numbered(results: Results[Params, Cell], first: int) -> Iterator[tuple[str, float]]:
@@ -274,7 +292,3 @@ def _numbered(results: Results[Params, Cell], first: int) -> Iterator[tuple[str,
     for p in sorted(results.params.probabilities):
         number = f"figure_{first + PAPER_PROBABILITIES.index(p):02d}_" if p in PAPER_PROBABILITIES else ""
         yield number, p
-
-
-def _level_name(level: float) -> str:
-    return "no noise" if level == 0 else f"{level * 100:g} %"

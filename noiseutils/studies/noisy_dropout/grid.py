@@ -54,6 +54,11 @@ def cells(params: Params) -> list[Cell]:
     )
 
 
+def level_name(level: float) -> str:
+    """Return a noise level as text, in percent of the base std."""
+    return "no noise" if level == 0 else f"{level * 100:g} %"
+
+
 def middle_of(params: Params) -> float:
     """Return the middle dropout probability, which the study begins with."""
     return sorted(params.probabilities)[len(params.probabilities) // 2]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import NamedTuple
 
 import pandas as pd
 
 from noiseutils.stats import MIN_SEEDS, mean_interval, prediction_interval, reported_verdict
 from noiseutils.studies.noisy_dropout.claims import settings
-from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
+from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.results import Results, common_seeds, reported_beside, select
 
@@ -25,6 +27,53 @@ def reported() -> pd.DataFrame:
     return reported_beside(__file__)
 
 
+class Place(NamedTuple):
+    """A noise level, or an extreme over the paper's levels. over: "min" or "max" of EXTREMES, or empty."""
+
+    label: str
+    level: float | None
+    over: str = ""
+
+
+def places(results: Results[Params, Cell], p: float, quantity: str) -> list[Place]:
+    """Return the noise levels of a profile, and those extremes of which the paper gives a quantity."""
+    params = results.params
+    levels = sorted({*params.noise_levels, *(params.eq2_levels or ())})
+    found = [Place(level_name(level), level) for level in levels]
+    printed = select(_printed(), p=p, quantity=quantity)
+    for over, word in (("min", "least of the levels"), ("max", "greatest of the levels")):
+        rows = select(printed, over=over)
+        bounds = [f" (the paper: {bound})" for bound in rows.bound if isinstance(bound, str)]
+        found += [Place(f"{word}{''.join(bounds)}", None, over)] * len(rows)
+    return found
+
+
+def ours_at(
+    results: Results[Params, Cell], p: float, reading: str, quantity: str, place: Place
+) -> dict[int, float]:
+    """Return a quantity at a place by seed; extremes are taken per seed, where all the paper's levels ran."""
+    if not place.over:
+        assert place.level is not None
+        return results.values(Cell(p, place.level, reading if place.level else "dropped"), quantity)
+    levels = results.params.noise_levels
+    if not set(PAPER_LEVELS) <= set(levels):  # an extreme over other levels is not the paper's
+        return {}
+    each = [results.values(Cell(p, level, reading), quantity) for level in levels]
+    return {seed: EXTREMES[place.over](values[seed] for values in each) for seed in common_seeds(each)}
+
+
+def paper_at(p: float, quantity: str, place: Place) -> float:
+    """Return the paper's number of a place, nan where it prints none."""
+    where = {"over": place.over} if place.over else {"level": place.level}
+    found = select(_printed(), p=p, quantity=quantity, **where).value
+    return float(found.iloc[0]) if len(found) else math.nan
+
+
+@functools.cache
+def _printed() -> pd.DataFrame:
+    return reported()
+
+
 def reported_table(results: Results[Params, Cell], reading: str = "dropped") -> pd.DataFrame:
     """Set ours beside the paper's: every reported number, our mean, n, and the verdict of one training.
 
@@ -34,14 +83,9 @@ def reported_table(results: Results[Params, Cell], reading: str = "dropped") -> 
     """
     rows = []
     for row in reported().to_dict("records"):
-        extreme = EXTREMES.get(row["over"])
-        levels = results.params.noise_levels if extreme else (row["level"],)
-        cells = [Cell(row["p"], level, reading if level else "dropped") for level in levels]
-        each = [results.values(cell, row["quantity"]) for cell in cells]
-        # an extreme over other levels is not the paper's
-        seeds = common_seeds(each) if not extreme or set(PAPER_LEVELS) <= set(levels) else []
-        ours = [(extreme or max)(values[seed] for values in each) for seed in seeds]
-        made = settings(results.params, cells[0])
+        place = Place("", row["level"], row["over"] if row["over"] in EXTREMES else "")
+        ours = list(ours_at(results, row["p"], reading, row["quantity"], place).values())
+        made = settings(results.params, Cell(row["p"], 0.0, "dropped"))
         verdict = reported_verdict(row["value"], ours, row["rounding"], settings=made, bound=row["bound"])
         if row["quantity"] == "weighted_accuracy":
             verdict = "counted as top-1 error"

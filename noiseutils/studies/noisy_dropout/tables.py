@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pandas as pd
 import torch
 
 from noiseutils.bench import noisy_dropout_step
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.stats import holm, mean_interval
-from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
+from noiseutils.stats import holm, mean_interval, one_sample
+from noiseutils.studies.noisy_dropout.claims import by_class, class_changes, noisy_cells
+from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
@@ -72,25 +75,34 @@ def _in_order(results: Results[Params, Cell]) -> list[Cell]:
     return sorted(results.cells, key=lambda c: (READINGS.index(c.reading), c.p, c.level))
 
 
-def per_class_table(results: Results[Params, Cell], p: float) -> pd.DataFrame:
-    """List the accuracy per class, level and seed at one dropout probability (Figures 3-5): tidy."""
-    kept = select(results.frame, p=p, condition="clean", statistics="trained", reading="dropped")
-    rows = [
-        {"p": p, "level": row["level"], "seed": row["seed"], "class": name, "accuracy": accuracy}
-        for row in kept.to_dict("records")
-        for name, accuracy in row["per_class"].items()
-    ]
-    return pd.DataFrame(rows, columns=["p", "level", "seed", "class", "accuracy"])
-
-
 def per_class_summary(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Average the accuracy per class, one row a probability and level, one column a class."""
-    tables = [per_class_table(results, p) for p in sorted(results.params.probabilities)]
-    table = pd.concat(tables, ignore_index=True)
-    classes = list(dict.fromkeys(table["class"]))
-    wide = table.pivot_table(index=["p", "level"], columns="class", values="accuracy")[classes]
-    seeds = table.groupby(["p", "level"]).seed.nunique()
-    return wide.assign(n=seeds).reset_index()
+    """Average the accuracy per class, one row a cell, one column a class; n seeds."""
+    rows = []
+    for cell in _in_order(results):
+        accuracies = by_class(results, cell)
+        row: dict[str, object] = {"reading": cell.reading, "p": cell.p, "level": cell.level}
+        row |= pd.DataFrame(list(accuracies.values())).mean().to_dict()
+        rows.append(row | {"n": len(accuracies)})
+    table = pd.DataFrame(rows)
+    return table.reindex(columns=[*table.columns.drop("n"), "n"])
+
+
+def per_class_tests(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Test for each class what noise changes in its accuracy, averaged over the levels, paired over seeds.
+
+    One row a class, reading and p.   levels: of the noise.   p_value: t test; p_holm: Holm's correction over
+    the whole table.
+    """
+    rows = []
+    for reading, p in itertools.product(results.params.readings, sorted(results.params.probabilities)):
+        changes = class_changes(results, p, reading)
+        levels = " ".join(level_name(cell.level) for cell in noisy_cells(results, p, reading))
+        for name in next(iter(changes.values()), {}):
+            test = one_sample([by[name] for by in changes.values()])
+            row = {"class": name, "reading": reading, "p": p, "levels": levels}
+            rows.append(row | test.difference.row("difference") | {"p_value": test.p})
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table.p_value.tolist())) if rows else table
 
 
 def significance_table(results: Results[Params, Cell], quantity: str = "top1_error") -> pd.DataFrame:
