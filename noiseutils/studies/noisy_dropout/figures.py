@@ -159,7 +159,7 @@ def _accuracies(ax: Axes, results: Results[Params, Cell], p: float, columns: Seq
         label = READING_NAMES[kind]
         for x, place in enumerate(columns):
             values = [100 * v for v in ours_at(results, p, kind, "weighted_accuracy", place).values()]
-            at, colour = (x, plots.GREY) if place.level == 0 else (x + shift, READING_COLOURS[kind])
+            at, colour = (x - 0.16, plots.GREY) if place.level == 0 else (x + shift, READING_COLOURS[kind])
             _upright(ax, at, values, colour, "" if place.level == 0 else label)
             label = label if place.level == 0 or not values else ""  # once in the legend
     plain = ours_at(results, p, "dropped", "weighted_accuracy", columns[0])
@@ -176,7 +176,8 @@ def _accuracies(ax: Axes, results: Results[Params, Cell], p: float, columns: Seq
         )
     if p in PAPER_PROBABILITIES:
         plots.paper_points(ax, range(len(columns)), papers)
-    ax.set_xticks(range(len(columns)), [place.label for place in columns])
+    names = [place.label.replace(" of the", "\nof the") for place in columns]
+    ax.set_xticks(range(len(columns)), names)
     ax.set_xlim(-0.6, len(columns) - 0.4)
 
 
