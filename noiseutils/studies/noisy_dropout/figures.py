@@ -58,7 +58,7 @@ def per_class(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ax.set_title(f"{READING_NAMES[kind]}, {_levels(results, p, kind)}", fontsize=10)
         plots.effects_legend(figure, paper=False)
         text = f"Classes, p = {p:g}: noise minus ordinary dropout{which}"
-        figure.suptitle(_title(results, text))
+        figure.suptitle(titled(results, text))
         yield Drawn(
             f"{number}per_class_p{p * 100:g}",
             figure,
@@ -104,7 +104,7 @@ def errors(results: Results[Params, Cell]) -> Iterator[Drawn]:
             if column:
                 ax.tick_params(labelleft=False)
         plots.effects_legend(figure)
-        figure.suptitle(_title(results, f"What noise costs at each level, p = {p:g}"))
+        figure.suptitle(titled(results, f"What noise costs at each level, p = {p:g}"))
         yield Drawn(
             f"{number}errors_p{p * 100:g}",
             figure,
@@ -139,7 +139,7 @@ def weighted_accuracy(results: Results[Params, Cell]) -> Iterator[Drawn]:
         ax.set(
             ylabel="weighted average accuracy (%)",
             xlabel=f"noise level (% of {results.params.base_std:g})",
-            title=_title(results, f"Weighted average accuracy, which is 1 − top-1 error, p = {p:g}"),
+            title=titled(results, f"Weighted average accuracy, which is 1 − top-1 error, p = {p:g}"),
         )
         ax.title.set_fontsize(11)
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
@@ -213,7 +213,7 @@ def readings(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ax.axvline(greatest, color="black", linestyle=":", linewidth=1)
         ax.set_title(f"p = {p:g}")
     plots.effects_legend(figure)
-    figure.suptitle(_title(results, "What NoisyDropout costs, reading by reading: minus ordinary dropout"))
+    figure.suptitle(titled(results, "What NoisyDropout costs, reading by reading: minus ordinary dropout"))
     alt = "Rise of the top-1 error over ordinary dropout, a row a reading and level, a panel a probability."
     yield Drawn("readings", figure, alt, _behind(results, results.cells))
 
@@ -245,7 +245,7 @@ def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ax.label_outer()
         plots.effects_legend(figure, paper=False)
         levels = _levels(results, probabilities[0], kinds[0])
-        figure.suptitle(_title(results, f"{title}: training with noise, {levels}, minus ordinary dropout"))
+        figure.suptitle(titled(results, f"{title}: training with noise, {levels}, minus ordinary dropout"))
         alt = f"Change of the top-1 error by noise in training, {title.lower()}, a row a size."
         cells = [cell for p in probabilities for cell in _of_readings(results, p)]
         yield Drawn(name, figure, alt, _behind(results, cells))
@@ -280,7 +280,7 @@ def _levels(results: Results[Params, Cell], p: float, reading: str) -> str:
     return f"mean of {len(levels)} levels, {level_name(levels[0])} to {level_name(levels[-1])}"
 
 
-def _title(results: Results[Params, Cell], text: str) -> str:
+def titled(results: Results[Params, Cell], text: str) -> str:
     """Return a title of two lines: what is seen; then images, seeds, epochs and width."""
     params = results.params
     made = f"{origin(data_of(params).label)}, n = {results.frame.seed.nunique()}"

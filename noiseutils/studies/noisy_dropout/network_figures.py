@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from noiseutils import plots
 from noiseutils.models.modes import eval_mode
 from noiseutils.noise.sites import find_sites
+from noiseutils.studies.noisy_dropout.figures import titled
 from noiseutils.studies.noisy_dropout.grid import Cell, level_name, middle_of
 from noiseutils.studies.noisy_dropout.params import Params
-from noiseutils.studies.output import Drawn, title_of
+from noiseutils.studies.output import Drawn
 from noiseutils.studies.results import Results, select
 from noiseutils.training.classifier import build_classifier
 
@@ -163,7 +164,8 @@ def curves(results: Results[Params, Cell]) -> Iterator[Drawn]:
     axes[0, 2].set(title=f"activation std, {stds[-1].removeprefix('activation_std.')}", xlabel="epoch")
     axes[0, 0].legend(fontsize=8)
     axes[0, 1].legend(fontsize=8)
-    figure.suptitle(title_of(results, f"Training, p = {middle:g}"))
+    text = f"Training with noise in dropped neurons and without, p = {middle:g}"
+    figure.suptitle(titled(results, text), fontsize=11)
     yield Drawn(
         "training_curves",
         figure,
