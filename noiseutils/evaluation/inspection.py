@@ -126,6 +126,18 @@ def first_maps(model: nn.Module, x: Tensor) -> Tensor:
     return kept[0]
 
 
+def sharpness(maps: np.ndarray) -> np.ndarray:
+    """Return how sharp each image's feature maps are: the mean magnitude of their spatial gradient.
+
+    maps: (N, C, H, W), in [0, 1]. Forward differences, sqrt(dx^2 + dy^2), averaged over channels and pixels.
+    Returns (N,); 0 for constant maps. Blurring a map lowers it, and so does a lower contrast.
+    """
+    values = maps.astype(float)
+    down = values[..., 1:, :-1] - values[..., :-1, :-1]
+    across = values[..., :-1, 1:] - values[..., :-1, :-1]
+    return np.hypot(down, across).mean((1, 2, 3))
+
+
 def packed(array: Tensor) -> dict[str, Any]:
     """Encode a uint8 array for JSON: the shape, and the bytes in base64."""
     data = array.contiguous().cpu().numpy()

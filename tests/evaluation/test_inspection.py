@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,6 +17,7 @@ from noiseutils.evaluation.inspection import (
     class_similarity,
     feature_maps,
     packed,
+    sharpness,
     unpacked,
 )
 from noiseutils.training.loop import train
@@ -107,3 +109,15 @@ def test_a_run_keeps_what_its_evaluation_asks_for():
     result = train(run, data=load(run.data))
     assert list(result.metrics["gradient_similarity"]) == ["input", "conv1", "fc3"]
     assert unpacked(result.metrics["feature_maps"]["maps"]).shape == (3, 6, 28, 28)
+
+
+def test_sharpness_is_the_mean_gradient_and_falls_with_blur_and_contrast():
+    ramp = np.tile(np.arange(5) * 0.1, (5, 1))[None, None]  # 0.1 a pixel across, nothing down
+    assert sharpness(ramp) == pytest.approx([0.1])
+    assert sharpness(ramp + 0.2 * np.arange(5)[:, None]) == pytest.approx([np.hypot(0.1, 0.2)])
+    assert sharpness(np.full((2, 3, 4, 4), 0.7)).tolist() == [0, 0]
+    edge = np.zeros((1, 1, 8, 8))
+    edge[..., 4:] = 1
+    soft = (edge + np.roll(edge, 1, -1) + np.roll(edge, 1, -2)) / 3
+    assert sharpness(edge / 2) == pytest.approx(sharpness(edge) / 2)
+    assert sharpness(soft[..., 1:7, 1:7]) < sharpness(edge[..., 1:7, 1:7]) + 1e-12

@@ -15,8 +15,10 @@ from noiseutils.studies import STUDIES
 from noiseutils.studies.adaptive_noise import figures as adaptive_figures
 from noiseutils.studies.adaptive_noise.params import Params as AdaptiveParams
 from noiseutils.studies.adversarial_noise_layer import attacks as anl_attacks
+from noiseutils.studies.adversarial_noise_layer import comparisons as anl_comparisons
 from noiseutils.studies.adversarial_noise_layer import figures as anl_figures
 from noiseutils.studies.adversarial_noise_layer import grid as anl
+from noiseutils.studies.adversarial_noise_layer import robustness as anl_robustness
 from noiseutils.studies.adversarial_noise_layer.params import Params as AnlParams
 from noiseutils.studies.noisy_dropout import figures as dropout_figures
 from noiseutils.studies.noisy_dropout import grid as dropout
@@ -54,9 +56,9 @@ FIGURES: dict[str, list[Callable[[Results], Iterator[Drawn]]]] = {
     ],
     "adversarial_noise_layer": [
         anl_figures.similarity, anl_figures.activation_std, anl_figures.feature_maps,
-        anl_figures.error_over_epsilon, anl_figures.robustness, partial(anl_figures.errors, part="table2"),
-        partial(anl_figures.errors, part="table3"),
-        lambda results: anl_figures.attacks(results, anl_attacks.reports(results)),
+        anl_figures.error_over_epsilon, anl_robustness.robustness,
+        *(partial(anl_comparisons.errors, part=part) for part in ("table2", "table3", "ablation")),
+        lambda results: anl_robustness.attacks(results, anl_attacks.reports(results)),
     ],
     "training_data_variation": [
         variation_figures.accuracy, variation_figures.changes, beyond.matrices, beyond.common,
@@ -198,6 +200,8 @@ def anl_results(
                 "activation_std.conv1": [0.5, 0.6],
                 "activation_std.bn1": [1.0, 1.1 + seed / 10],
                 "activation_std.layer1.0.bn1": [1.0, 1.2],
+                "train_accuracy": [0.9, 0.997 + seed / 10_000],
+                "test_accuracy": [0.4 + seed / 1000, 0.3],
             }
             run, metrics = study.run_of(params, cell, seed), _anl_metrics(params, cell, seed, error)
             found[run.key] = result_of(run, metrics, history, label=anl.label_of(params, cell))
@@ -219,8 +223,9 @@ def _anl_metrics(params: AnlParams, cell: anl.Cell, seed: int, error: Callable) 
             site: ((0.1 + 0.07 * i + seed / 100) * np.eye(10) + 0.01).tolist()
             for i, site in enumerate(anl.LENET_SITES)
         }
-    if cell.model == "lenet5" and seed == 0:
+    if cell.part == "table2" and cell.model == "lenet5" and seed < params.feature_map_seeds:
         pixels = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+        pixels[..., 2:] = {"anl": 200, "anl_negative": 20}.get(cell.method, 100)
         metrics["feature_maps"] = {"images": packed(pixels), "maps": packed(pixels.repeat(1, 6, 1, 1))}
     return metrics
 

@@ -123,10 +123,11 @@ def adversarial() -> Case:
         "figure_02_activation_std_table2_resnet20": of("table2", model="resnet20"),
         "figure_02_activation_std_ablation_vgg16": of("ablation"),
         "figure_03_feature_maps": of("table2", seeds=1, model="lenet5"),
+        "ablation_errors": of("ablation"),
         "figure_04_error_over_epsilon": of("figure4"),
         "table_2_errors": of("table2"),
         "table_3_errors": of("table3"),
-        "table_4_fgsm": of("table4"),
+        "table_4_fgsm": of("table4") | of("phases"),
         "attacks_8_255": of("table4", seeds=1),
         "attacks_curve": of("table4", seeds=1),
     }

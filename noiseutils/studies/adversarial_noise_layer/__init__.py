@@ -1,6 +1,8 @@
 """Noise on activations along the loss gradient (ANL, CANL), beside other noise and adversarial training."""
 
 from noiseutils.studies.adversarial_noise_layer.attacks import analyse, answers, check_library
+from noiseutils.studies.adversarial_noise_layer.claims import CLAIMS
+from noiseutils.studies.adversarial_noise_layer.contrasts import settings
 from noiseutils.studies.adversarial_noise_layer.grid import cells, run_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.study import Study
@@ -15,5 +17,8 @@ STUDY = Study(
     check=check_library,
     analyse=analyse,
     answers=answers,
+    claims=CLAIMS,
+    settings=settings,
+    looks=lambda params: params.looks,
     data_parameters=("data", "similarity_data", "lenet_data", "imagenet_data"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 
 REPORT = "attacks"  # the one question asked of a trained network
-SURROGATES = (("baseline", 0.0), ("at", 0.05))  # whose adversarial images are tried on all the others
+SURROGATES = ("baseline", "at")  # whose adversarial images are tried on all the others; the first of each
 ATTACKS = {
     "noise": "uniform noise",
     "fgsm": "FGSM",
@@ -76,7 +77,8 @@ def _report(params: Params, store: Store, cell: Cell, seed: int) -> dict[str, An
     if result is None or result.model is None:
         return None
     surrogates = []
-    for other in (Cell("table4", cell.data, cell.model, *kind) for kind in SURROGATES):
+    grid = [other for other in cells(params) if other.part == "table4"]
+    for other in (next((c for c in grid if c.method == method), cell) for method in SURROGATES):
         found = None if other == cell else store.load(run_of(params, other, seed), weights=True)
         if found is not None and found.model is not None:
             surrogates.append((METHODS[other.method], found.model))
@@ -112,6 +114,18 @@ def answers(params: Params, store: Store) -> dict[tuple[Cell, int, str], Record]
 def reports(results: Results[Params, Cell]) -> dict[tuple[Cell, int], Record]:
     """Return the reports by cell and seed."""
     return {(cell, seed): report for (cell, seed, _), report in results.answers.items()}
+
+
+def attacked_accuracies(
+    results: Results[Params, Cell], cell: Cell, attack: str, delta: float
+) -> dict[int, float]:
+    """Return the accuracy of a cell's networks under one attack of a report, by seed; delta: in 255ths."""
+    return {
+        seed: record["attacks"][attack]["accuracy"]
+        for (other, seed), report in reports(results).items()
+        for record in report["deltas"]
+        if other == cell and attack in record["attacks"] and math.isclose(record["delta"] * 255, delta)
+    }
 
 
 def check_library(params: Params) -> None:

@@ -3,15 +3,19 @@
 table1     LeNet-5, whose loss gradients are compared by class
 table2     five kinds of training beside the baseline; LeNet-5's give Figures 2 and 3
 table3     every architecture: baseline, dropout, ANL, CANL
-table4     noise on the input, too, and adversarial training (AT), attacked
+table4     noise on the input, too, and adversarial training (AT), attacked: to the end, Table 2's schedule
+phases     the same in the two phases of Table 3's schedule, as the paper gives none for its Table 4
 figure4    ANL over epsilon
 ablation   ANL without s(h)
 imagenet   AlexNet with and without CANL
+
+In Table 3, its ablation and Figure 4 noise is on in the first half, and the rate drops where it ends; the
+paper's baseline and dropout have neither. Their `_switch` twins have: they isolate what the noise does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from noiseutils.config import (
@@ -32,7 +36,11 @@ from noiseutils.errors import UserError
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
 from noiseutils.studies.adversarial_noise_layer.params import EPSILON_ELSE, EPSILONS, Params
 
-TABLE_4 = (("baseline", 0.0), ("at", 0.05), ("anl", 0.01), ("anl", 0.05), ("canl", 0.01), ("canl", 0.05))
+TABLE_4 = {
+    "to_the_end": "table4",
+    "two_phases": "phases",
+}  # a schedule of the profile -> its part of the grid
+TABLE_4_NOISE = (("anl", 0.01), ("anl", 0.05), ("canl", 0.01), ("canl", 0.05))
 # every module of LeNet-5, from the image to the logits
 LENET_SITES = (
     "input", "conv1", "relu1", "pool1", "conv2", "relu2", "pool2", "fc1", "relu3", "fc2", "relu4", "fc3",
@@ -40,6 +48,7 @@ LENET_SITES = (
 FEATURE_MAP_IMAGES = 5
 METHODS = {
     "baseline": "no noise",
+    "baseline_switch": "no noise, same switch",
     "gaussian": "Gaussian",
     "lat": "LAT",
     "anl": "ANL",
@@ -47,6 +56,7 @@ METHODS = {
     "anl_negative": "ANL, negative ε",
     "anl_unscaled": "ANL without s(h)",
     "dropout": "dropout 0.5",
+    "dropout_switch": "dropout 0.5, same switch",
     "at": "adversarial training",
 }
 
@@ -61,10 +71,14 @@ class Cell:
     method: str = "baseline"
     epsilon: float = 0.0
 
+    @property
+    def plain(self) -> Cell:
+        """The training without noise in the same table."""
+        return replace(self, method="baseline", epsilon=0.0)
+
 
 def cells(params: Params) -> list[Cell]:
     """Return the grid, the most telling cells first."""
-    first = params.data[:1]
     grid: list[Cell] = []
     if params.similarity_data:
         grid.append(Cell("table1", params.similarity_data, "lenet5"))
@@ -72,23 +86,20 @@ def cells(params: Params) -> list[Cell]:
     rows += [(model, data) for data in params.data for model in params.table2_models]
     for model, data in rows:
         grid += [Cell("table2", data, model, m, _table2_epsilon(params, m)) for m in params.methods]
-    if params.table4_model:
-        grid += [Cell("table4", data, params.table4_model, m, e) for data in first for m, e in TABLE_4]
-    if params.ablation_model:
-        model, epsilon = params.ablation_model, epsilon_of(params.ablation_model)
-        for method in ("baseline", "anl", "anl_unscaled"):
-            grid += [
-                Cell("ablation", data, model, method, 0.0 if method == "baseline" else epsilon)
-                for data in first
-            ]
+    for data in params.data[:1]:
+        grid += _table4(params, data)
+        if params.ablation_model:
+            model, epsilon = params.ablation_model, epsilon_of(params.ablation_model)
+            grid += [Cell("ablation", data, model, method) for method in ("baseline", "baseline_switch")]
+            grid += [Cell("ablation", data, model, method, epsilon) for method in ("anl", "anl_unscaled")]
     for data in params.data:
         for model in params.table3_models:
-            epsilon = epsilon_of(model)
-            grid += [Cell("table3", data, model), Cell("table3", data, model, "dropout")]
-            grid += [Cell("table3", data, model, method, epsilon) for method in ("anl", "canl")]
-    for data in first:
+            grid += [Cell("table3", data, model, m, epsilon_of(model)) for m in ("anl", "canl")]
+            grid += [Cell("table3", data, model, m) for m in ("baseline_switch", "baseline")]
+            grid += [Cell("table3", data, model, m) for m in ("dropout_switch", "dropout")]
+    for data in params.data[:1]:
         for model in params.figure4_models:
-            grid += [Cell("figure4", data, model)]
+            grid += [Cell("figure4", data, model, method) for method in ("baseline", "baseline_switch")]
             grid += [Cell("figure4", data, model, "anl", epsilon) for epsilon in params.figure4_epsilons]
     if params.imagenet_data:
         grid += [Cell("imagenet", params.imagenet_data, "alexnet")]
@@ -96,6 +107,12 @@ def cells(params: Params) -> list[Cell]:
     if not grid:
         raise UserError("no table is asked for: give data and models, or similarity_data, or lenet_data")
     return list(dict.fromkeys(grid))
+
+
+def _table4(params: Params, data: str) -> list[Cell]:
+    kinds = [("baseline", 0.0), *(("at", delta / 255) for delta in params.at_255), *TABLE_4_NOISE]
+    parts = [TABLE_4[schedule] for schedule in params.table4_schedules if params.table4_model]
+    return [Cell(part, data, str(params.table4_model), *kind) for part in parts for kind in kinds]
 
 
 def _table2_epsilon(params: Params, method: str) -> float:
@@ -136,7 +153,7 @@ def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
             "validation_size": 0,
             "evaluation": Evaluation(similarity=LENET_SITES),
         }
-    if cell.part == "table2":
+    if cell.part in ("table2", "table4"):
         lenet = cell.model == "lenet5"
         epochs = params.lenet_epochs if lenet else params.table2_epochs
         rate = params.lenet_learning_rate if lenet else params.learning_rate
@@ -146,9 +163,9 @@ def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
             "epochs": epochs,
         }
         if lenet:  # the paper crops and flips only CIFAR's images
-            maps = FEATURE_MAP_IMAGES if seed == 0 else 0
+            maps = FEATURE_MAP_IMAGES if seed < params.feature_map_seeds else 0
             own |= {"augment": False, "validation_size": 0, "evaluation": Evaluation(feature_maps=maps)}
-        return own
+        return own | (_attacked(params, cell) if cell.part == "table4" else {})
     if cell.part == "imagenet":
         epochs = params.imagenet_epochs
         return {
@@ -157,21 +174,36 @@ def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
             "optimizer": Optimizer(momentum=0.9, weight_decay=params.weight_decay),
             "validation_size": 0,
         }
-    # with noise: half of the epochs, then the other half without it at the least rate
-    half = params.table3_epochs // 2 if cell.method not in ("baseline", "dropout", "at") else None
-    minimum = min(ANL_TABLE_3.minimum, params.learning_rate)
     own = {
-        "schedule": ANL_TABLE_3.replace(
-            learning_rate=params.learning_rate, every=params.plateau_epochs, minimum=minimum, switch=half
-        ),
-        "noise_epochs": half,
+        "schedule": _two_phases(params, cell),
         "epochs": params.table3_epochs,
         "optimizer": Optimizer(momentum=0.9, weight_decay=params.weight_decay),
     }
-    if cell.part == "table4":
-        own["evaluation"] = Evaluation(fgsm=tuple(delta / 255 for delta in params.fgsm_255))
-        if cell.method == "at":
-            own["adversarial_training"] = AdversarialTraining(delta=cell.epsilon)
+    if noise_of(cell)[0] is not None and cell.method != "dropout":
+        own["noise_epochs"] = params.table3_epochs // 2
+    return own | (_attacked(params, cell) if cell.part == "phases" else {})
+
+
+def _two_phases(params: Params, cell: Cell) -> Schedule:
+    """Return Table 3's schedule: the rate drops to its minimum where the noise ends, at half of the epochs.
+
+    The paper's baseline and dropout have no such drop. In Table 4 every network has it, so that they differ
+    in noise alone; adversarial training attacks to the end.
+    """
+    plain = cell.part != "phases" and cell.method in ("baseline", "dropout")
+    return ANL_TABLE_3.replace(
+        learning_rate=params.learning_rate,
+        every=params.plateau_epochs,
+        minimum=min(ANL_TABLE_3.minimum, params.learning_rate),
+        switch=None if plain else params.table3_epochs // 2,
+    )
+
+
+def _attacked(params: Params, cell: Cell) -> dict[str, Any]:
+    """Return what the networks of Table 4 have of their own."""
+    own: dict[str, Any] = {"evaluation": Evaluation(fgsm=tuple(delta / 255 for delta in params.fgsm_255))}
+    if cell.method == "at":
+        own["adversarial_training"] = AdversarialTraining(delta=cell.epsilon)
     return own
 
 
@@ -186,13 +218,14 @@ def noise_of(cell: Cell) -> tuple[Any, tuple[str, ...]]:
         "anl_unscaled": lambda: AdversarialNoise(epsilon=epsilon, scaled=False),
         "canl": lambda: ClassAdversarialNoise(epsilon=epsilon),
         "dropout": lambda: NoisyDropout(p=0.5),
+        "dropout_switch": lambda: NoisyDropout(p=0.5),
     }.get(cell.method)
     if noise is None:
         return None, ()
-    if cell.method == "dropout":  # between dense layers; before the only one, where there is one
+    if cell.method.startswith("dropout"):  # between dense layers; before the only one, where there is one
         return noise(), ("relu6", "relu7") if cell.model == "alexnet" else ("flatten",)
     places = {"lenet5": ("conv1", "conv2"), "alexnet": ("Conv2d",)}.get(cell.model, ("BatchNorm2d",))
-    return noise(), ("input", *places) if cell.part == "table4" else places
+    return noise(), ("input", *places) if cell.part in TABLE_4.values() else places
 
 
 def _width(params: Params, cell: Cell) -> float:

@@ -9,7 +9,16 @@ from pydantic import Field, ValidationInfo, field_validator
 from noiseutils.config import TREES, Data
 from noiseutils.errors import UserError
 from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import Count, Seeds, Sizes255, StudyParams, Width, known_data, known_model
+from noiseutils.studies.params import (
+    Count,
+    Looks,
+    Seeds,
+    Sizes255,
+    StudyParams,
+    Width,
+    known_data,
+    known_model,
+)
 
 # Table 3's second column; ResNet-20 is not in that table: as for the other small network, MobileNet V2
 EPSILONS = {
@@ -47,6 +56,7 @@ class Params(StudyParams):
     lenet_width: Width = 1.0
     lenet_learning_rate: Positive = 0.05
     lenet_epochs: PositiveInt = 300
+    feature_map_seeds: Count = 6
     methods: Annotated[tuple[Method, ...], Field(strict=False)] = (
         "baseline", "gaussian", "lat", "anl", "anl_negative", "canl",
     )  # fmt: skip
@@ -58,6 +68,11 @@ class Params(StudyParams):
     table3_epochs: Annotated[int, Field(ge=2)] = 200
     plateau_epochs: PositiveInt = 5
     table4_model: str | None = "vgg16"
+    table4_schedules: Annotated[tuple[Literal["to_the_end", "two_phases"], ...], Field(strict=False)] = (
+        "to_the_end",
+        "two_phases",
+    )
+    at_255: Sizes255 = (12.75, 2.0, 4.0)  # the first is the paper's 0.05, as a share of the pixel range
     fgsm_255: Sizes255 = (2.0, 4.0, 6.0, 8.0)
     figure4_models: Names = ("mobilenet_v2", "vgg16")
     figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False)] = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1)
@@ -72,6 +87,7 @@ class Params(StudyParams):
     attack_seeds: PositiveInt = 1
     timing_batch: Count = 32
     seeds: Seeds = 6
+    looks: Looks = 1
 
     @field_validator("data", mode="before")
     @classmethod

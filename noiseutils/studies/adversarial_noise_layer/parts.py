@@ -1,19 +1,14 @@
-"""Parts of the ANL study, one a table or figure of the paper: their results, and what is comparable."""
+"""Parts of the ANL study, one a table or figure of the paper: a writer, and titles of figures."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.output import OutputWriter
+from noiseutils.studies.output import OutputWriter, origin
+from noiseutils.studies.registry import made_with
 from noiseutils.studies.results import Results
-
-PAPER_DATA = {
-    "cifar10": ("cifar10", "cifar10-jpeg"),
-    "cifar100": ("cifar100",),
-    "mnist": ("mnist",),
-    "fashion_mnist": ("fashion_mnist",),
-    "imagenet": ("imagenet",),
-}
 
 
 def writer(results: Results[Params, Cell], *parts: str) -> OutputWriter:
@@ -25,28 +20,15 @@ def writer(results: Results[Params, Cell], *parts: str) -> OutputWriter:
     )
 
 
-def seeds_of(results: Results[Params, Cell], part: str) -> int:
-    """Count the seeds of a part."""
-    return len({seed for cell, seed in results.by_cell if cell.part == part})
+def title_of(results: Results[Params, Cell], text: str, cells: Iterable[Cell], of: Sequence[str] = ()) -> str:
+    """Return a figure's title: what is to be seen, and below it images, seeds, epochs and width.
 
-
-def comparable(params: Params, cell: Cell, data: str) -> bool:
-    """Tell whether a number that the paper reports for `data` can be held against this cell's.
-
-    data: cifar10, cifar100, mnist, fashion_mnist or imagenet. The images have to be those, whole, and all
-    that shapes the result as we read the paper.
+    of: what the figure is of, where that is not all seeds.
     """
-    if label_of(params, cell) not in PAPER_DATA[data]:
-        return False
-    own = {
-        "table1": ("similarity_epochs", "lenet_width", "lenet_learning_rate", "batch_size", "weight_decay"),
-        "imagenet": ("imagenet_size", "imagenet_epochs", "imagenet_width", "batch_size", "weight_decay"),
-    }
-    general = ("train_size", "test_size", "image_size", "width", "batch_size", "learning_rate")
-    general += ("weight_decay", "augment", "validation_size")
-    general += ("table2_epochs",) if cell.part == "table2" else ("table3_epochs", "plateau_epochs")
-    lenet = ("lenet_width", "lenet_learning_rate", "lenet_epochs", "batch_size", "weight_decay")
-    names = own.get(cell.part, lenet if cell.model == "lenet5" else general)
-    if cell.part == "table2" and cell.method != "baseline":
-        names += ("lat_epsilon",) if cell.method == "lat" else ("epsilon",)
-    return params.are_default(names)
+    cells = list(cells)
+    made = made_with(results, cells)
+    labels = dict.fromkeys(origin(label_of(results.params, cell)) for cell in cells)
+    seeds = len({seed for cell, seed in results.by_cell if cell in cells})
+    facts = [", ".join(labels), *(of or [f"{seeds} seed{'s' if seeds != 1 else ''}"])]
+    facts += [f"{made['epochs']} epochs", f"width {made['width']}"]
+    return f"{text}\n{'  ·  '.join(facts)}"

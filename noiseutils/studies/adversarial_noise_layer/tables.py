@@ -10,11 +10,28 @@ import pandas as pd
 import torch
 
 from noiseutils.bench import noise_steps
-from noiseutils.stats import holm, mean_interval
-from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, described
+from noiseutils.bench.ratios import Ratio
+from noiseutils.evaluation.inspection import sharpness, unpacked
+from noiseutils.stats import holm, mean_interval, reported_verdict
+from noiseutils.studies.adversarial_noise_layer.grid import (
+    FEATURE_MAP_IMAGES,
+    METHODS,
+    TABLE_4,
+    Cell,
+    described,
+)
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.results import Results, select
+from noiseutils.studies.results import Results, reported_beside, select
 from noiseutils.studies.timing import one_thread
+
+
+def reported() -> pd.DataFrame:
+    """Read every number of Tables 1 to 4, of the ablation, the timing sentence and the ImageNet experiment.
+
+    quantity: similarity, top1_error, accuracy (shares in [0, 1]) or seconds_per_epoch.   x: the class in
+    Table 1, the attack size in Table 4.   rounding: half a unit of the last digit that the paper prints.
+    """
+    return reported_beside(__file__)
 
 
 def errors_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
@@ -32,20 +49,24 @@ def errors_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def baseline_of(results: Results[Params, Cell], cell: Cell) -> Cell | None:
+def baseline_of(results: Results[Params, Cell], cell: Cell, method: str = "baseline") -> Cell | None:
     """Return the training without noise in the same table as a cell."""
-    return next(iter(results.of(part=cell.part, data=cell.data, model=cell.model, method="baseline")), None)
+    return next(iter(results.of(part=cell.part, data=cell.data, model=cell.model, method=method)), None)
 
 
 def significance_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
-    """Test every kind of training against the baseline, paired over seeds, with Holm's correction."""
+    """Test every kind of training against no noise, paired over seeds, with Holm's correction.
+
+    against: the paper's training without noise, or the one with the same switch of the learning rate.
+    """
     rows = []
-    for cell in results.of(part=part):
-        baseline = baseline_of(results, cell)
-        if baseline is not None and cell != baseline:
+    for cell, against in itertools.product(results.of(part=part), ("baseline", "baseline_switch")):
+        baseline = baseline_of(results, cell, against)
+        alike = against == "baseline" or cell.method not in ("baseline", "dropout")
+        if baseline is not None and cell != baseline and alike:
             test = results.paired(cell, baseline, "top1_error")
-            row = described(results.params, cell) | test.difference.row("difference")
-            rows.append(row | {"p_value": test.p})
+            row = described(results.params, cell) | {"against": METHODS[against]}
+            rows.append(row | test.difference.row("difference") | {"p_value": test.p})
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table.p_value.tolist())) if rows else table
 
@@ -95,29 +116,62 @@ def similarity_table(results: Results[Params, Cell]) -> pd.DataFrame:
 
 
 def class_0_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Average the similarity of class 0 with every class, a row a site: Table 1 as it is printed."""
+    """Average the similarity of class 0 with every class, a row a site: Table 1 as it is printed, below ours.
+
+    The paper does not say at which site its numbers were taken.
+    """
     rows = []
     for site, seeds in similarities(results).groupby("site", sort=False):
         means = np.mean(np.stack(seeds.with_class.tolist()), axis=0)
         rows.append({"site": site} | {f"class {c}": v for c, v in enumerate(means)} | {"n": len(seeds)})
+    printed = select(reported(), table="table1")
+    paper = {f"class {x:g}": value for x, value in printed.loc[:, ["x", "value"]].to_numpy()}
+    return pd.DataFrame([*rows, {"site": "the paper, site not said", **paper, "n": 1}] if rows else rows)
+
+
+def sharpness_by_seed(results: Results[Params, Cell], cell: Cell) -> dict[int, float]:
+    """Return the sharpness of a LeNet-5's stored feature maps by seed, a mean over images."""
+    return {
+        seed: float(sharpness(unpacked(result.metrics["feature_maps"]["maps"]) / 255).mean())
+        for (other, seed), result in results.by_cell.items()
+        if other == cell and "feature_maps" in result.metrics
+    }
+
+
+def sharpness_table(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Average the sharpness of the first feature maps, a row a kind of training: Figure 3 as numbers.
+
+    images: each seed's maps are of as many.   share: of the sharpness without noise, per seed.
+    """
+    rows = []
+    for cell in results.of(part="table2", model="lenet5"):
+        found, plain = (sharpness_by_seed(results, c) for c in (cell, cell.plain))
+        if found:
+            mean = mean_interval(list(found.values())).row("sharpness")
+            share = mean_interval([found[seed] / plain[seed] for seed in found if seed in plain]).mean
+            rows.append(
+                {"method": METHODS[cell.method], "images": FEATURE_MAP_IMAGES, **mean, "share": share}
+            )
     return pd.DataFrame(rows)
 
 
 def robustness_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Average the accuracy under FGSM, a row a network and attack size in 255ths: Table 4."""
+    """Average the accuracy under FGSM, a row a network and attack size in 255ths: Table 4, by schedule."""
     rows = []
     sizes = (0.0, *results.params.fgsm_255)
-    for cell, delta, statistics in itertools.product(
-        results.of(part="table4"), sizes, ("trained", "recalibrated")
-    ):
-        condition = "fgsm" if delta else "clean"
-        found = results.values(
-            cell, "top1_error", statistics=statistics, condition=condition, size=delta / 255
-        )
-        accuracy = mean_interval([1 - error for error in found.values()])
-        if accuracy.n:
-            row = {"method": METHODS[cell.method], "epsilon": cell.epsilon}
-            rows.append(row | {"statistics": statistics, "delta": delta} | accuracy.row("accuracy"))
+    for schedule, part in TABLE_4.items():
+        for cell, delta, statistics in itertools.product(
+            results.of(part=part), sizes, ("trained", "recalibrated")
+        ):
+            condition = "fgsm" if delta else "clean"
+            found = results.values(
+                cell, "top1_error", statistics=statistics, condition=condition, size=delta / 255
+            )
+            accuracy = mean_interval([1 - error for error in found.values()])
+            if accuracy.n:
+                row = {"schedule": schedule.replace("_", " "), "method": METHODS[cell.method]}
+                row |= {"epsilon": cell.epsilon, "statistics": statistics, "delta": delta}
+                rows.append(row | accuracy.row("accuracy"))
     return pd.DataFrame(rows)
 
 
@@ -153,8 +207,9 @@ def activation_table(
 def timing_table(params: Params) -> pd.DataFrame:
     """Measure the timing sentence as ratios: a step with each noise over the step without, here and now.
 
-    paper: its seconds an epoch, 27.57 and 15.83 over 14.26. theory: forward, input gradients and weight
-    gradients of a convolution cost alike, and ANL's round one takes the first two again: 5/3.
+    paper: its seconds an epoch, 27.57 and 15.83 over 14.26, of another machine: no verdict is due. theory:
+    forward, input gradients and weight gradients of a convolution cost alike, and ANL's round one takes the
+    first two again: 5/3.
     """
     model = params.ablation_model or params.table4_model or "vgg16"
     with one_thread():
@@ -168,6 +223,7 @@ def timing_table(params: Params) -> pd.DataFrame:
             "noise": METHODS[name],
             "ratio": ratio.ratio,
             "paper": paper.get(name, math.nan),
+            "verdict": _timing_verdict(paper.get(name), ratio),
             "theory": theory.get(name, 1.0),
             "with_noise_ms": ratio.slow_seconds * 1000,
             "without_ms": ratio.fast_seconds * 1000,
@@ -177,3 +233,8 @@ def timing_table(params: Params) -> pd.DataFrame:
         }
         for name, ratio in ratios.items()
     )
+
+
+def _timing_verdict(paper: float | None, ratio: Ratio) -> str:
+    each = [above / below for above, below in zip(ratio.above.values, ratio.below.values, strict=True)]
+    return reported_verdict(paper, each, 0.005, settings="other") if paper else ""

@@ -1,0 +1,194 @@
+"""How the ANL study's results are made and compared: the settings of a cell, and one contrast a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from noiseutils.stats import slope
+from noiseutils.studies.adversarial_noise_layer.attacks import attacked_accuracies
+from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
+from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.adversarial_noise_layer.tables import sharpness_by_seed, similarities
+from noiseutils.studies.registry import Contrast, minus, settings_of
+from noiseutils.studies.results import Results, common_seeds, select
+
+AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
+PAPERS_AT = 0.05  # a share of the pixel range
+BEST_EPSILON = {"mobilenet_v2": 0.02, "vgg16": 0.05}  # Figure 4
+
+Found = Results[Params, Cell]
+Test = Callable[[Found], "Contrast[Cell] | None"]
+
+
+def settings(params: Params, cell: Cell) -> str:
+    """Return how a cell was made: the paper's images, and all that shapes the result as read here."""
+    kind = "table2 lenet5" if (cell.part, cell.model) == ("table2", "lenet5") else cell.part
+    sets = {"table1": ("mnist",), "table2 lenet5": ("fashion_mnist",), "imagenet": ("imagenet",)}
+    names = ("batch_size", "weight_decay")
+    lenet = ("lenet_width", "lenet_learning_rate")
+    if kind in sets:
+        names += {
+            "table1": ("similarity_epochs", *lenet),
+            "table2 lenet5": ("lenet_epochs", *lenet),
+            "imagenet": ("imagenet_size", "imagenet_epochs", "imagenet_width"),
+        }[kind]
+    else:
+        names += ("train_size", "test_size", "image_size", "width", "learning_rate", "augment")
+        names += ("validation_size",)
+        to_the_end = cell.part in ("table2", "table4")
+        names += ("table2_epochs",) if to_the_end else ("table3_epochs", "plateau_epochs")
+    if cell.part in ("table4", "phases"):
+        names += ("table4_model", "fgsm_255")
+    if cell.part == "ablation":
+        names += ("ablation_model",)
+    if cell.part == "table2" and cell.method != "baseline":
+        names += ("lat_epsilon",) if cell.method == "lat" else ("epsilon",)
+    paper = sets.get(kind, ("cifar10", "cifar100"))
+    return settings_of(label_of(params, cell), paper, params.are_default(names))
+
+
+def stands_for(params: Params, cell: Cell, data: str) -> bool:
+    """Tell whether a cell's images are those of a set of the paper, or stand in its place."""
+    if not data.startswith("cifar"):
+        return True  # one set alone, which the part or the network goes with
+    return (label_of(params, cell) == "cifar100") == (data == "cifar100")
+
+
+def cell_at(results: Found, data: str = "cifar10", **equal: Any) -> Cell | None:
+    """Return the cell with some fields and a set of the paper's images; of several the last, largest one."""
+    found = [c for c in results.of(**equal) if stands_for(results.params, c, data)]
+    return found[-1] if found else None
+
+
+def errors(results: Found, cell: Cell | None, under: str = "clean") -> dict[int, float]:
+    """Return the top-1 error by seed: on clean images, or averaged over the profile's FGSM sizes."""
+    if under == "clean":
+        return results.values(cell, "top1_error")
+    sizes = [delta / 255 for delta in results.params.fgsm_255]
+    each = [results.values(cell, "top1_error", condition="fgsm", size=size) for size in sizes]
+    return {s: sum(v[s] for v in each) / len(each) for s in common_seeds(each)} if each else {}
+
+
+def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean", **both: Any) -> Test:
+    """Return the contrast of the top-1 error of one cell minus that of another; see `cell_at`."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        cells = [cell_at(results, **{**both, **own}) for own in (one, other)]
+        if cells[0] is None or cells[1] is None:
+            return None
+        values = [errors(results, cell, under) for cell in cells]
+        return minus(values[0], values[1], (cells[0], cells[1]))
+
+    return contrast
+
+
+def same_class(site: str) -> Test:
+    """Return the contrast of gradients' cosines within a class minus that between classes."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        cells, rows = results.of(part="table1"), select(similarities(results), site=site)
+        if not cells:
+            return None
+        found = {r["seed"]: r["same_class"] - r["other_class"] for r in rows.to_dict("records")}
+        return Contrast(found, tuple(cells))
+
+    return contrast
+
+
+def sharper(method: str) -> Test:
+    """Return the contrast of the feature maps' sharpness over that without noise, minus one."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        pair = [cell_at(results, "", part="table2", model="lenet5", method=m) for m in (method, "baseline")]
+        if pair[0] is None or pair[1] is None:
+            return None
+        treated, control = sharpness_by_seed(results, pair[0]), sharpness_by_seed(results, pair[1])
+        found = {seed: treated[seed] / control[seed] - 1 for seed in treated if seed in control}
+        return Contrast(found, (pair[0], pair[1]))
+
+    return contrast
+
+
+def best_epoch(column: str, bound: float) -> Test:
+    """Return the contrast of a negative epsilon's best epoch on VGG-16 minus a bound of the paper."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        cell = cell_at(results, part="table2", model="vgg16", method="anl_negative")
+        if cell is None:
+            return None
+        ours = {seed: result for (other, seed), result in results.by_cell.items() if other == cell}
+        return Contrast({s: float(np.max(r.history[column])) - bound for s, r in ours.items()}, (cell,))
+
+    return contrast
+
+
+def over_networks(method: str) -> Test:
+    """Return the contrast of noise minus none at an equal schedule, averaged over Table 3's networks."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        models = results.params.table3_models
+        kinds = (method, "baseline_switch")
+        each = [[cell_at(results, part="table3", model=m, method=k) for m in models] for k in kinds]
+        treated, control = ([c for c in cells if c is not None] for cells in each)
+        if len(treated) < 2:
+            return None
+        values = [results.means(cells, "top1_error") for cells in (treated, control)]
+        return minus(values[0], values[1], (*treated, *control))
+
+    return contrast
+
+
+def by_epsilon(results: Found, model: str) -> dict[Cell, dict[int, float]]:
+    """Return Figure 4's errors of a network by cell and seed, from the smallest epsilon."""
+    cells = sorted(results.of(part="figure4", model=model, method="anl"), key=lambda cell: cell.epsilon)
+    return {cell: results.values(cell, "top1_error") for cell in cells}
+
+
+def named_epsilon(model: str) -> Test:
+    """Return the contrast of the paper's best epsilon minus the best other one, chosen by the other seeds."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        values = by_epsilon(results, model)
+        named = [cell for cell in values if cell.epsilon == BEST_EPSILON[model]]
+        others = [cell for cell in values if cell not in named]
+        if not named or not others:
+            return None
+        seeds, best = common_seeds(values[cell] for cell in others), {}
+        for seed in seeds if len(seeds) > 1 else ():
+            means = [sum(values[cell][s] for s in seeds if s != seed) for cell in others]
+            best[seed] = values[others[means.index(min(means))]][seed]
+        return minus(values[named[0]], best, tuple(values))
+
+    return contrast
+
+
+def larger_network(results: Found) -> Contrast[Cell] | None:
+    """Return the contrast of the error's slope over epsilon: MobileNetV2 minus the larger VGG-16."""
+    slopes, cells = [], []
+    for model in ("mobilenet_v2", "vgg16"):
+        values = by_epsilon(results, model)
+        if len(values) < 2:
+            return None
+        at, each = [cell.epsilon for cell in values], list(values.values())
+        slopes.append({seed: slope(at, [v[seed] for v in each]) for seed in common_seeds(each)})
+        cells += values
+    return minus(slopes[0], slopes[1], cells)
+
+
+def under_autoattack(method: str) -> Test:
+    """Return the contrast of accuracy under AutoAttack: noise with the larger epsilon minus AT."""
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        cell = cell_at(results, part="table4", method=method)
+        rival = cell_at(results, part="table4", method="at", epsilon=PAPERS_AT)
+        if cell is None or rival is None:
+            return None
+        treated, control = (
+            attacked_accuracies(results, c, "autoattack", AUTOATTACK_255) for c in (cell, rival)
+        )
+        return minus(treated, control, (cell, rival))
+
+    return contrast

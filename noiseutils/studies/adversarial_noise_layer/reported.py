@@ -1,0 +1,75 @@
+"""What the ANL paper reported, beside what was found here."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from noiseutils.stats import prediction_interval, reported_verdict
+from noiseutils.studies.adversarial_noise_layer.contrasts import settings, stands_for
+from noiseutils.studies.adversarial_noise_layer.grid import TABLE_4, Cell, described
+from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.adversarial_noise_layer.tables import reported, similarities
+from noiseutils.studies.results import Results, select
+
+SITES = ("conv1", "conv2")  # where the noise goes; the paper does not say at which site Table 1 was taken
+
+
+def reported_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
+    """Set ours beside the paper's, number by number; of Table 1, at the sites where the noise goes.
+
+    Only cells of this profile are in the table; of Table 4, in every schedule.   low, high: prediction
+    interval for one further training, as the paper's number is of one.   settings: a key of `stats.SETTINGS`.
+    """
+    parts = tuple(TABLE_4.values()) if part == "table4" else (part,)
+    names = {name: schedule.replace("_", " ") for schedule, name in TABLE_4.items()}
+    rows = []
+    for row in select(reported(), table=part).to_dict("records"):
+        for cell in [cell for name in parts for cell in _cells_for(results, name, row)]:
+            made = settings(results.params, cell)
+            for site in SITES if part == "table1" else ("",):
+                ours = list(_ours(results, cell, row, site).values())
+                verdict = reported_verdict(row["value"], ours, row["rounding"], settings=made)
+                named = described(results.params, cell)
+                named |= {"site": site} if site else {}
+                named |= {"schedule": names[cell.part]} if part == "table4" else {}
+                named |= {} if np.isnan(row["x"]) else {"class" if site else "delta": row["x"]}
+                named |= {"quantity": row["quantity"], "paper": row["value"]}
+                ending = {"settings": made, "verdict": verdict}
+                rows.append(named | prediction_interval(ours).row("ours") | ending)
+    return pd.DataFrame(rows)
+
+
+def paper_value(results: Results[Params, Cell], cell: Cell, x: float = math.nan) -> float | None:
+    """Return the number that the paper prints for a cell's row and column, a share; None where it has none.
+
+    x: the attack size in 255ths, in Table 4.
+    """
+    table = "table4" if cell.part in TABLE_4.values() else cell.part
+    for row in select(reported(), table=table, method=cell.method).to_dict("records"):
+        same_x = row["x"] == x or (math.isnan(row["x"]) and math.isnan(x))
+        if same_x and cell in _cells_for(results, cell.part, row):
+            return row["value"]
+    return None
+
+
+def _cells_for(results: Results[Params, Cell], part: str, row: dict) -> list[Cell]:
+    """Return the cells that a reported number is about; embedded sets stand in for the paper's first."""
+    found = results.of(part=part, model=row["model"], method=row["method"])
+    if row["table"] == "table4":
+        found = [c for c in found if math.isclose(c.epsilon, row["epsilon"])]
+    return [c for c in found if stands_for(results.params, c, row["data"])]
+
+
+def _ours(results: Results[Params, Cell], cell: Cell, row: dict, site: str) -> dict[int, float]:
+    if row["quantity"] == "similarity":
+        rows, other = select(similarities(results), site=site), int(row["x"])
+        with_class = dict(zip(rows.seed, rows.with_class, strict=True))
+        # a set in place of MNIST may have fewer classes
+        return {seed: values[other] for seed, values in with_class.items() if other < len(values)}
+    if row["quantity"] == "accuracy":
+        attacked = {"condition": "fgsm", "size": row["x"] / 255} if row["x"] else {}
+        return {seed: 1 - error for seed, error in results.values(cell, "top1_error", **attacked).items()}
+    return results.values(cell, "top1_error")
