@@ -332,8 +332,8 @@ def test_a_part_that_a_profile_leaves_out_is_said_and_breaks_nothing(tmp_path, m
 def tiny() -> Params:
     return Params(
         data=("shapes",), train_size=60, test_size=30, width=0.05, batch_size=20, learning_rate=0.01,
-        similarity_data=None, lenet_data=None, table2_models=(), table3_models=(), table3_epochs=2, table2_epochs=2,
-        table4_model="vgg11", table4_schedules=("to_the_end",), at_255=(12.75,),
+        similarity_data=None, lenet_data=None, table2_models=(), table3_models=(), table3_epochs=2,
+        table2_epochs=2, table4_model="vgg11", table4_schedules=("to_the_end",), at_255=(12.75,),
         figure4_models=(), ablation_model=None, fgsm_255=(8.0,),
         attack_images=6, attack_255=(8.0,), attack_queries=0, seeds=1,
     )  # fmt: skip
