@@ -123,7 +123,8 @@ MADE_UP = {
     ),
     "training_data_variation": lambda: factory.variation_results(papers_grid("training_data_variation")),
 }
-IMAGES = ("matrix_", "figure_03_feature_maps")  # figures without lines or bars
+# images, and differences whose rows carry their names: no lines or bars to be told apart
+IMAGES = ("matrix_", "figure_03_feature_maps", "table_2_errors", "table_3_errors", "ablation_errors")
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -62,7 +62,8 @@ def similarity(results: Results[Params, Cell]) -> Iterator[Drawn]:
         own = {"color": plots.BLUE, "label": "with itself, one seed" if first else "_"}
         ax.plot(np.linspace(at - 0.25, at - 0.05, len(each)), each[:, 0], "o", markersize=5, **own)
     paper = select(reported(), table="table1").value.tolist()
-    plots.paper_points(ax, np.linspace(len(sites) - 0.2, len(sites) + 0.2, len(paper)).tolist(), paper)
+    places = np.linspace(len(sites) - 0.2, len(sites) + 0.2, len(paper))
+    ax.plot(places, paper, color="black", label="the paper's", **plots.PAPER_POINT)
     ax.axvline(len(sites) - 0.5, color=plots.GREY, linewidth=0.8, linestyle=":")
     ax.set_xticks(range(len(sites) + 1), [*sites, "the paper,\nsite not said"])
     ax.set(ylabel="φ of class 0, mean over pairs of images", ylim=(None, 1))
@@ -101,9 +102,8 @@ def _activation_std(results: Results[Params, Cell], table: pd.DataFrame, part: s
         ax.tick_params(labelbottom=True)
         if ax in axes[:, 0]:
             ax.set_ylabel("std of the outputs")
-    stds = np.concatenate([table[column].to_numpy() for column in layers])
-    stds = stds[np.isfinite(stds) & (stds > 0)]
-    low, high = np.log10(stds.min()), np.log10(stds.max())
+    drawn = [np.asarray(line.get_ydata(), dtype=float) for ax in axes.flat for line in ax.get_lines()]
+    low, high = np.nanmin(np.concatenate(drawn)), np.nanmax(np.concatenate(drawn))
     shown = [tick for tick in TICKS if low - 0.06 < np.log10(tick) < high + 0.06]
     axes[0, 0].set_yticks(np.log10(shown), [f"{tick:g}" for tick in shown])
     axes[0, 0].set_ylim(low - 0.06, high + 0.06)
@@ -220,4 +220,4 @@ def _epsilon_panel(ax: Axes, table: pd.DataFrame, model: str) -> None:
     low, high = ax.get_ylim()  # an interval may leave what an error can be
     ax.set(xlabel="ε", ylabel="top-1 error (%)", ylim=(max(low, 0), min(high, 100)))
     ax.set_title(model, fontsize=10)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))

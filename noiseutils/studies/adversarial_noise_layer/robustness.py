@@ -58,6 +58,7 @@ def _over_delta(ax: Axes, results: Results[Params, Cell], cell: Cell) -> None:
     paper = {delta: paper_value(results, cell, delta) for delta in (0.0, 2.0, 4.0, 6.0, 8.0)}
     printed = {delta: 100 * value for delta, value in paper.items() if value is not None}
     look = plots.PAPER_POINT | {"markeredgecolor": COLOURS[cell.method], "markersize": 6}
+    look |= {"linestyle": style(results, cell)[1:], "linewidth": 0.6, "color": COLOURS[cell.method]}
     if printed and (results.params.fgsm_255 and max(results.params.fgsm_255) <= max(printed)):
         ax.plot(list(printed), list(printed.values()), **look)
 
@@ -79,7 +80,7 @@ def attacks(results: Results[Params, Cell], found: dict[tuple[Cell, int], Record
         for cell in cells:
             mine = select(rows, method=METHODS[cell.method], epsilon=cell.epsilon)
             _over_attacks(ax, results, cell, mine, names)
-        ax.set_xticks(range(len(names)), names)
+        ax.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
         ax.set(ylabel="accuracy (%)", ylim=(-2, 102), xlabel="attacks of growing strength")
         text = f"What is left under stronger attacks, δ = {delta:g}/255"
         ax.set_title(title_of(results, text, cells, of), fontsize=10)
