@@ -6,6 +6,7 @@ What noise changes is drawn as differences to ordinary dropout on equal seeds.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -166,7 +167,7 @@ def _accuracies(ax: Axes, results: Results[Params, Cell], p: float, columns: Seq
     if plain:
         plots.no_noise_line(ax, [100 * v for v in plain.values()], "no noise, ours")
     papers = [100 * paper_at(p, "weighted_accuracy", place) for place in columns]
-    if papers[0] == papers[0]:
+    if not math.isnan(papers[0]):
         ax.axhline(
             papers[0],
             color="black",
@@ -201,7 +202,9 @@ def readings(results: Results[Params, Cell]) -> Iterator[Drawn]:
     kinds = list(dict.fromkeys((cell.reading, cell.level) for cell in kept))
     figure, axes = _panels(1, len(probabilities), len(kinds) + 1, width=3.3, sharex=True)
     for ax, p in zip(axes[0], probabilities, strict=True):
-        greatest = _rise(results, p, "dropped", "top1_error", Place("", None, "max")).paper
+        greatest = 100 * (
+            paper_at(p, "top1_error", Place("", None, "max")) - paper_at(p, "top1_error", Place("", 0.0))
+        )
         rows = [Effect("the paper's greatest rise", [], greatest, note=" ")]
         for reading, level in kinds:
             found = difference(results, Cell(p, level, reading), Cell(p, 0.0, "dropped"), "top1_error")
@@ -209,7 +212,7 @@ def readings(results: Results[Params, Cell]) -> Iterator[Drawn]:
             label = f"{READING_NAMES[reading]}, {level_name(level)}"
             rows.append(Effect(label, values, colour=READING_COLOURS[reading]))
         plots.effects(ax, rows, "rise of the top-1 error (points)")
-        if greatest == greatest:
+        if not math.isnan(greatest):
             ax.axvline(greatest, color="black", linestyle=":", linewidth=1)
         ax.set_title(f"p = {p:g}")
     plots.effects_legend(figure)
@@ -241,11 +244,10 @@ def robustness(results: Results[Params, Cell]) -> Iterator[Drawn]:
             ]
             ax = axes[row, column]
             plots.effects(ax, rows, "change of the top-1 error (points)")
-            ax.set_title(f"p = {p:g}, {READING_NAMES[kind]}", fontsize=9)
+            ax.set_title(f"p = {p:g}, {READING_NAMES[kind]}\n{_levels(results, p, kind)}", fontsize=9)
             ax.label_outer()
         plots.effects_legend(figure, paper=False)
-        levels = _levels(results, probabilities[0], kinds[0])
-        figure.suptitle(titled(results, f"{title}: training with noise, {levels}, minus ordinary dropout"))
+        figure.suptitle(titled(results, f"{title}: training with noise minus ordinary dropout"))
         alt = f"Change of the top-1 error by noise in training, {title.lower()}, a row a size."
         cells = [cell for p in probabilities for cell in _of_readings(results, p)]
         yield Drawn(name, figure, alt, _behind(results, cells))
@@ -259,7 +261,7 @@ def _cost(results: Results[Params, Cell], p: float, kind: str, label: str, **whe
 
 def _panels(rows: int, columns: int, effects: int, *, width: float = 4.2, sharex, height_ratios=None):
     """Return panels for forests with their row labels at the left; effects: rows of one column of panels."""
-    size = (max(7.0, width * columns + 2.2), 0.32 * effects + 0.75 * rows + 1.2)
+    size = (max(7.0, width * columns + 2.2), 0.32 * effects + 0.85 * rows + 1.2)
     return plots.canvas(rows, columns, size=size, sharex=sharex, sharey="row", height_ratios=height_ratios)
 
 
