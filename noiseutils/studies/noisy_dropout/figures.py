@@ -278,7 +278,7 @@ def _behind(results: Results[Params, Cell], cells: Iterable[Cell]) -> list[Resul
 def _levels(results: Results[Params, Cell], p: float, reading: str) -> str:
     levels = [cell.level for cell in noisy_cells(results, p, reading)]
     if len(levels) < 2:
-        return "".join(map(level_name, levels))
+        return "".join(f"level {level_name(level)}" for level in levels)
     return f"mean of {len(levels)} levels, {level_name(levels[0])} to {level_name(levels[-1])}"
 
 
