@@ -220,8 +220,18 @@ DIFFERENCE = ("{difference:+.1f}", "[{low:+.1f}, {high:+.1f}]")
     [
         (0, "noisy_dropout/cifar10-jpeg/tables/significance", {"reading": "all"}, 100, DIFFERENCE),
         (0, "noisy_dropout/cifar10-jpeg/tables/significance", {"reading": "dropped"}, 100, DIFFERENCE),
-        (1, "adaptive_noise/cifar10-jpeg-tinycnn/tables/claims", {"claimed": "down"}, 100, DIFFERENCE),
-        (1, "adaptive_noise/cifar10-jpeg/tables/claims", {"claimed": "down"}, 100, DIFFERENCE),
+        *(
+            (1, "adaptive_noise/cifar10-jpeg-tinycnn/tables/claims", {"name": name}, 100, DIFFERENCE)
+            for end in ("", "-noise-rate", "-own-rate")
+            for name in (f"accuracy-tinycnn-momentum{end}",)
+        ),
+        (
+            1,
+            "adaptive_noise/cifar10-jpeg/tables/claims",
+            {"name": "accuracy-babycnn-momentum-own-rate"},
+            100,
+            DIFFERENCE,
+        ),
         (1, "adaptive_noise/cifar10-jpeg/tables/controls", {"control": "shuffled"}, 100, DIFFERENCE),
         (2, "adversarial_noise_layer/mnist/tables/similarity", {"site": "fc3"}, 1, ["{same_class:.2f}"]),
         (2, "adversarial_noise_layer/mnist/tables/similarity", {"site": "conv1"}, 1, ["{same_class:.2f}"]),

@@ -155,10 +155,10 @@ def test_a_sweep_trains_the_grid_then_the_controls_and_status_counts_both(tmp_pa
     params = read_profile(
         Params, "adaptive_noise", "smoke", ["models=[babycnn]", "optimizers=[sgd]", "seeds=1", "epochs=3"]
     )
-    assert len(STUDY.runs(params)) == 6
+    assert len(STUDY.runs(params)) == 10
     done = pipeline.sweep_study(params, "inline")
-    assert len(done.runs) == len(done.results) == 6 + 3
-    assert pipeline.status_of(params)[0] == {"finished": 9}
+    assert len(done.runs) == len(done.results) == 10 + 3
+    assert pipeline.status_of(params)[0] == {"finished": 13}
     again = pipeline.sweep_study(params, "inline")
     assert [r.run.key for r in again.results] == [r.run.key for r in done.results]
 

@@ -1,22 +1,27 @@
-"""Figures of the adaptive-noise study: Figure 1, the schedule, and Tables I to III as bars."""
+"""Figures of the adaptive-noise study: Figure 1, the schedule, and Tables I to III as paired differences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from noiseutils import plots
 from noiseutils.schedules import cosine_decaying_restarts
-from noiseutils.studies.adaptive_noise.choice import chosen, control_cells
+from noiseutils.studies.adaptive_noise.choice import chosen, control_cells, pair
+from noiseutils.studies.adaptive_noise.claims import NAMES, OPTIMIZER_NAMES
 from noiseutils.studies.adaptive_noise.grid import Cell
 from noiseutils.studies.adaptive_noise.params import Params
+from noiseutils.studies.adaptive_noise.reported import printed_difference
 from noiseutils.studies.output import Drawn, origin, title_of
 from noiseutils.studies.params import data_of
+from noiseutils.studies.registry import difference
 from noiseutils.studies.results import Results, select
 from noiseutils.training.loop import Result
 
@@ -29,13 +34,26 @@ KIND_COLOURS = {
     "weight_decay": plots.PURPLE,
 }  # fmt: skip
 CONTROL_NAMES = {
-    "gaussian": "adaptive, Gaussian",
     "shuffled": "same amounts, epochs at random",
     "replayed_uniform": "same epochs, uniform",
     "swapped": "gradients and weights exchanged",
 }
-CONTROL_COLOURS = [plots.BLUE, plots.GREY, plots.ORANGE, plots.GREEN]
-OPTIMIZER_NAMES = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam"}
+CONTROL_COLOURS = {"shuffled": plots.GREY, "replayed_uniform": plots.ORANGE, "swapped": plots.GREEN}
+SHADES = {  # noise on gradients, on weights -> colour of the epoch, and its name
+    (True, False): (plots.SKY, "noise on gradients"),
+    (False, True): (plots.ORANGE, "noise on weights"),
+    (True, True): (plots.PURPLE, "noise on both"),
+}
+RATE_NAMES = {  # of `choice.pair`
+    "plain": "both at {0:g} (best without)",
+    "noise": "both at {0:g} (best with)",
+    "own": "{0:g} against {1:g} (the paper's way)",
+}
+QUANTITIES = {
+    "validation_accuracy": ("validation accuracy (points)", 100.0),
+    "gap": ("gap: validation − training loss (nats)", 1.0),
+}
+plain_ticks = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def schedule(params: Params) -> Iterator[Drawn]:
@@ -43,9 +61,8 @@ def schedule(params: Params) -> Iterator[Drawn]:
     figure, axes = plots.canvas(size=(9, 3.4))
     steps = 50  # an epoch, enough for a smooth line
     epochs = np.arange(params.epochs * steps) / steps
-    for rate, colour in zip(
-        sorted(params.learning_rates, reverse=True), plots.shades(len(params.learning_rates)), strict=True
-    ):
+    first = sorted({*params.learning_rates, *params.adam_rates}, reverse=True)
+    for rate, colour in zip(first, plots.shades(len(first)), strict=True):
         rates = [
             cosine_decaying_restarts(
                 step,
@@ -58,25 +75,58 @@ def schedule(params: Params) -> Iterator[Drawn]:
             )
             for step in range(params.epochs * steps)
         ]
-        axes[0, 0].plot(epochs, rates, color=colour, label=f"{rate:g}", linewidth=1.5)
+        axes[0, 0].plot(epochs, rates, color=colour, linewidth=1.5, label=f"{rate:g}")
+        at = (0, 0.8 * rates[0])
+        axes[0, 0].annotate(f"from {rate:g}", at, va="top", fontsize=8.5, color=colour)
     axes[0, 0].set(xlabel="epoch", ylabel="learning rate (log)", yscale="log")
-    axes[0, 0].set_title("Cosine annealing with decaying restarts")
-    axes[0, 0].legend(title="first rate", loc="upper left", bbox_to_anchor=(1, 1))
+    axes[0, 0].yaxis.set_major_formatter(plain_ticks)
+    axes[0, 0].set_title("Every restart is lower: cosine annealing with decaying restarts")
     yield Drawn("schedule", figure, "Learning rate over epochs: cosines that restart ever lower.", ())
 
 
 def machine(
     history: pd.DataFrame, name: str = "state_machine", title: str = "", shown: Iterable[Result] = ()
 ) -> Iterator[Drawn]:
-    """Draw gradient norm and validation loss over epochs, those with noise shaded; below, sigma and flags.
+    """Draw gradient norm and validation loss over epochs, those with noise shaded; below, flags and sigma.
 
     history: what `tables.play` returns, or a run's own.   shown: that run, in the latter case.
     """
-    figure, axes = plots.canvas(3, 1, size=(9, 6.2), sharex=True, height_ratios=[3, 3, 2])
-    _figure_1(axes[:, 0], history)
+    figure, axes = plots.canvas(4, 1, size=(9, 7.4), sharex=True, height_ratios=[3, 3, 1.3, 1.8])
+    _shaded(axes[:2, 0], history)
+    _strips(axes[2, 0], history)
+    ax: Axes = axes[3, 0]
+    for target, colour in (("gradient", plots.BLUE), ("weight", plots.VERMILION)):
+        ax.step(
+            history.epoch, history[f"{target}_noise"], where="mid", color=colour, linewidth=1.5,
+            label=f"on {target}s",
+        )  # fmt: skip
+    ax.set(ylabel="σ of the noise", xlabel="epoch", ylim=(0, None), xlim=(0.4, history.epoch.max() + 0.6))
+    ax.legend(loc="upper right", ncols=2, fontsize=8)
+    patches = [Patch(color=colour, alpha=0.35, label=label) for colour, label in SHADES.values()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=9)  # pyright: ignore[reportArgumentType]
     figure.suptitle(title or "Made-up losses, and what the noise scheduler makes of them")
-    alt = "Gradient norm and validation loss over epochs; epochs with noise are shaded."
+    alt = "Gradient norm and validation loss over epochs; epochs with noise are shaded; flags below."
     yield Drawn(name, figure, alt, shown)
+
+
+def _shaded(axes: Iterable[Axes], rows: pd.DataFrame) -> None:
+    for ax, column in zip(axes, ("gradient_norm", "validation_loss"), strict=True):
+        ax.plot(rows.epoch, rows[column], ".-", color="black", linewidth=1.2, markersize=3)
+        ax.set_ylabel(column.replace("_", " "))
+        for epoch, gradient, weight in zip(rows.epoch, rows.gradient_noise, rows.weight_noise, strict=True):
+            if shade := SHADES.get((gradient > 0, weight > 0)):
+                ax.axvspan(epoch - 0.5, epoch + 0.5, color=shade[0], alpha=0.35, linewidth=0)
+
+
+def _strips(ax: Axes, rows: pd.DataFrame) -> None:
+    """Draw a strip each for the two flags and the cooldown, filled in the epochs in which it is up."""
+    strips = {"gradient_flag": plots.BLUE, "weight_flag": plots.VERMILION, "cooldown": plots.GREY}
+    for at, (column, colour) in enumerate(strips.items()):
+        spans = [(epoch - 0.5, 1.0) for epoch in rows.epoch[rows[column] > 0]]
+        ax.broken_barh(spans, (at - 0.36, 0.72), color=colour, linewidth=0)
+    ax.set_yticks(range(len(strips)), [column.replace("_", " ") for column in strips], fontsize=8.5)
+    ax.set_ylim(len(strips) - 0.5, -0.5)
+    ax.grid(visible=False)
 
 
 def training(results: Results[Params, Cell]) -> Iterator[Drawn]:
@@ -94,83 +144,100 @@ def training(results: Results[Params, Cell]) -> Iterator[Drawn]:
     rows = shown[0].history
     loss = "validation_loss" if "validation_loss" in rows else "test_loss"
     what = (
-        f"{model}, {OPTIMIZER_NAMES[optimizer]}, {KIND_NAMES[cell.kind]} noise, rate {cell.learning_rate:g}"
+        f"{NAMES.get(model, model)}, {OPTIMIZER_NAMES[optimizer]}, {KIND_NAMES[cell.kind]} noise, "
+        f"rate {cell.learning_rate:g}, width {params.width:g}"
     )
     title = f"{what}  ·  {origin(data_of(params).label)}, one seed"
     yield from machine(rows.assign(validation_loss=rows[loss]), "figure_01_training", title, shown)
 
 
-def _figure_1(axes: Any, rows: pd.DataFrame) -> None:
-    noisy = {target: rows[f"{target}_noise"] > 0 for target in ("gradient", "weight")}
-    for ax, column, label in (
-        (axes[0], "gradient_norm", "gradient norm"),
-        (axes[1], "validation_loss", "validation loss"),
-    ):
-        ax.plot(rows.epoch, rows[column], ".-", color="black", linewidth=1.2, markersize=3)
-        ax.set_ylabel(label)
-        for target, colour, bottom in (("gradient", plots.BLUE, 0.5), ("weight", plots.ORANGE, 0.0)):
-            for epoch in rows.epoch[noisy[target]]:
-                ax.axvspan(
-                    epoch - 0.5, epoch + 0.5, bottom, bottom + 0.5, color=colour, alpha=0.25, linewidth=0
-                )
-    ax: Axes = axes[2]
-    for target, colour in (("gradient", plots.BLUE), ("weight", plots.ORANGE)):
-        ax.step(
-            rows.epoch,
-            rows[f"{target}_noise"],
-            where="mid",
-            color=colour,
-            label=f"σ on {target}s",
-            linewidth=1.5,
-        )
-    top = max(float(rows.gradient_noise.max()), float(rows.weight_noise.max()), 1e-3)
-    for i, (column, colour, label) in enumerate(
-        (
-            ("gradient_flag", plots.BLUE, "gradient flag"),
-            ("weight_flag", plots.ORANGE, "weight flag"),
-            ("cooldown", plots.GREY, "cooldown"),
-        )
-    ):
-        up = rows[rows[column] > 0]
-        at = np.full(len(up), -(i + 1) * top / 5)
-        ax.scatter(up.epoch, at, marker="s", s=14, color=colour, label=label)
-    ax.set(ylabel="noise", xlabel="epoch", ylim=(-0.8 * top, 1.15 * top), xlim=(0, rows.epoch.max() + 1))
-    ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= 1.1 * top])
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=5, fontsize=8)
-
-
 def accuracy_and_gap(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw Tables I to III as bars: validation accuracy and the gap, one figure an optimiser."""
+    """Draw Tables I to III as paired differences from no noise: validation accuracy and the gap."""
     for number, optimizer in enumerate(OPTIMIZER_NAMES, 1):
         if optimizer not in results.params.optimizers:
             continue
-        kinds = results.params.kinds
-        cells = [chosen(results, model, optimizer, k) for model in results.params.models for k in kinds]
-        table = _rows_of(results, cells)
-        if table.empty:
-            continue
-        figure, axes = plots.canvas(1, 2, size=(11, 3.8))
-        _bars(axes[0], table, {kind: KIND_NAMES[kind] for kind in kinds}, [KIND_COLOURS[k] for k in kinds])
-        plots.shared_legend(figure, axes[0, 0], ncols=3)
-        figure.suptitle(title_of(results, f"Table {'I' * number}: {OPTIMIZER_NAMES[optimizer]}"))
-        yield Drawn(
-            f"table_{number}_{optimizer}",
-            figure,
-            f"Validation accuracy and generalisation gap of each network, {OPTIMIZER_NAMES[optimizer]}.",
-            results.behind(table),
-        )
+        rows = [row for model in results.params.models for row in _comparisons(results, model, optimizer)]
+        title = f"Table {'I' * number}, {OPTIMIZER_NAMES[optimizer]}: noise minus none"
+        alt = f"Validation accuracy and gap of each network minus those without noise, {title}."
+        yield from _differences(results, rows, f"table_{number}_{optimizer}", title, alt, paper=True)
+
+
+class Comparison(NamedTuple):
+    """A row of a figure of differences: one cell minus another, and what the paper prints for it."""
+
+    label: str
+    cell: Cell
+    other: Cell
+    colour: str
+    printed: bool = False
+
+
+def _comparisons(results: Results[Params, Cell], model: str, optimizer: str) -> Iterator[Comparison]:
+    """Yield the comparisons of a network with no noise: equal pairs of rates once, the paper's marked."""
+    for kind in results.params.kinds[1:]:
+        found: dict[tuple[Cell, Cell], list[str]] = {}
+        for rates in RATE_NAMES if kind in results.params.distributions else ("plain",):
+            cell, plain = pair(results, model, optimizer, (kind, "none"), rates)
+            if cell and plain:
+                found.setdefault((cell, plain), []).append(rates)
+        for (cell, plain), names in found.items():
+            how = "both at {0:g} (best for each)" if len(names) > 1 else RATE_NAMES[names[0]]
+            how = how.format(cell.learning_rate, plain.learning_rate)
+            label = f"{NAMES.get(model, model)}, {KIND_NAMES[kind]}, {how}"
+            yield Comparison(label, cell, plain, KIND_COLOURS[kind], printed="own" in names)
+
+
+def _differences(
+    results: Results[Params, Cell],
+    rows: Sequence[Comparison],
+    name: str,
+    title: str,
+    alt: str,
+    *,
+    paper: bool,
+) -> Iterator[Drawn]:
+    if not rows:
+        return
+    figure, axes = plots.canvas(1, 2, size=(11, 1.7 + 0.36 * len(rows)), sharey=True)
+    for ax, (quantity, (label, scale)) in zip(axes[0], QUANTITIES.items(), strict=True):
+        plots.effects(ax, [_effect(results, row, quantity, scale) for row in rows], label)
+    plots.effects_legend(figure, paper=paper)
+    figure.suptitle(title_of(results, title) + _made(results.params))
+    places = [
+        (cell, seed)
+        for row in rows
+        if (found := difference(results, row.cell, row.other, "gap"))
+        for seed in found.by_seed
+        for cell in (row.cell, row.other)
+    ]
+    yield Drawn(name, figure, alt, results.at(places))
+
+
+def _made(params: Params) -> str:
+    return f", {params.epochs} epochs, width {params.width:g}"
+
+
+def _effect(results: Results[Params, Cell], row: Comparison, quantity: str, scale: float) -> plots.Effect:
+    found = difference(results, row.cell, row.other, quantity)
+    values = [scale * value for value in found.by_seed.values()] if found else []
+    own = None
+    if row.printed:
+        own = printed_difference(row.cell.model, row.cell.optimizer, row.cell.kind, quantity)
+    note = "diverged" if not values and results.diverged(row.cell) + results.diverged(row.other) else ""
+    return plots.Effect(row.label, values, None if own is None else scale * own, row.colour, note)
 
 
 def rates(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw the validation accuracy over the learning rate, a panel a network, a line a kind of noise."""
-    for optimizer in results.params.optimizers:
-        table = select(results.frame, optimizer=optimizer, kind=results.params.kinds)
-        models = [model for model in results.params.models if model in set(table.model)]
-        if not models or len(results.params.learning_rates) < 2:
+    params = results.params
+    for optimizer in params.optimizers:
+        table = select(results.frame, optimizer=optimizer, kind=params.kinds)
+        models = [model for model in params.models if model in set(table.model)]
+        if not models or len(params.rates(optimizer)) < 2:
             continue
-        figure, axes = plots.canvas(1, len(models), size=(max(5, 2.9 * len(models) + 1), 3.4), sharey=True)
+        figure, axes = plots.canvas(1, len(models), size=(max(6, 2.9 * len(models) + 1), 3.6), sharey=True)
         for ax, model in zip(axes[0], models, strict=True):
-            for kind in results.params.kinds:
+            for kind in params.kinds:
                 rows = select(table, model=model, kind=kind)
                 if len(rows):
                     rows = rows.assign(accuracy=rows.validation_accuracy * 100)
@@ -178,48 +245,41 @@ def rates(results: Results[Params, Cell]) -> Iterator[Drawn]:
                         ax, rows, x="learning_rate", value="accuracy", colour=KIND_COLOURS[kind],
                         label=KIND_NAMES[kind],
                     )  # fmt: skip
-            ax.set(title=model, xscale="log", xlabel="learning rate (log)", ylim=(0, 100))
+            _rate_axis(ax, results, model, optimizer)
         axes[0, 0].set_ylabel("validation accuracy (%)")
-        plots.shared_legend(figure, axes[0, 0], ncols=3)
-        figure.suptitle(title_of(results, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}"))
+        plots.shared_legend(figure, axes[0, 0], ncols=5)
+        figure.suptitle(title_of(results, f"Choosing the rate, {OPTIMIZER_NAMES[optimizer]}") + _made(params))
         alt = "Validation accuracy over the learning rate, a panel a network."
         yield Drawn(f"rates_{optimizer}", figure, alt, results.behind(table))
 
 
+def _rate_axis(ax: Axes, results: Results[Params, Cell], model: str, optimizer: str) -> None:
+    """Set ticks at the rates alone; a rate at which runs diverged says how many of how many."""
+    rates = sorted(results.params.rates(optimizer))
+    ax.set(title=NAMES.get(model, model), xscale="log", xlabel="learning rate (log)")
+    ax.set_xlim(rates[0] / 1.8, rates[-1] * 1.8)
+    labels = []
+    for rate in rates:
+        cells = results.of(model=model, optimizer=optimizer, learning_rate=rate)
+        lost, count = (
+            sum(f(c) for c in cells) for f in (results.diverged, lambda c: len(results.of_cell(c)))
+        )
+        labels.append(f"{rate:g}" + (f"\n{lost} of {count}\ndiverged" if lost else ""))
+    ax.set_xticks(rates, labels)
+    ax.set_xticks([], minor=True)
+
+
 def controls(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw adaptive noise beside the same noise at other times, of another kind or place."""
+    """Draw the same noise at other times, of another kind or place, minus adaptive noise."""
     for optimizer in results.params.optimizers:
-        own = [cell for cell in control_cells(results) if cell.optimizer == optimizer]
-        table = _rows_of(results, [c for cell in own for c in (replace(cell, kind="gaussian"), cell)])
-        if table.empty:
-            continue
-        figure, axes = plots.canvas(1, 2, size=(11, 3.8))
-        _bars(axes[0], table, CONTROL_NAMES, CONTROL_COLOURS)
-        plots.shared_legend(figure, axes[0, 0], ncols=2)
-        figure.suptitle(title_of(results, f"Adaptive or not: {OPTIMIZER_NAMES[optimizer]}"))
-        alt = "Adaptive Gaussian noise beside three controls of equal amount."
-        yield Drawn(f"controls_{optimizer}", figure, alt, results.behind(table))
-
-
-def _bars(axes: Any, table: pd.DataFrame, labels: dict[str, str], colours: list[str]) -> None:
-    """Draw two panels of bars, a cluster a network; whiskers that leave the panel are cut off."""
-    for ax, value, label, digits in (
-        (axes[0], "accuracy", "validation accuracy (%)", 1),
-        (axes[1], "gap", "gap: validation − training loss", 2),
-    ):
-        plots.grouped_bars(
-            ax, table, x="model", group="kind", value=value, labels=labels, colours=colours, digits=digits,
-            inside=value == "accuracy",
-        )  # fmt: skip
-        ax.set_ylabel(label)
-    axes[0].set_ylim(0, 100)
-    means = table.groupby(["model", "kind"]).gap.mean()
-    room = 0.35 * max(means.max() - min(means.min(), 0), 0.05)
-    axes[1].set_ylim(min(means.min(), 0) - room, max(means.max(), 0) + room)
-
-
-def _rows_of(results: Results[Params, Cell], cells: Iterable[Cell | None]) -> pd.DataFrame:
-    """Return a row a cell and seed, cell after cell, with the validation accuracy in percent."""
-    tables = [select(results.frame, **vars(cell)) for cell in dict.fromkeys(cells) if cell]
-    table = pd.concat(tables) if tables else pd.DataFrame({"validation_accuracy": []})
-    return table.assign(accuracy=100 * table.validation_accuracy)
+        rows = [
+            Comparison(
+                f"{NAMES.get(cell.model, cell.model)}, {CONTROL_NAMES[cell.kind]}",
+                cell, replace(cell, kind="gaussian"), CONTROL_COLOURS[cell.kind],
+            )
+            for cell in control_cells(results)
+            if cell.optimizer == optimizer
+        ]  # fmt: skip
+        title = f"Does timing matter? {OPTIMIZER_NAMES[optimizer]}: control minus adaptive Gaussian noise"
+        alt = "Three controls of equal amount minus adaptive Gaussian noise."
+        yield from _differences(results, rows, f"controls_{optimizer}", title, alt, paper=False)
