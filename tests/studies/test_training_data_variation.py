@@ -48,6 +48,15 @@ def test_the_most_telling_cells_come_first():
     assert [cell.sigma for cell in first] == [0, 0, 0, 0.1, 0.1, 0.1, 1, 1, 1]
 
 
+def test_all_seeds_of_a_comparison_come_before_the_next_one():
+    params = Params()
+    runs = STUDY.runs(params)
+    first = {(run.corruption and run.corruption.sigma, run.seed) for run in runs[: 6 * 6]}
+    assert first == {(size, seed) for size in (None, 0.05) for seed in range(6)}
+    assert {run.corruption.sigma for run in runs[6 * 6 : 9 * 6]} == {0.5}
+    assert STUDY.stages(params.replace(sigmas=(5.0,))) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

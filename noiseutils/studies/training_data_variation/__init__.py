@@ -3,7 +3,7 @@
 from noiseutils.studies.study import Study
 from noiseutils.studies.training_data_variation.attacks import analyse, answers
 from noiseutils.studies.training_data_variation.claims import CLAIMS, settings
-from noiseutils.studies.training_data_variation.grid import cells, records, run_of
+from noiseutils.studies.training_data_variation.grid import cells, records, run_of, stages
 from noiseutils.studies.training_data_variation.params import Params
 
 STUDY = Study(
@@ -16,6 +16,7 @@ STUDY = Study(
     Params=Params,
     cells=cells,
     run_of=run_of,
+    stages=stages,
     analyse=analyse,
     answers=answers,
     records=records,

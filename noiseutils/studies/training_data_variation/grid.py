@@ -62,6 +62,18 @@ def cells(params: Params) -> list[Cell]:
     return grid + [Cell(architecture, kind, sigma) for kind, sigma, architecture in (*places, *copies)]
 
 
+def stages(params: Params) -> list[list[Cell]]:
+    """Return what gets all seeds before the rest, one part after the other.
+
+    No corruption with weak noise, strong noise, the blur that should change nothing, and the one that should.
+    """
+    telling = [("noise", 0.1), ("noise", 1.0), ("blur", 0.5), ("blur", 1.0)]
+    there = [at for at in telling if at[0] in params.kinds and at[1] in params.sigmas]
+    found = [[Cell(architecture, *at) for architecture in params.architectures] for at in there]
+    plain = [Cell(architecture, "none", 0.0) for architecture in params.architectures]
+    return [[*plain, *found[0]], *found[1:]] if found else []
+
+
 def row_of(params: Params, architecture: str, kind: str) -> list[Cell]:
     """Return the cells of one architecture and kind, from none to the strongest."""
     levels = [0.0, *sorted(params.copy_sigmas)] if kind == COPY else params.levels
