@@ -30,13 +30,14 @@ Make = Callable[[Any, int], Any]  # foolbox, gradients an image -> the attack
 
 SEARCHES = 6  # of Carlini & Wagner's constant between the two terms of its loss
 BEST = "best"
+DEEPFOOL_STEPS = 10  # beside others: it ends by itself after a few, and each takes a gradient a class
 HALVINGS = 10  # of a change, as long as half of it misleads
 BISECTIONS = 7  # of the share of a change between half and whole: to 1/256 of it
 ROUNDS = 4
 ATTACKS: dict[str, Sequence[Make]] = {
     BEST: [
         lambda foolbox, steps: foolbox.DDNAttack(steps=steps),
-        lambda foolbox, steps: foolbox.L2DeepFoolAttack(steps=steps),
+        lambda foolbox, steps: foolbox.L2DeepFoolAttack(steps=min(steps, DEEPFOOL_STEPS)),
         lambda foolbox, steps: foolbox.L2FMNAttack(steps=steps),
     ],
     "ddn": [lambda foolbox, steps: foolbox.DDNAttack(steps=steps)],
