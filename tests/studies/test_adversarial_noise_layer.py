@@ -397,3 +397,13 @@ def test_imagenets_profile_trains_alexnet_on_a_small_streamed_folder(tmp_path, m
     table = tables.errors_table(results, "imagenet")
     assert table.n.tolist() == [1, 1]
     assert set(reported.reported_table(results, "imagenet").verdict) == {"too few seeds"}
+
+
+def test_a_sweep_cut_short_has_all_seeds_of_lenet_and_of_table_3_on_vgg_first():
+    params = read_profile(Params, "adversarial_noise_layer", "overnight")
+    runs = STUDY.runs(params)
+    assert len(runs) == len(set(runs)) == 210
+    assert {run.model.name for run in runs[: 7 * 6]} == {"lenet5"}
+    first = runs[7 * 6 : 7 * 6 + 4 * 6]
+    assert {run.seed for run in first} == set(range(6))
+    assert {(run.model.name, run.schedule.switch) for run in first} == {("vgg16", 15)}

@@ -3,7 +3,7 @@
 from noiseutils.studies.adversarial_noise_layer.attacks import analyse, answers, check_library
 from noiseutils.studies.adversarial_noise_layer.claims import CLAIMS
 from noiseutils.studies.adversarial_noise_layer.contrasts import settings
-from noiseutils.studies.adversarial_noise_layer.grid import cells, run_of
+from noiseutils.studies.adversarial_noise_layer.grid import cells, run_of, stages
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.study import Study
 
@@ -14,6 +14,7 @@ STUDY = Study(
     Params=Params,
     cells=cells,
     run_of=run_of,
+    stages=stages,
     check=check_library,
     analyse=analyse,
     answers=answers,

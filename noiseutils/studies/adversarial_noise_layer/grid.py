@@ -115,6 +115,15 @@ def _table4(params: Params, data: str) -> list[Cell]:
     return [Cell(part, data, str(params.table4_model), *kind) for part in parts for kind in kinds]
 
 
+def stages(params: Params) -> list[list[Cell]]:
+    """Return what gets all its seeds first: LeNet-5, then VGG-16 in Table 3, then Table 4's claims."""
+    grid = cells(params)
+    equal = ("baseline_switch", "dropout_switch", "anl", "canl")
+    three = [c for c in grid if (c.part, c.model) == ("table3", "vgg16") and c.method in equal]
+    four = [c for c in grid if c.part == "table4" and c.epsilon in (0.0, 0.05)]
+    return [[c for c in grid if c.model == "lenet5"], three, four]
+
+
 def _table2_epsilon(params: Params, method: str) -> float:
     special = {"baseline": 0.0, "lat": params.lat_epsilon, "anl_negative": -params.epsilon}
     return special.get(method, params.epsilon)
