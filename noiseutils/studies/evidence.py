@@ -52,7 +52,10 @@ def _best(known: pd.DataFrame) -> pd.DataFrame:
     order = list(SETTINGS)
     ranked = known.assign(
         judged=known.verdict.isin(JUDGED),
-        nearness=[-order.index(s) if s in order else -len(order) for s in known.settings],
+        nearness=[
+            -order.index(s) if s in order and n else -len(order)
+            for s, n in zip(known.settings, known.n, strict=True)
+        ],
     ).sort_values(["judged", "nearness", "n"], ascending=False, kind="stable")
     best = ranked.drop_duplicates("name")
     names = list(dict.fromkeys(known.name))  # as the registry has them

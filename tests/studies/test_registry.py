@@ -136,7 +136,7 @@ def test_the_best_evidence_has_a_verdict_then_is_nearest_to_the_paper_then_has_m
             {"name": "a", "verdict": "too few seeds", "settings": "paper", "n": 3},
             {"name": "a", "verdict": "held", "settings": "other", "n": 6},
             {"name": "a", "verdict": "not shown", "settings": "copy", "n": 6},
-            {"name": "b", "verdict": "not run", "settings": "", "n": 0},
+            {"name": "b", "verdict": "not run", "settings": "paper", "n": 0},
             {"name": "b", "verdict": "too few seeds", "settings": "other", "n": 2},
         ]
     )
