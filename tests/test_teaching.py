@@ -257,9 +257,8 @@ DIFFERENCE = ("{difference:+.1f}", "[{low:+.1f}, {high:+.1f}]")
             )
         ),
         *(
-            (3, "training_data_variation/cifar10-jpeg/tables/minimal_change", {"sigma": sigma}, 1, [text])
-            for sigma in (0, 0.1)
-            for text in ("{size:.2f} [{size_low:.2f}, {size_high:.2f}]",)
+            (3, "training_data_variation/cifar10-jpeg/tables/minimal_change", row, 1, ["{size:.2f}"])
+            for row in ({"reading": r, "sigma": sigma} for r in ("correct", "zero") for sigma in (0, 0.1, 1))
         ),
     ],
 )

@@ -210,6 +210,9 @@ def test_a_network_at_chance_takes_no_images_from_the_others():
     assert change_row(results, "correct", sigma=1.0).images == 0
     assert np.isnan(change_row(results, "correct", sigma=1.0)["size"])
     assert change_row(results, "zero", sigma=1.0)["size"] == 0
+    drawn = next(figures.changes(results))
+    assert "at chance" in [text.get_text() for text in drawn.figure.axes[0].texts]
+    pyplot.close("all")
 
 
 def test_older_answers_have_two_readings():

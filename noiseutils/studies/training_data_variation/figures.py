@@ -20,11 +20,12 @@ from noiseutils.data import Dataset, to_float
 from noiseutils.rng import generator
 from noiseutils.studies.output import Drawn, origin
 from noiseutils.studies.params import data_of
+from noiseutils.studies.registry import at_chance
 from noiseutils.studies.results import Results, select
 from noiseutils.studies.training_data_variation.changes import ONE_PERCENT, READINGS, mean
 from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as, size_of
 from noiseutils.studies.training_data_variation.params import Params
-from noiseutils.studies.training_data_variation.tables import row_sizes
+from noiseutils.studies.training_data_variation.tables import answers_of, row_sizes
 from noiseutils.training.loop import Result
 
 Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives
@@ -153,6 +154,7 @@ def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
             strengths(ax, results.params.levels, kind)
             ax.set_title(READINGS[reading], fontsize=10)
             _mark_one_percent(ax)
+            _mark_missing(ax, results, rows, drawn)
             plots.label_ends(ax, ends)
         axes[0, 0].set_ylabel("mean change of a pixel (8-bit values)")
         attack = results.params.change_attack
@@ -199,6 +201,20 @@ def _mark_one_percent(ax: Axes) -> None:
         ax.annotate("1 % of the range", (0, ONE_PERCENT), (0, 3), textcoords="offset points",
                     color=plots.GREY, fontsize=8)  # fmt: skip
         ax.set_ylim(0, max(top, 1.08 * ONE_PERCENT))
+
+
+def _mark_missing(
+    ax: Axes, results: Results[Params, Cell], rows: Mapping[str, Sequence[Cell]], drawn: Mapping[str, Mapping]
+) -> None:
+    """Write why attacked networks have no point, where the point would stand."""
+    whys: dict[int, str] = {}
+    for architecture, row in rows.items():
+        for place, cell in enumerate(row):
+            if answers_of(results, cell) and not drawn[architecture].get(cell):
+                whys[place] = "at chance" if at_chance(results, cell) else "no common image"
+    for place, why in whys.items():
+        ax.annotate(why, (place, 0), (0, 4), textcoords="offset points", rotation=90, ha="center",
+                    color=plots.GREY, fontsize=8)  # fmt: skip
 
 
 def captioned(results: Results[Params, Cell], text: str) -> str:
