@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from noiseutils import plots
 from noiseutils.schedules import cosine_decaying_restarts
@@ -76,7 +76,8 @@ def schedule(params: Params) -> Iterator[Drawn]:
             for step in range(params.epochs * steps)
         ]
         axes[0, 0].plot(epochs, rates, color=colour, linewidth=1.5, label=f"{rate:g}")
-        at = (0, 0.8 * rates[0])
+        last = steps * params.restart_epochs * ((params.epochs - 1) // params.restart_epochs)
+        at = (1.01 * last / steps, rates[max(0, last - steps * params.restart_epochs)])
         axes[0, 0].annotate(f"from {rate:g}", at, va="top", fontsize=8.5, color=colour)
     axes[0, 0].set(xlabel="epoch", ylabel="learning rate (log)", yscale="log")
     axes[0, 0].yaxis.set_major_formatter(plain_ticks)
@@ -182,6 +183,8 @@ def _comparisons(results: Results[Params, Cell], model: str, optimizer: str) -> 
                 found.setdefault((cell, plain), []).append(rates)
         for (cell, plain), names in found.items():
             how = "both at {0:g} (best for each)" if len(names) > 1 else RATE_NAMES[names[0]]
+            if len(results.params.rates(optimizer)) == 1:
+                how = "both at {0:g} (the only rate)"
             how = how.format(cell.learning_rate, plain.learning_rate)
             label = f"{NAMES.get(model, model)}, {KIND_NAMES[kind]}, {how}"
             yield Comparison(label, cell, plain, KIND_COLOURS[kind], printed="own" in names)
@@ -201,6 +204,7 @@ def _differences(
     figure, axes = plots.canvas(1, 2, size=(11, 1.7 + 0.36 * len(rows)), sharey=True)
     for ax, (quantity, (label, scale)) in zip(axes[0], QUANTITIES.items(), strict=True):
         plots.effects(ax, [_effect(results, row, quantity, scale) for row in rows], label)
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     plots.effects_legend(figure, paper=paper)
     figure.suptitle(title_of(results, title) + _made(results.params))
     places = [
