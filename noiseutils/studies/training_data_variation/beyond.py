@@ -23,7 +23,7 @@ from noiseutils.studies.training_data_variation.figures import (
     strengths,
     trained_on,
 )
-from noiseutils.studies.training_data_variation.grid import Cell, common_levels
+from noiseutils.studies.training_data_variation.grid import Cell, common_levels, untouched
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.studies.training_data_variation.tables import autoattack_table, matrix_table
 
@@ -70,6 +70,7 @@ def common(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw the accuracy over the five severities of common corruptions, a line a training."""
     sigmas = [sigma for sigma in DRAWN if sigma in results.params.sigmas]
     trained = [("none", 0.0), *((kind, sigma) for kind in results.params.kinds for sigma in sigmas)]
+    trained = [at for at in trained if at[0] == "none" or not untouched(Cell("", *at))]
     colours = [plots.GREY, *trained_shades([kind for kind, _ in trained[1:]])]
     for shown in results.params.kinds if results.params.common else ():
         levels = [0.0, *common_levels(shown)]

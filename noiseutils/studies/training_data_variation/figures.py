@@ -34,6 +34,7 @@ COLOURS = {"resnet": plots.BLUE, "inception": plots.ORANGE, "resnext": plots.GRE
 EXAMPLES = ("airplane", "automobile", "frog", "horse", "airplane")  # Figure 1; Figure 3: frog and truck
 ATTACK_NAMES = {"best": "the best of DDN, DeepFool and FMN", "ddn": "DDN", "deepfool": "DeepFool"}
 ATTACK_NAMES |= {"carlini_wagner": "Carlini & Wagner", "fmn_l1": "FMN in L1"}
+EDGE = 0.2  # of a strength, beside the first and the last one
 UNITS = {"noise": "noise, images in [-1, 1]", "blur": "blur, pixels"}
 # Figure 2: a box a convolution block, from left to right and top to bottom; kernel and maps
 BOXES = {
@@ -147,14 +148,18 @@ def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
         if not found:
             continue
         figure, axes = plots.canvas(1, len(found), size=(4.0 * len(found) + 1, 4.2), sharey=True)
+        labels = []
         for ax, (reading, drawn) in zip(axes[0], found.items(), strict=True):
             ends = {}
             for architecture, by_cell in drawn.items():
                 ends |= _change_line(ax, architecture, rows[architecture], by_cell)
             strengths(ax, results.params.levels, kind)
+            ax.set_xlim(-EDGE, len(results.params.levels) - 1 + EDGE)
             ax.set_title(READINGS[reading], fontsize=10)
-            _mark_one_percent(ax)
+            ends |= _mark_one_percent(ax)
             _mark_missing(ax, results, rows, drawn)
+            labels.append((ax, ends))
+        for ax, ends in labels:  # the panels share one scale, known only now
             plots.label_ends(ax, ends)
         axes[0, 0].set_ylabel("mean change of a pixel (8-bit values)")
         attack = results.params.change_attack
@@ -189,18 +194,21 @@ def _change_line(
     plots.series(ax, at, samples, colour=colour, label=NAMES[architecture])
     few, many = min(images), max(images)
     span = f"{few}" if few == many else f"{few}-{many}"
-    return {f"{NAMES[architecture]}, n = {span}": (at[-1], mean(samples[-1]), colour)}
+    return {f"{NAMES[architecture]}, n = {span}": (len(row) - 1 + EDGE, mean(samples[-1]), colour)}
 
 
-def _mark_one_percent(ax: Axes) -> None:
-    """Draw the paper's 1 % where the values come near it: far above them it would flatten all other lines."""
+def _mark_one_percent(ax: Axes) -> dict[str, tuple[float, float, Any]]:
+    """Draw the paper's 1 % where the values come near it, and return its label at the line's end.
+
+    Far above the values it would flatten all other lines.
+    """
     top = max([ax.get_ylim()[1], *(float(np.nanmax(np.asarray(line.get_ydata()))) for line in ax.lines)])
-    ax.set_ylim(0, top)
-    if top > ONE_PERCENT / 2:
-        ax.axhline(ONE_PERCENT, color=plots.GREY, linestyle=":", linewidth=1.2)
-        ax.annotate("1 % of the range", (0, ONE_PERCENT), (0, 3), textcoords="offset points",
-                    color=plots.GREY, fontsize=8)  # fmt: skip
-        ax.set_ylim(0, max(top, 1.08 * ONE_PERCENT))
+    ax.set_ylim(0, 1.05 * top)
+    if top <= ONE_PERCENT / 2:
+        return {}
+    ax.axhline(ONE_PERCENT, color=plots.GREY, linestyle=":", linewidth=1.2)
+    ax.set_ylim(0, max(1.05 * top, 1.08 * ONE_PERCENT))
+    return {"1 % of the range": (ax.get_xlim()[1], ONE_PERCENT, plots.GREY)}
 
 
 def _mark_missing(
@@ -213,7 +221,7 @@ def _mark_missing(
             if answers_of(results, cell) and not drawn[architecture].get(cell):
                 whys[place] = "at chance" if at_chance(results, cell) else "no common image"
     for place, why in whys.items():
-        ax.annotate(why, (place, 0), (0, 4), textcoords="offset points", rotation=90, ha="center",
+        ax.annotate(why, (place, 0), (-7, 4), textcoords="offset points", rotation=90, ha="center",
                     color=plots.GREY, fontsize=8)  # fmt: skip
 
 
@@ -285,7 +293,7 @@ def line_panels(
                 last = table.place.max()
                 ends[label] = (last, table.percent[table.place == last].mean(), colour)
         plots.label_ends(ax, ends)
-    axes[-1].annotate(legend, (1, 1), (2, 6), xycoords="axes fraction", textcoords="offset points",
+    axes[-1].annotate(legend, (1, 1), (2, 14), xycoords="axes fraction", textcoords="offset points",
                       fontsize=8.5, color=plots.GREY)  # fmt: skip
     axes[0].set_ylabel(ylabel)
     yield figure, axes
