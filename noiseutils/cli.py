@@ -132,10 +132,16 @@ def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -
 def claims(
     study: Annotated[str | None, typer.Argument(help="a study; none: all of them")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the whole table here, too")] = None,
+    readme: Annotated[bool, typer.Option("--readme", help="rewrite README.md's tables of claims")] = False,
 ) -> None:
     """Say what was found: every claim of the papers, its best evidence among the committed results."""
+    from noiseutils.markdown import write_between_marks
     from noiseutils.studies import STUDIES, evidence
 
+    if readme:
+        write_between_marks(Path("README.md"), "claims", evidence.markdown())
+        typer.echo("README.md has the verdicts of outputs/reference")
+        return
     if study is not None and study not in STUDIES:
         raise one_of("study", study, STUDIES)
     shown = evidence.evidence([study] if study else STUDIES)

@@ -29,8 +29,8 @@ MARKERS = "os^Dv*X"
 DASHES = ("-", "--", "-.", ":")
 SEED_DOT: dict[str, Any] = {"markersize": 4, "alpha": 0.55, "markeredgewidth": 0}
 PAPER_POINT: dict[str, Any] = {
-    "linestyle": "", "marker": "D", "markersize": 7, "markerfacecolor": "none", "markeredgecolor": "black",
-    "markeredgewidth": 1.3, "zorder": 5,
+    "linestyle": "", "color": "black", "marker": "D", "markersize": 7, "markerfacecolor": "none",
+    "markeredgecolor": "black", "markeredgewidth": 1.3, "zorder": 5,
 }  # fmt: skip
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -179,7 +179,7 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, Any]]) -> None:
         )  # fmt: skip
 
 
-def paper_points(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+def paper_points(ax: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float]) -> None:
     """Draw the paper's printed values as hollow diamonds."""
     ax.plot(x, y, label="the paper's", **PAPER_POINT)
 

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "noiseutils"
 # nobody imports a neighbour. `noiseutils` is the package's own __init__.
 LEVELS = (
     ("errors", "rng", "stats", "_torchvision_shim", "provenance"),
-    ("spec", "plots", "models"),
+    ("spec", "plots", "models", "markdown"),
     ("noise", "data", "schedules", "corruptions"),
     ("config",),
     ("evaluation",),

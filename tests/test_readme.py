@@ -6,6 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from noiseutils.markdown import between_marks
+from noiseutils.studies import evidence
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -46,6 +49,11 @@ def test_noise_through_the_optimizer_follows_a_training_of_ones_own():
     exec(block, {"optimizer": optimizer, "train_and_validate": train_and_validate})
     still = [torch.equal(w, torch.ones(3)) for w in weights]
     assert still == [True] * 70 + [False] * 230, "a loss that never falls: noise after MinEpochs"
+
+
+def test_what_was_found_is_what_the_committed_results_give():
+    """After new results: `noiseutils claims --readme`."""
+    assert between_marks(README, "claims") == evidence.markdown()
 
 
 def test_python_blocks_run():

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from noiseutils.errors import UserError
+from noiseutils.markdown import markdown_table, write_between_marks
 
-BEGIN, END = "<!-- noiseutils bench: begin -->", "<!-- noiseutils bench: end -->"
 DIGITS = 2  # of a ratio, which is compared with its goal as printed
 
 
@@ -77,21 +77,8 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def rewrite(readme: Path, file: Path) -> None:
-    """Put the tables between the two markers of a README."""
-    try:
-        text = readme.read_text()
-        before, _, rest = text.partition(BEGIN)
-        _, end, after = rest.partition(END)
-    except OSError as error:
-        raise UserError(f"{readme}: {error}") from error
-    if not end:
-        raise UserError(f"{readme}: expected the lines {BEGIN} and {END}")
-    readme.write_text(f"{before}{BEGIN}\n\n{render(file)}\n\n{END}{after}")
-
-
-def between_markers(text: str) -> str:
-    """Return the text between the two markers."""
-    return text.partition(BEGIN)[2].partition(END)[0].strip()
+    """Put the tables of a benchmark's JSON between the marks of a README."""
+    write_between_marks(readme, "bench", render(file))
 
 
 def _machine(machine: dict[str, Any]) -> str:
@@ -112,7 +99,7 @@ def _ratios(ratios: list[dict[str, Any]]) -> str:
     for ratio in ratios:
         goal = GOALS.get(ratio["name"], Goal())
         rows.append((ratio["what"], f"{ratio['ratio']:.{DIGITS}f}", str(goal), goal.verdict(ratio["ratio"])))
-    return _table(("what", "ratio", "goal", "met"), rows)
+    return markdown_table(("what", "ratio", "goal", "met"), rows)
 
 
 def _models(models: dict[str, Any]) -> str:
@@ -137,7 +124,7 @@ def _models(models: dict[str, Any]) -> str:
     return (
         f"An epoch of {images:,} images in batches of {usual}, scaled from a few steps. The roofline is the "
         f"least that this machine takes: counted operations at the best rate seen (medians: {reached}), or "
-        f"bytes that must be moved at {peaks['bandwidth'] / 1e9:.0f} GB/s.\n\n" + _table(head, rows)
+        f"bytes that must be moved at {peaks['bandwidth'] / 1e9:.0f} GB/s.\n\n" + markdown_table(head, rows)
     )
 
 
@@ -145,8 +132,3 @@ def _three_digits(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:#.3g}"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

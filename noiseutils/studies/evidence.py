@@ -9,10 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from noiseutils.markdown import markdown_table
 from noiseutils.provenance import CHECKOUT
 from noiseutils.stats import MIN_SEEDS, SETTINGS, Interval
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
+from noiseutils.studies.registry import listed
+from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
 
 REFERENCE = CHECKOUT / "outputs" / "reference"
@@ -22,8 +25,9 @@ JUDGED = ("held", "the opposite", "not shown")  # verdicts; anything else says w
 def evidence(studies: Iterable[str] = STUDIES, reference: Path = REFERENCE) -> pd.DataFrame:
     """Judge every claim by each profile under outputs/reference, and keep the best evidence for each.
 
-    Returns a row a counted claim: study, profile and the columns of `registry.judge`. The best is that with
-    a verdict, then that closest to the paper's setting, then that of most seeds.
+    Returns a row a claim, and one a reading or control beside: study, profile and the columns of
+    `registry.judge`. The best is that with a verdict, then that closest to the paper's setting, then that of
+    most seeds.
     """
     rows = []
     for name in studies:
@@ -34,18 +38,22 @@ def evidence(studies: Iterable[str] = STUDIES, reference: Path = REFERENCE) -> p
         folders = sorted(path.parent for path in (reference / name).glob("*/params.yaml"))
         tables = [study.verdicts(without_results).assign(profile=""), *map(verdicts_of, folders)]
         known = pd.concat(tables, ignore_index=True)
-        rows.append(_best(known.loc[known.counted]).assign(study=name))
+        rows.append(_best(known).assign(study=name))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
 def verdicts_of(folder: Path) -> pd.DataFrame:
-    """Judge the claims of a study by one folder of committed results; trains and renders nothing."""
+    """Judge the claims of a study by one folder of committed results."""
+    return STUDIES[folder.parent.name].verdicts(results_of(folder)).assign(profile=folder.name)
+
+
+def results_of(folder: Path) -> Results:
+    """Return the committed results of one folder under outputs/reference; trains and renders nothing."""
     study = STUDIES[folder.parent.name]
     params = study.Params.read(read_yaml(folder / "params.yaml"), str(folder / "params.yaml"))
     store = Store(folder / "runs")
     found = [result for run in study.runs_known(params, store) if (result := store.load(run)) is not None]
-    results = study.results(params, found, study.answers(params, store))
-    return study.verdicts(results).assign(profile=folder.name)
+    return study.results(params, found, study.answers(params, store))
 
 
 def _best(known: pd.DataFrame) -> pd.DataFrame:
@@ -65,9 +73,10 @@ def _best(known: pd.DataFrame) -> pd.DataFrame:
 def summary(claims: pd.DataFrame) -> pd.DataFrame:
     """Count the claims of each study: in all, with a verdict from real images, and how each of those went.
 
-    replicated: held on the paper's own images at its setting; `held` counts the others that held.
+    What stands beside claims is not counted. replicated: held on the paper's own images at its setting;
+    `held` counts the others that held.
     """
-    rows = []
+    rows, claims = [], claims.loc[claims.counted]
     for study, table in [*claims.groupby("study", sort=False), ("all", claims)]:
         real = table.verdict.isin(JUDGED) & (table.n >= MIN_SEEDS)
         words = Counter(table.verdict[real])
@@ -83,7 +92,7 @@ def summary(claims: pd.DataFrame) -> pd.DataFrame:
 def lines(claims: pd.DataFrame) -> Iterator[str]:
     """Yield claims as lines of text, under the names of their studies."""
     study = ""
-    for row in claims.to_dict("records"):
+    for row in _rows(claims):
         if row["study"] != study:
             study = row["study"]
             yield study
@@ -96,4 +105,86 @@ def line(row: Mapping[str, Any]) -> str:
     if row["n"]:
         effect = Interval(row["difference"], row["low"], row["high"], int(row["n"]))
         found = f": {effect.format(4)}; {row['images']}, {row['epochs']} epochs, width {row['width']}"
-    return f"[{row['verdict']}] {row['section']}: {row['claim']} ({row['claimed']}){found}"
+    beside = "" if row["counted"] else "beside, "
+    return f"[{_word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
+
+
+def committed(reference: Path = REFERENCE) -> pd.DataFrame:
+    """List the sets of committed results: a row each, with the hours that its trainings took."""
+    rows = []
+    for folder in sorted(path.parent for path in reference.glob("*/*/params.yaml")):
+        results = results_of(folder).stored
+        runs = [result.run for result in results]
+        hours = sum(result.info["seconds"] for result in results) / 3600
+        rows.append(
+            {
+                "study": folder.parent.name,
+                "set": folder.name,
+                "images": listed(images_of(result.info["data"]) for result in results),
+                "networks": listed(run.model.name for run in runs),
+                "epochs": listed(run.epochs for run in runs),
+                "width": listed(f"{run.model.width:g}" for run in runs),
+                "seeds": len({run.seed for run in runs}),
+                "runs": len(runs),
+                "hours": hours,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def images_of(data: Mapping[str, Any]) -> str:
+    """Return the label of a set of images with the count of those trained on."""
+    return f"{data['label']} ({data['train']:,})"
+
+
+def markdown(reference: Path = REFERENCE) -> str:
+    """Return what was found as Markdown: counts, claims judged on real images, and all committed results."""
+    claims, counted = evidence(reference=reference), ("claims", "judged", "replicated", "held", *JUDGED[1:])
+    rows = [[_paper(row["study"]), *(str(row[name]) for name in counted)] for row in _rows(summary(claims))]
+    parts = [markdown_table(("paper", "claims", "judged on real images", *counted[2:]), rows)]
+    judged = claims.loc[claims.verdict.isin(JUDGED) & (claims.n >= MIN_SEEDS)]
+    for which, title in (
+        (True, "Judged so far:"),
+        (False, "Other readings and controls, beside the claims:"),
+    ):
+        rows = [_row(row) for row in _rows(judged.loc[judged.counted == which])]
+        heads = ("paper", "claim", "tested by", "found", "verdict")
+        parts += [title, markdown_table(heads, rows)] if rows else []
+    heads = (
+        "committed results",
+        "images",
+        "networks",
+        "epochs",
+        "width",
+        "seeds",
+        "runs",
+        "hours of training",
+    )
+    sets = [_set(row) for row in _rows(committed(reference))]
+    return "\n\n".join([*parts, markdown_table(heads, sets)])
+
+
+def _set(row: Mapping[str, Any]) -> list[str]:
+    place = f"outputs/reference/{row['study']}/{row['set']}"
+    values = [str(row[name]) for name in ("images", "networks", "epochs", "width", "seeds", "runs")]
+    return [f"[{_paper(row['study'])}: {row['set']}]({place})", *values, f"{row['hours']:.1f}"]
+
+
+def _word(row: Mapping[str, Any]) -> str:
+    """Return a verdict, told apart where it held on the paper's own images at its setting."""
+    return "replicated" if (row["verdict"], row["settings"]) == ("held", "paper") else row["verdict"]
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    effect = Interval(row["difference"], row["low"], row["high"], int(row["n"])).format(4)
+    made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
+    where = f"{_paper(row['study'])}, {row['section']}"
+    return [where, row["claim"], row["test"], f"{effect}; {made}", f"**{_word(row)}**"]
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _paper(study: str) -> str:
+    return study.replace("_", " ").capitalize()

@@ -181,14 +181,15 @@ def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
     cells = tuple(dict.fromkeys(cells))
     runs = [result.run for cell in cells for result in results.of_cell(cell)]
     return {
-        "images": _listed(run.data.label for run in runs),
-        "epochs": _listed(run.epochs for run in runs),
-        "width": _listed(f"{run.model.width:g}" for run in runs),
+        "images": listed(run.data.label for run in runs),
+        "epochs": listed(run.epochs for run in runs),
+        "width": listed(f"{run.model.width:g}" for run in runs),
         "diverged": sum(results.diverged(cell) for cell in cells),
     }
 
 
-def _listed(values: Iterable[object]) -> str:
+def listed(values: Iterable[object]) -> str:
+    """Return different values, in their order, as one text."""
     return ", ".join(str(value) for value in dict.fromkeys(values))
 
 

@@ -12,6 +12,9 @@ from noiseutils.bench.roofline import work_of_named
 from noiseutils.bench.steps import ANL_NOISE
 from noiseutils.cli import app
 from noiseutils.errors import UserError
+from noiseutils.markdown import between_marks, marks
+
+BEGIN, END = marks("bench")
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "outputs" / "reference" / "bench" / "two-cpu-cores.json"
@@ -112,17 +115,17 @@ def test_the_tables_say_what_was_measured(measured, monkeypatch):
 
 def test_the_readmes_tables_are_those_of_the_committed_json():
     readme = (ROOT / "README.md").read_text()
-    assert table.between_markers(readme) == table.render(REFERENCE)
+    assert between_marks(readme, "bench") == table.render(REFERENCE)
 
 
 def test_a_readme_is_rewritten_between_its_markers_alone(measured, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     table.rewrite(readme, measured)
     text = readme.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\n")
-    assert text.endswith(f"{table.END}\nafter\n")
-    assert table.between_markers(text) == table.render(measured)
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert between_marks(text, "bench") == table.render(measured)
     table.rewrite(readme, measured)
     assert readme.read_text() == text, "twice does no harm"
     readme.write_text("no markers")
@@ -156,7 +159,7 @@ def test_the_figure_shows_every_networks_two_numbers(measured):
 def test_the_command_renders_and_draws_without_measuring(measured, monkeypatch, tmp_path):
     monkeypatch.setattr(report, "report", lambda *a: pytest.fail("it measured"))
     monkeypatch.chdir(tmp_path)
-    Path("README.md").write_text(f"{table.BEGIN}{table.END}")
+    Path("README.md").write_text(f"{BEGIN}{END}")
     done = CliRunner().invoke(app, ["bench", "--readme", str(measured), "--figure", str(measured)])
     assert done.exit_code == 0, done.output
     assert "bench-models.png" in done.output

@@ -63,7 +63,7 @@ def similarity(results: Results[Params, Cell]) -> Iterator[Drawn]:
         ax.plot(np.linspace(at - 0.25, at - 0.05, len(each)), each[:, 0], "o", markersize=5, **own)
     paper = select(reported(), table="table1").value.tolist()
     places = np.linspace(len(sites) - 0.2, len(sites) + 0.2, len(paper))
-    ax.plot(places, paper, color="black", label="the paper's", **plots.PAPER_POINT)
+    plots.paper_points(ax, places, paper)
     ax.axvline(len(sites) - 0.5, color=plots.GREY, linewidth=0.8, linestyle=":")
     ax.set_xticks(range(len(sites) + 1), [*sites, "the paper,\nsite not said"])
     ax.set(ylabel="φ of class 0, mean over pairs of images", ylim=(None, 1))
