@@ -41,7 +41,7 @@ def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, mo
     assert "30 of 30 runs" in said
     assert str(outputs / "index.html") in said
     figures = {path.stem for path in folder.glob("figures/*.png")}
-    assert {int(m[1]) for name in figures if (m := re.match(r"figure_(\d+)_", name))} == set(range(2, 12))
+    assert {int(m[1]) for name in figures if (m := re.match(r"figure_(\d+)_", name))} == set(range(1, 12))
     assert figures == {path.stem for path in folder.glob("figures/*.svg")}
     tables = {path.stem: pd.read_csv(path) for path in folder.glob("tables/*.csv")}
     assert {

@@ -278,7 +278,7 @@ def test_missing_profiles_have_their_command(outputs, reference):
     assert set(rows) == {(path.parts[-2], path.stem) for path in (CHECKOUT / "params").glob("*/*.yaml")}
     row = rows["noisy_dropout", "quick"]
     assert row.command == "noiseutils run noisy_dropout --profile quick"
-    assert row.why.startswith("NoisyDropout, Figures 2-11")
+    assert row.why.startswith("NoisyDropout, Figures 1-11")
     assert "noiseutils" not in row.why
     said = text(build(outputs, reference).index)
     assert "noiseutils run noisy_dropout --profile paper" in said

@@ -85,7 +85,7 @@ def test_the_attack_lab_answers_and_takes_the_training_labs_networks(lab):
     for title, word in (("PGD, 20 steps", "PGD"), ("Gaussian blur", "σ"), ("Gaussian noise, one draw", "σ")):
         attack.select_option(label=title)
         lab.until(lambda word=word: word in lab.page.get_by_text("test image").last.inner_text(), title)
-    attack.select_option(label="minimal change: a share of the smallest that DDN finds")
+    attack.select_option(label="minimal change: a share of the smallest that is found")
     lab.until(lambda: "share" in table.first.inner_text(), "shares of the minimal change")
 
     lab.button("Next").click()

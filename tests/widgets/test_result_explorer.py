@@ -14,11 +14,11 @@ def test_the_explorer_shows_cells_curves_classes_and_ours_beside_the_papers():
     page = ResultExplorer("noisy_dropout", "cifar10-jpeg", interactive=False).static()
     alone(page)
     for words in (
-        "15 runs in 5 cells",
+        "30 runs in 5 cells",
         "top-1 error",
         "accuracy by class",
         "Ours beside the paper",
-        "agrees",
+        "counted as top-1 error",
     ):
         assert words in page
     assert "cifar10-jpeg" in page
