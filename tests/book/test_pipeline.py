@@ -48,12 +48,12 @@ def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, mo
         "grid",
         "per_class",
         "reported_dropped",
-        "claims_dropped",
+        "claims",
         "significance",
         "robustness",
         "cost",
     } <= tables.keys()
-    for name in ("grid", "reported_dropped", "claims_dropped", "significance", "robustness"):
+    for name in ("grid", "reported_dropped", "claims", "significance", "robustness"):
         assert {"n", "data", "commit", "device"} <= set(tables[name].columns)
         assert set(tables[name].data) == {"shapes"}
     page = (folder / "01_noisy_dropout.html").read_text()
