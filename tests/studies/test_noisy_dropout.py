@@ -84,7 +84,7 @@ def test_overnight_gives_every_claim_six_seeds_in_eight_hours_on_two_cores():
 def test_overnight_takes_up_the_committed_results():
     stored = ROOT / "outputs" / "reference" / "noisy_dropout" / "cifar10-jpeg" / "runs"
     runs = STUDY.runs(read_profile(Params, "noisy_dropout", "overnight").replace(data="./cifar10-jpeg"))
-    assert sum((stored / run.key).is_dir() for run in runs) == 9
+    assert all((stored / run.key).is_dir() for run in runs[:18]), "its first comparison, six seeds"
 
 
 def notebook(path: Path):
