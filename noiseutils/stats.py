@@ -198,29 +198,6 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
     return only_first, only_second, float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
 
 
-def value_verdict(
-    reported: float, ours: Interval, rounding: float, *, comparable: bool, bound: object = None
-) -> str:
-    """Compare a reported number with ours, by the interval alone.
-
-    rounding: half a unit of the last digit that the paper prints.   comparable: whether ours comes from the
-    paper's kind of data; without that no verdict is due.   bound: "below" or "above" when the paper gives a
-    limit and not a value: then one side of the interval has to respect it.
-    """
-    if ours.n == 0:
-        return "not run"
-    if not comparable:
-        return "other data: no verdict"
-    if ours.n == 1:
-        return "one seed: no verdict"
-    if bound in ("below", "above"):
-        held = ours.low < reported if bound == "below" else ours.high > reported
-        return "agrees" if held else f"ours is not {bound}"
-    if ours.low - rounding <= reported <= ours.high + rounding:
-        return "agrees"
-    return "ours is higher" if ours.mean > reported else "ours is lower"
-
-
 def reported_verdict(
     reported: float, ours: Sequence[float], rounding: float, *, settings: str, bound: object = None
 ) -> str:
@@ -255,12 +232,6 @@ def claim_verdict(
     two-sided t test for a direction, of `equivalence` for a margin.   alpha: smaller where seeds were added
     after a look at the results, see `pocock_level`.
     """
-    if difference.n == 0:
-        return "not run"
-    if difference.n == 1:
-        return "one seed: no verdict"
-    if claimed == "none":
-        return "a difference shown" if p < alpha else "no difference shown"
     if claimed == "within":
         beyond = difference.low > margin or difference.high < -margin
         return "held" if p < alpha else "the opposite" if beyond else "not shown"

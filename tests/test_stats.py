@@ -16,7 +16,6 @@ from noiseutils.stats import (
     prediction_interval,
     reported_verdict,
     slope,
-    value_verdict,
 )
 
 A = [70.1, 71.4, 69.8, 70.9, 71.0, 70.2]
@@ -72,38 +71,12 @@ def test_holm_matches_a_worked_example_and_ignores_nan():
 
 
 @pytest.mark.parametrize(
-    ("reported", "ours", "comparable", "verdict"),
-    [
-        (0.74, Interval(0.742, 0.738, 0.746, 6), True, "agrees"),
-        (0.74, Interval(0.748, 0.744, 0.752, 6), True, "agrees"),
-        (0.74, Interval(0.76, 0.75, 0.77, 6), True, "ours is higher"),
-        (0.74, Interval(0.70, 0.69, 0.71, 6), True, "ours is lower"),
-        (0.74, Interval(0.74, math.nan, math.nan, 1), True, "one seed: no verdict"),
-        (0.74, Interval(0.74, 0.73, 0.75, 6), False, "other data: no verdict"),
-        (0.74, Interval(math.nan, math.nan, math.nan, 0), True, "not run"),
-    ],
-)
-def test_value_verdicts(reported, ours, comparable, verdict):
-    assert value_verdict(reported, ours, 0.005, comparable=comparable) == verdict
-
-
-def test_a_limit_is_judged_by_its_own_side():
-    ours = Interval(0.030, 0.029, 0.031, 6)
-    assert value_verdict(0.0305, ours, 0, comparable=True, bound="below") == "agrees"
-    assert value_verdict(0.028, ours, 0, comparable=True, bound="below") == "ours is not below"
-    assert value_verdict(0.0305, ours, 0, comparable=True, bound="above") == "agrees"
-    assert value_verdict(0.032, ours, 0, comparable=True, bound="above") == "ours is not above"
-
-
-@pytest.mark.parametrize(
     ("mean", "n", "p", "claimed", "verdict"),
     [
         (0.02, 6, 0.01, "up", "held"),
         (0.02, 6, 0.01, "down", "the opposite"),
         (-0.02, 6, 0.01, "down", "held"),
         (0.02, 6, 0.2, "up", "not shown"),
-        (0.02, 1, math.nan, "up", "one seed: no verdict"),
-        (math.nan, 0, math.nan, "up", "not run"),
     ],
 )
 def test_claim_verdicts(mean, n, p, claimed, verdict):

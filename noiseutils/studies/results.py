@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from noiseutils.config import Run
-from noiseutils.stats import Interval, Paired, claim_verdict, holm, mean_interval, paired
+from noiseutils.stats import Interval, Paired, mean_interval, paired
 from noiseutils.studies.params import StudyParams
 from noiseutils.training.loop import Result
 
@@ -157,21 +157,3 @@ def select(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
 def reported_beside(module: str) -> pd.DataFrame:
     """Read the numbers that a paper reports: `reported.csv` beside a module of its study (its `__file__`)."""
     return pd.read_csv(Path(module).with_name("reported.csv"))
-
-
-def claims_of(tests: Sequence[tuple[str, str, Paired]]) -> pd.DataFrame:
-    """Judge claims: a row each with its verdict, Holm's correction over all of them.
-
-    tests: a claim in words, the direction that it claims ("up" or "down"), and the paired test of it.
-    """
-    corrected = holm([test.p for _, _, test in tests])
-    return pd.DataFrame(
-        {
-            "claim": text,
-            "claimed": claimed,
-            **test.difference.row("difference"),
-            "p_holm": p,
-            "verdict": claim_verdict(test.difference, p, claimed=claimed),
-        }
-        for (text, claimed, test), p in zip(tests, corrected, strict=True)
-    )
