@@ -223,8 +223,11 @@ class Handle:
     def left_on(self) -> Iterator[None]:
         """Let the noise act in eval mode, too, inside the block: a layer that ignores the mode.
 
-        For noise that needs no loss; the modules themselves stay in the mode that they are in.
+        The modules themselves stay in the mode that they are in. Raises UserError for noise along the loss
+        gradient: at evaluation there is no loss.
         """
+        if self.noise.needs_loss:
+            raise UserError(f"{self.noise!r} needs the loss of a training step: it cannot be left on")
         for hook in self._acting.values():
             hook.always = True
         try:

@@ -10,7 +10,14 @@ import torchvision
 from torch import nn
 
 from noiseutils.errors import UserError
-from noiseutils.noise import GaussianNoise, NoisyDropout, add_gaussian, attach, noisy_dropout
+from noiseutils.noise import (
+    AdversarialNoise,
+    GaussianNoise,
+    NoisyDropout,
+    add_gaussian,
+    attach,
+    noisy_dropout,
+)
 from noiseutils.noise.site import ActivationNoise, Site
 
 ROOT = np.random.default_rng(0)
@@ -242,6 +249,12 @@ def test_noise_left_on_acts_in_eval_mode_inside_the_block_alone(after):
         assert not any(module.training for module in model.modules())
     assert torch.equal(model(x), clean)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
+
+
+def test_noise_along_a_loss_gradient_cannot_be_left_on_and_says_so():
+    handle = attach(net(), AdversarialNoise(epsilon=0.1), after=nn.ReLU)
+    with pytest.raises(UserError, match="cannot be left on"), handle.left_on():
+        pass
 
 
 def test_a_model_with_noise_can_be_copied_and_pickled():
