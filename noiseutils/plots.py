@@ -104,10 +104,9 @@ def effects(ax: Axes, rows: Sequence[Effect], xlabel: str) -> None:
     ax.axvline(0, color="#333333", linewidth=1)
     for at, row in enumerate(rows):
         interval = drawn_interval(row.values)
-        spread = np.linspace(-0.14, 0.14, len(row.values)) if len(row.values) > 1 else [0.0]
-        ax.plot(
-            row.values, at + 0.18 + np.asarray(spread)[: len(row.values)], "o", color=row.colour, **SEED_DOT
-        )
+        count = len(row.values)
+        seeds = at + (np.linspace(0.04, 0.32, count) if count > 1 else 0.18)
+        ax.plot(row.values, seeds if count else [], "o", color=row.colour, **SEED_DOT)
         if interval.n:
             ax.plot([interval.low, interval.high], [at - 0.1] * 2, color=row.colour, linewidth=2.2)
             ax.plot(interval.mean, at - 0.1, "|", color=row.colour, markersize=13, markeredgewidth=2.4)
@@ -182,47 +181,6 @@ def label_ends(ax: Axes, ends: Mapping[str, tuple[float, float, Any]]) -> None:
 def paper_points(ax: Axes, x: Sequence[float] | np.ndarray, y: Sequence[float]) -> None:
     """Draw the paper's printed values as hollow diamonds."""
     ax.plot(x, y, label="the paper's", **PAPER_POINT)
-
-
-def grouped_bars(
-    ax: Axes,
-    table: pd.DataFrame,
-    *,
-    x: str,
-    group: str,
-    value: str,
-    labels: Mapping,
-    colours: Sequence,
-    digits: int | None = None,
-    inside: bool = False,
-) -> None:
-    """Draw bars of means with whiskers: one cluster per value of x, one bar per group, in the table's order.
-
-    table: a row a seed.   labels: group -> text of the legend.   digits: of the mean written above each bar,
-    or `inside` it, where whiskers reach the top of the axes.
-    """
-    stats = summary(table, (x, group), value)
-    places = list(dict.fromkeys(table[x]))
-    width = 0.82 / len(labels)
-    for i, (key, label) in enumerate(labels.items()):
-        rows = stats[stats[group] == key].set_index(x).reindex(places)
-        at = np.arange(len(places)) + (i - (len(labels) - 1) / 2) * width
-        ax.bar(at, rows["mean"], width, label=label, color=colours[i])
-        spread = np.stack([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])  # nan: none is drawn
-        ax.errorbar(at, rows["mean"], spread, fmt="none", ecolor="#333333", elinewidth=0.8, capsize=1.5)
-        for place, seeds in table[table[group] == key].groupby(x)[value]:
-            if 1 < len(seeds) < DRAWN_SEEDS:
-                ax.plot([at[places.index(place)]] * len(seeds), seeds, ".", color="#333333", markersize=3)
-        if digits is not None:
-            for place, top, mean in zip(at, np.fmax(rows["mean"], rows["high"]), rows["mean"], strict=True):
-                text = "" if np.isnan(mean) else f"{mean:.{digits}f}"
-                if inside:
-                    ax.text(place, mean / 2, text, ha="center", color="white", fontsize=8)
-                    continue
-                ax.annotate(text, (place, top), (0, 2), textcoords="offset points", ha="center", fontsize=8)
-    ax.set_xticks(range(len(places)), [str(place) for place in places])
-    spare = max(0.0, (3 - len(places)) / 2)  # a lone cluster is not stretched over the whole width
-    ax.set_xlim(-0.6 - spare, len(places) - 0.4 + spare)
 
 
 def band(ax: Axes, table: pd.DataFrame, *, x: str, value: str, colour, label: str, style: str = "o-") -> None:

@@ -18,6 +18,7 @@ from noiseutils.data.spec import EMBEDDED
 from noiseutils.stats import (
     SETTINGS,
     Interval,
+    Paired,
     claim_verdict,
     equivalence,
     holm,
@@ -117,16 +118,8 @@ def judge(
     it; settings (a key of `stats.SETTINGS`); diverged runs; counted.
     """
     found = [claim.contrast(results) for claim in claims]
-    values = [list(contrast.by_seed.values()) if contrast else [] for contrast in found]
-    tests = [one_sample(v) for v in values]
-    p_values = [
-        math.nan
-        if contrast and contrast.void
-        else equivalence(v, claim.margin)
-        if claim.claimed == "within"
-        else test.p
-        for claim, contrast, v, test in zip(claims, found, values, tests, strict=True)
-    ]
+    tests = [one_sample(list(contrast.by_seed.values()) if contrast else []) for contrast in found]
+    p_values = [_p_value(*each) for each in zip(claims, found, tests, strict=True)]
     families = [
         holm([p if claim.counted == counted else math.nan for claim, p in zip(claims, p_values, strict=True)])
         for counted in (True, False)
@@ -153,6 +146,15 @@ def judge(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _p_value(claim: Claim, contrast: Contrast | None, test: Paired) -> float:
+    """Return the p value of a claim's own test, uncorrected; nan where there is nothing to test."""
+    if contrast is None or contrast.void:
+        return math.nan
+    if claim.claimed == "within":
+        return equivalence(list(contrast.by_seed.values()), claim.margin)
+    return test.p
 
 
 def _verdict(

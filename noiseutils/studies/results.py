@@ -17,6 +17,7 @@ from noiseutils.studies.params import StudyParams
 from noiseutils.training.loop import Result
 
 P = TypeVar("P", bound=StudyParams)
+K = TypeVar("K")
 C = TypeVar("C")  # a cell of a study's grid: a frozen dataclass
 Record = dict[str, Any]
 CLEAN = {"condition": "clean", "size": 0.0, "statistics": "trained"}
@@ -80,8 +81,7 @@ class Results(Generic[P, C]):
 
     def means(self, cells: Iterable[C], quantity: str, **where: Any) -> dict[int, float]:
         """Return a quantity averaged over some cells, for every seed that has them all."""
-        each = [self.values(cell, quantity, **where) for cell in cells]
-        return {seed: sum(values[seed] for values in each) / len(each) for seed in common_seeds(each)}
+        return mean_by_seed([self.values(cell, quantity, **where) for cell in cells])
 
     def paired(self, cell: C | None, other: C | None, quantity: str, **where: Any) -> Paired:
         """Test the difference of a quantity, cell minus other, over the seeds that both have."""
@@ -138,6 +138,29 @@ def _each_once(results: Iterable[Result]) -> list[Result]:
 def common_seeds(each: Iterable[Mapping[int, Any]]) -> list[int]:
     """Return the seeds that all of some values by seed have."""
     return sorted(set.intersection(*(set(values) for values in each)))
+
+
+def mean_by_seed(each: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """Return the mean of several values by seed, for the seeds that all of them have."""
+    return {seed: sum(v[seed] for v in each) / len(each) for seed in common_seeds(each)} if each else {}
+
+
+def best_by_other_seeds(
+    candidates: Mapping[K, Mapping[int, float]], *, largest: bool
+) -> tuple[dict[int, float], list[K]]:
+    """Return by seed the value of the candidate that is best for the other seeds, and those candidates.
+
+    The best of several on the very seed that it is compared on flatters. Seeds that all candidates have;
+    empty for fewer than two.
+    """
+    seeds, pick = common_seeds(candidates.values()) if candidates else [], max if largest else min
+    found, chosen = {}, []
+    for seed in seeds if len(seeds) > 1 else ():
+        others = {name: sum(v[s] for s in seeds if s != seed) for name, v in candidates.items()}
+        best = pick(others, key=others.__getitem__)
+        found[seed] = candidates[best][seed]
+        chosen.append(best)
+    return found, list(dict.fromkeys(chosen))
 
 
 def paired_by_seed(treated: Mapping[int, float], control: Mapping[int, float]) -> Paired:

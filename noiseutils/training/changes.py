@@ -34,6 +34,9 @@ def check_change(run: Run, new: Run) -> None:
         raise UserError(
             f"{', '.join(other)} cannot change while a training runs; allowed: {', '.join(CHANGEABLE)}"
         )
+    copies = [c for c in (run.corruption, new.corruption) if c is not None and not c.fresh]
+    if copies and run.corruption != new.corruption:
+        raise UserError("corruption cannot change: it went into the training images before the first step")
     for name in CHANGEABLE:
         before, after = getattr(run, name), getattr(new, name)
         if _kind(before) != _kind(after):
@@ -41,6 +44,4 @@ def check_change(run: Run, new: Run) -> None:
 
 
 def _kind(part: object) -> object:
-    if not getattr(part, "fresh", True):
-        return part  # drawn into the training images before the first step
     return getattr(part, "kind", type(part))

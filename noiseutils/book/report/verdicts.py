@@ -85,7 +85,7 @@ def count(tables: Mapping[str, pd.DataFrame]) -> dict[str, Counter[str]]:
         counted = table[table["counted"].astype(bool)] if "counted" in table else table
         own = counted.get("settings", pd.Series("", index=counted.index)) == "paper"
         for heading, rows in ((f"{kind}{REPLICATED}", counted[own]), (kind, counted[~own])):
-            found.setdefault(heading, Counter()).update(rows["verdict"].dropna().astype(str))
+            found.setdefault(heading, Counter()).update(pd.Series(rows["verdict"]).dropna().astype(str))
     order = [f"{kind}{where}" for kind in KINDS for where in (REPLICATED, "")]
     return {kind: found[kind] for kind in order if found.get(kind)}
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from noiseutils.stats import holm
@@ -20,7 +19,7 @@ from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, Cell
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.adaptive_noise.reported import printed, printed_difference
 from noiseutils.studies.registry import Claim, Contrast, difference, minus
-from noiseutils.studies.results import Results, common_seeds
+from noiseutils.studies.results import Results, mean_by_seed
 
 NAMES = {"babycnn": "BabyCNN", "tinycnn": "TinyCNN", "simplecnn": "SimpleCNN", "resnet18": "ResNet-18"}
 OPTIMIZER_NAMES = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam"}
@@ -117,7 +116,7 @@ def gradient_share(results: Found) -> Contrast | None:
                 cells.append(cell)
     if not each:
         return None
-    return Contrast({seed: float(np.mean([s[seed] for s in each])) for seed in common_seeds(each)}, (*cells,))
+    return Contrast(mean_by_seed(each), (*cells,))
 
 
 def _share(history: pd.DataFrame) -> float | None:

@@ -1,4 +1,4 @@
-"""Tables of the adaptive-noise study; what the paper reports stands in claims.py."""
+"""Tables of the adaptive-noise study; what the paper reports stands in reported.py."""
 
 from __future__ import annotations
 

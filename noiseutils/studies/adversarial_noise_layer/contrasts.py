@@ -13,7 +13,7 @@ from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.tables import sharpness_by_seed, similarities
 from noiseutils.studies.registry import Contrast, minus, settings_of
-from noiseutils.studies.results import Results, common_seeds, select
+from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, select
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
 PAPERS_AT = 0.05  # a share of the pixel range
@@ -69,7 +69,7 @@ def errors(results: Found, cell: Cell | None, under: str = "clean") -> dict[int,
         return results.values(cell, "top1_error")
     sizes = [delta / 255 for delta in results.params.fgsm_255]
     each = [results.values(cell, "top1_error", condition="fgsm", size=size) for size in sizes]
-    return {s: sum(v[s] for v in each) / len(each) for s in common_seeds(each)} if each else {}
+    return mean_by_seed(each)
 
 
 def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean", **both: Any) -> Test:
@@ -156,10 +156,7 @@ def named_epsilon(model: str) -> Test:
         others = [cell for cell in values if cell not in named]
         if not named or not others:
             return None
-        seeds, best = common_seeds(values[cell] for cell in others), {}
-        for seed in seeds if len(seeds) > 1 else ():
-            means = [sum(values[cell][s] for s in seeds if s != seed) for cell in others]
-            best[seed] = values[others[means.index(min(means))]][seed]
+        best, _ = best_by_other_seeds({cell: values[cell] for cell in others}, largest=False)
         return minus(values[named[0]], best, tuple(values))
 
     return contrast

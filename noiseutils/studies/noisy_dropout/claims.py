@@ -15,7 +15,7 @@ from noiseutils.studies.noisy_dropout.left_on import errors_left_on
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import Claim, Contrast, minus, settings_of
-from noiseutils.studies.results import Results, common_seeds
+from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed
 
 PROBABILITIES = (0.2, 0.25, 0.3)
 READINGS = {"dropped": "", "all": ", Equation 2"}
@@ -68,8 +68,7 @@ def noise_cost_left_on(p: float, reading: str) -> Callable[[Found], Contrast | N
             return None
         cells = (*noisy, noisy[0].plain)
         *each, plain = (errors_left_on(results, cell) for cell in cells)
-        mean = {seed: sum(v[seed] for v in each) / len(each) for seed in common_seeds(each)}
-        return minus(mean, plain, cells)
+        return minus(mean_by_seed(each), plain, cells)
 
     return contrast
 
@@ -104,20 +103,14 @@ def cost_at(high: float, low: float, reading: str, *, of_noise: bool) -> Callabl
 
 
 def best_level(p: float, reading: str) -> Callable[[Found], Contrast | None]:
-    """Return the contrast of the best noise level's top-1 error minus that of ordinary dropout.
-
-    The level is chosen for each seed by the other seeds: the best of several on the same seeds flatters.
-    """
+    """Return the contrast of the best level's top-1 error, chosen by the other seeds, minus that of none."""
 
     def contrast(results: Found) -> Contrast | None:
         noisy = noisy_cells(results, p, reading)
         if not noisy:
             return None
-        each = [results.values(cell, "top1_error") for cell in noisy]
-        seeds, best = common_seeds(each), {}
-        for seed in seeds if len(seeds) > 1 else ():
-            means = [sum(v[s] for s in seeds if s != seed) for v in each]
-            best[seed] = each[means.index(min(means))][seed]
+        errors = {cell: results.values(cell, "top1_error") for cell in noisy}
+        best, _ = best_by_other_seeds(errors, largest=False)
         plain = noisy[0].plain
         return minus(best, results.values(plain, "top1_error"), (*noisy, plain))
 

@@ -6,12 +6,12 @@ without any change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from noiseutils.studies.registry import at_chance
-from noiseutils.studies.results import Results, common_seeds
+from noiseutils.studies.results import Results
 from noiseutils.studies.training_data_variation.grid import Cell
 from noiseutils.studies.training_data_variation.params import Params
 
@@ -81,8 +81,3 @@ def compared(results: Found, row: Iterable[Cell]) -> list[Cell]:
 def mean(values: Iterable[float]) -> float:
     """Return the mean of numbers."""
     return float(np.mean(list(values)))
-
-
-def seed_means(each: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Return the mean of several values by seed, for the seeds that all of them have."""
-    return {seed: mean(values[seed] for values in each) for seed in common_seeds(each)} if each else {}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from noiseutils.studies.registry import Contrast, minus
-from noiseutils.studies.results import common_seeds
+from noiseutils.studies.results import K, best_by_other_seeds, common_seeds, mean_by_seed
 from noiseutils.studies.training_data_variation.changes import (
     ONE_PERCENT,
     Found,
     compared,
     mean,
     means_of,
-    seed_means,
 )
 from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as
 
-K = TypeVar("K")
 At = tuple[str, float]  # kind of a training's corruption and its strength
 Part = Callable[[Found, str], Contrast | None]  # of one architecture
 
@@ -35,7 +32,7 @@ def over_architectures(part: Part) -> Callable[[Found], Contrast | None]:
         if len(there) < len(each):
             return None
         cells = tuple(cell for found in there for cell in found.cells)
-        return Contrast(seed_means([found.by_seed for found in there]), cells)
+        return Contrast(mean_by_seed([found.by_seed for found in there]), cells)
 
     return contrast
 
@@ -50,7 +47,7 @@ def accuracy(
     results: Found, cell: Cell, shown: str = "noise", levels: Sequence[float] = (0.0,)
 ) -> dict[int, float]:
     """Return the accuracy by seed, averaged over shown strengths; 0: clean images."""
-    return seed_means([results.values(cell, "accuracy", **shown_as(shown, level)) for level in levels])
+    return mean_by_seed([results.values(cell, "accuracy", **shown_as(shown, level)) for level in levels])
 
 
 def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
@@ -74,20 +71,10 @@ def gain(
 def against_rivals(
     own: Mapping[int, float], rivals: Mapping[K, Mapping[int, float]]
 ) -> tuple[dict[int, float], list[K]]:
-    """Return values by seed minus those of the best rival, and which rivals that were.
-
-    Each seed's rival is chosen by the other seeds: the best of several on the very seed that it is compared
-    on is flattered.
-    """
-    known = {rival: values for rival, values in rivals.items() if values}
-    seeds = common_seeds([own, *known.values()]) if known else []
-    found, chosen = {}, []
-    for seed in seeds if len(seeds) > 1 else ():
-        others = {rival: sum(values[s] for s in seeds if s != seed) for rival, values in known.items()}
-        best = max(others, key=others.__getitem__)
-        found[seed] = own[seed] - known[best][seed]
-        chosen.append(best)
-    return found, list(dict.fromkeys(chosen))
+    """Return values by seed minus those of the best rival, chosen by the other seeds; and the rivals."""
+    known = {rival: {s: v for s, v in values.items() if s in own} for rival, values in rivals.items()}
+    best, chosen = best_by_other_seeds({r: values for r, values in known.items() if values}, largest=True)
+    return {seed: own[seed] - value for seed, value in best.items()}, chosen
 
 
 def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
@@ -114,7 +101,7 @@ def shown_as_clean(results: Found, architecture: str, sigma: float) -> Contrast 
     """Return the contrast of accuracy, shown weak noise minus clean images, averaged over trainings."""
     row = learned(results, architecture, "noise")
     each = [minus(accuracy(results, c, "noise", (sigma,)), accuracy(results, c), ()).by_seed for c in row]
-    return Contrast(seed_means(each), tuple(row)) if sigma in results.params.sigmas else None
+    return Contrast(mean_by_seed(each), tuple(row)) if sigma in results.params.sigmas else None
 
 
 def spread(
@@ -142,7 +129,7 @@ def accuracy_spread(kind: str, *, clean: bool = False) -> Callable[[Found], Cont
         for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
             row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
             shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
-            found[architecture] = seed_means([accuracy(results, cell, kind, shown) for cell in row])
+            found[architecture] = mean_by_seed([accuracy(results, cell, kind, shown) for cell in row])
             cells += row
         return spread(found, cells, relative=False)
 
@@ -159,7 +146,7 @@ def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
         means: dict[Cell, dict[int, float]] = {}
         for column in zip(*rows, strict=True):
             means |= means_of(results, column, "correct")
-        found = {row[0].architecture: seed_means([means[cell] for cell in row]) for row in rows}
+        found = {row[0].architecture: mean_by_seed([means[cell] for cell in row]) for row in rows}
         return spread(found, [cell for row in rows for cell in row], relative=True)
 
     return contrast
