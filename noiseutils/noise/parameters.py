@@ -7,9 +7,10 @@ noise and adds it.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -81,6 +82,7 @@ class Scheduler(Protocol):
         ...
 
 
+@runtime_checkable
 class ParameterNoiseSpec(Protocol):
     """Spec of a noise on gradients and weights."""
 
@@ -108,7 +110,8 @@ class ParameterNoise:
     One draw fills one row of numbers for all parameters; each parameter's noise is a view of the row, and one
     call adds all views. The std are tensors on the device, too, which a recorded step reads anew.
 
-    source: on the parameters' device; of several processes that train together each has the same.
+    parameters: of each what this process holds, where processes share them (`local_part`).   source: on the
+    parameters' device; of several processes that train together each has the same, or its shard's.
     """
 
     def __init__(
@@ -119,9 +122,6 @@ class ParameterNoise:
         source: torch.Generator,
     ) -> None:
         self.spec, self.scheduler = spec, spec.scheduler(epochs)
-        self.parameters = [p for p in parameters if spec.spared == "none" or p.dim() > 1]
-        if not self.parameters:
-            raise UserError(f"no parameter is left for noise: spared are {spec.spared!r}")
         self.source, self.device = source, source.device
         self.width = math.sqrt(3) if spec.distribution == "uniform" else None  # half of it, at std 1
         self._scale = {target: torch.zeros((), device=self.device) for target in ("gradient", "weight")}
@@ -129,7 +129,18 @@ class ParameterNoise:
         self._views: list[Tensor] = []
         self._clean: list[Tensor] = []  # the weights without noise, while a step has it
         self.action = Action()
+        self.cover(parameters)
         self._act(self.scheduler.begin())
+
+    def cover(self, parameters: Iterable[Tensor]) -> None:
+        """Put noise on these parameters from now on. Raises UserError where the spec spares all of them."""
+        covered = [p for p in parameters if self.spec.spared == "none" or p.dim() > 1]
+        if not covered:
+            raise UserError(f"no parameter is left for noise: spared are {self.spec.spared!r}")
+        self.parameters, self._row = covered, None
+        self._local = [local_part(p) for p in covered]
+        self._shared = any(local is not p for local, p in zip(self._local, covered, strict=True))
+        self._act(self.action)
 
     def observe(self, row: Mapping[str, Any]) -> bool:
         """Decide on the next epoch's noise; return whether its steps differ from those of this epoch.
@@ -168,16 +179,22 @@ class ParameterNoise:
         if self.action.weight and self.spec.weight_every == "step_restored":
             torch._foreach_copy_(self.parameters, self._clean)  # pyright: ignore[reportPrivateImportUsage]
 
-    def add_to_gradients(self) -> None:
-        """Add noise between `backward()` and the optimiser's step; nothing while its std is 0."""
+    def add_to_gradients(self, factor: Tensor | None = None) -> None:
+        """Add noise between `backward()` and the optimiser's step; nothing while its std is 0.
+
+        factor: () on the device, multiplies the noise, for gradients of a scaled loss; None: 1.
+        """
         if self.action.gradient:
-            self._add([p.grad for p in self.parameters if p.grad is not None], "gradient")
+            self._add([p.grad for p in self.parameters if p.grad is not None], "gradient", factor)
 
     @torch.no_grad()
-    def add_to_weights(self) -> None:
-        """Add noise after the optimiser's step; nothing at std 0 or where it comes once an epoch."""
+    def add_to_weights(self, factor: Tensor | None = None) -> None:
+        """Add noise after the optimiser's step; nothing at std 0 or where it comes once an epoch.
+
+        factor: () on the device, multiplies the noise: 0 for a step that was skipped; None: 1.
+        """
         if self.action.weight and self.spec.weight_every == "step":
-            self._add(self.parameters, "weight")
+            self._add(self.parameters, "weight", factor)
 
     def example(self, x: Tensor, source: torch.Generator) -> Tensor | None:
         """Draw such noise for a tensor shaped as x, at the current epoch's std; None where that is 0.
@@ -202,25 +219,29 @@ class ParameterNoise:
         for target, scale in self._scale.items():
             scale.fill_(getattr(action, target))
         if action.noisy and self._row is None:  # not while a step is recorded
-            self._row = torch.empty(sum(p.numel() for p in self.parameters), device=self.device)
-            parts = self._row.split([p.numel() for p in self.parameters])
+            self._row = torch.empty(sum(p.numel() for p in self._local), device=self.device)
+            parts = self._row.split([p.numel() for p in self._local])
             # laid out as the parameters are, so that one call takes all
             self._views = [
-                part.as_strided(p.shape, p.stride()) for part, p in zip(parts, self.parameters, strict=True)
+                part.as_strided(p.shape, p.stride()) for part, p in zip(parts, self._local, strict=True)
             ]
             if self.spec.weight_every == "step_restored":
                 self._clean = [p.detach().clone() for p in self.parameters]
 
-    def _add(self, tensors: list[Tensor], target: Target) -> None:
+    def _add(self, tensors: list[Tensor], target: Target, factor: Tensor | None = None) -> None:
         if len(tensors) != len(self.parameters):
             raise RuntimeError("noise on gradients needs the gradients of all parameters")
         assert self._row is not None
         self._draw(self._row, self.source)
-        factor: float = getattr(self.action, target)
-        if self.device.type != "cpu":  # a number would be fixed in a recording
-            self._row.mul_(self._scale[target])
-            factor = 1.0
-        torch._foreach_add_(tensors, self._views, alpha=factor)  # pyright: ignore[reportPrivateImportUsage]
+        alpha: float = getattr(self.action, target)
+        if self.device.type != "cpu":  # a number would be fixed in a recording, and reading one waits
+            self._row.mul_(self._scale[target] if factor is None else self._scale[target] * factor)
+            alpha = 1.0
+        elif factor is not None:
+            alpha *= factor.item()
+        if self._shared:
+            tensors = [local_part(tensor) for tensor in tensors]
+        torch._foreach_add_(tensors, self._views, alpha=alpha)  # pyright: ignore[reportPrivateImportUsage]
 
     def state(self) -> dict[str, Tensor]:
         """Return the generator's position. The scheduler's state follows from the history."""
@@ -231,6 +252,18 @@ class ParameterNoise:
         self.source.set_state(state["random"].cpu())
         for row in rows:
             self.observe(row)
+
+
+def is_shared(tensor: Tensor) -> bool:
+    """Return whether a tensor is one of several processes, a DTensor, of which each may hold a shard."""
+    module = sys.modules.get("torch.distributed.tensor")  # importing it takes a second
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+@torch.no_grad()
+def local_part(tensor: Tensor) -> Tensor:
+    """Return the part of a tensor that this process holds, in the same memory: of a plain one, itself."""
+    return tensor.to_local() if is_shared(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _NoAction:
