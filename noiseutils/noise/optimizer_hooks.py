@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -65,7 +65,7 @@ class OptimizerNoise:
                 "weight_every='step_restored' puts noise on weights before the forward pass, which an "
                 "optimiser does not see: use 'epoch' or 'step' here, or `noiseutils.train`"
             )
-        self._optimizer = optimizer
+        self._optimizer = optimizer = _unwrapped(optimizer)
         self.parameters = _trained(optimizer)
         self._shard, device = _shard_of(self.parameters), _device_of(self.parameters)
         purpose = "/".join(["parameters", *(f"shard {place}" for place in self._shard)])
@@ -198,9 +198,17 @@ class OptimizerNoise:
         for noise in earlier:
             noise.remove()
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
-        if any(callable(given) and given is not optimizer for given in (*args, *kwargs.values())):
-            raise UserError("noise on gradients comes before the step: `optimizer.step()` takes no closure")
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]] | None:
+        """Put noise on the gradients, or return the step's arguments with a closure that does."""
+        for closure in (*args, *kwargs.values()):
+            if callable(closure) and closure is not optimizer:
+                noisy = self._inside(closure)
+                return (
+                    tuple(noisy if given is closure else given for given in args),
+                    {name: noisy if given is closure else given for name, given in kwargs.items()},
+                )
         if "grad_scaler" in kwargs:
             raise UserError(
                 "this optimiser's step takes a grad_scaler, and how it scales gradients is not known: "
@@ -218,15 +226,32 @@ class OptimizerNoise:
         if taken is None and scale is None:
             self._norms += _total_norm(gradients)
             self._noise.add_to_gradients()
-            return
+            return None
         if taken is not None:
             taken = (taken == 0).float()
             self._skipped += 1 - taken
             if _known_to_be_zero(taken):
-                return
+                return None
         norm = _total_norm(gradients) if scale is None else _total_norm(gradients) / scale
         self._norms += norm if taken is None else norm.where(taken > 0, 0)
         self._noise.add_to_gradients(scale)
+        return None
+
+    def _inside(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """Return a closure of a step that puts noise on the gradients which the given one leaves."""
+        steps = self._steps
+
+        def noisy() -> Any:
+            if self._steps > steps:
+                raise UserError(
+                    f"{type(self._optimizer).__name__} evaluates its closure more than once a step: noise on "
+                    "gradients needs an optimiser whose step has one gradient"
+                )
+            loss = closure()
+            self._before_step(self._optimizer, (), {})
+            return loss
+
+        return noisy
 
     def _after_step(self, *_: object) -> None:
         found_inf = self._scaling("found_inf")
@@ -285,17 +310,24 @@ def attach_to_optimizer(
 ) -> OptimizerNoise:
     """Put noise on the gradients and weights that `optimizer` trains, when the training stagnates.
 
-    optimizer: its parameters that need a gradient get noise; a warning says so where others come to be
-    trained later, and the noise follows.   noise: AdaptiveNoise (defaults: Table V, for 300 epochs) or
-    ScriptedNoise.   epochs: of the whole training: noise fades towards their end.   seed: of the noise, equal
-    in all processes that train together; torch's global generator is untouched.   state: from
-    `OptimizerNoise.state_dict`, to continue a training whose network's weights are restored.   replace: take
-    off noise that the optimiser has already; without it a warning says that both act.
+    optimizer: or a wrapper that holds it. Its parameters that need a gradient get noise; a warning says so
+    where others come to be trained later, and the noise follows.   noise: AdaptiveNoise (defaults: Table V,
+    for 300 epochs) or ScriptedNoise.   epochs: of the whole training: noise fades towards their end.   seed:
+    of the noise, equal in all processes that train together; torch's global generator is untouched.   state:
+    from `OptimizerNoise.state_dict`, to continue a training whose network's weights are restored.   replace:
+    take off noise that the optimiser has already; without it a warning says that both act.
     Raises UserError for parameters on several devices or split in several ways, a script of another length,
     and a state of another noise or of other parameters; nothing is changed then. A step does for a parameter
     without a gradient.
     """
     return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed, state=state, replace=replace)
+
+
+def _unwrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return the optimiser inside wrappers that hold one: theirs is the step that has hooks."""
+    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+        optimizer = inner
+    return optimizer
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -155,12 +155,71 @@ def test_what_cannot_be_is_refused():
 def test_a_step_says_what_noise_cannot_go_on():
     net, optimizer = network()
     attach_to_optimizer(optimizer, FLAGS, epochs=3)
-    with pytest.raises(UserError, match="takes no closure"):
-        optimizer.step(lambda: torch.zeros(()))
     nn.functional.cross_entropy(net(X), Y).backward()
     net[3].bias.grad = None
     with pytest.raises(UserError, match=r"1 of the optimiser's parameters have no gradient.*\(5,\)"):
         optimizer.step()
+
+
+TWO_EPOCHS = ScriptedNoise(gradient=(0.1, 0.0), weight=(0.0, 0.1))
+
+
+def scripted_training(optimizer_of, step):
+    """Train two epochs with scripted noise; return the weights and what the noise has recorded."""
+    net, optimizer = network()
+    noise = attach_to_optimizer(optimizer_of(optimizer), TWO_EPOCHS, epochs=2)
+    for _ in range(2):
+        for _ in range(3):
+            step(net, optimizer)
+        noise.end_epoch(1.0)
+    return weights(net), noise.state_dict()["epochs"]
+
+
+def backward(net, optimizer):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(net(X), Y)
+    loss.backward()
+    return loss
+
+
+def plain_step(net, optimizer):
+    backward(net, optimizer)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("as_keyword", [False, True])
+def test_noise_goes_on_the_gradients_that_a_closure_leaves(as_keyword):
+    def step(net, optimizer):
+        closure = lambda: backward(net, optimizer)  # noqa: E731
+        loss = optimizer.step(closure=closure) if as_keyword else optimizer.step(closure)
+        assert loss > 0
+
+    found, rows = scripted_training(lambda optimizer: optimizer, step)
+    expected, plain_rows = scripted_training(lambda optimizer: optimizer, plain_step)
+    assert torch.equal(found, expected)
+    assert rows == plain_rows
+
+
+def test_an_optimiser_that_evaluates_its_closure_twice_is_refused():
+    net, _ = network()
+    optimizer = torch.optim.LBFGS(net.parameters())
+    attach_to_optimizer(optimizer, TWO_EPOCHS, epochs=2)
+    with pytest.raises(UserError, match="LBFGS evaluates its closure more than once a step"):
+        optimizer.step(lambda: backward(net, optimizer))
+
+
+class Wrapper(torch.optim.Optimizer):
+    """As Accelerate's: it holds an optimiser, and has no hooks of its own."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+
+def test_noise_goes_on_the_optimiser_inside_wrappers():
+    found, rows = scripted_training(lambda optimizer: Wrapper(Wrapper(optimizer)), plain_step)
+    expected, plain_rows = scripted_training(lambda optimizer: optimizer, plain_step)
+    assert torch.equal(found, expected)
+    assert rows == plain_rows
 
 
 def fused_and_plain(scale=2.0**16):
