@@ -22,7 +22,11 @@ NOT_YAML = (yaml.YAMLError, ValueError, TypeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: `1e-3` is a number (YAML 1.1 wants `1.0e-3`), a repeated key is an error."""
+    """YAML as people mean it: `1e-3` is a number (YAML 1.1 wants `1.0e-3`), a repeated key is an error.
+
+    So is what YAML 1.1 reads in base 8 or 60: `010` as 8, `1:30` as 90. papermill's `-p` reads 10 and a text,
+    its `-f` what YAML does.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -36,7 +40,28 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        return super().construct_yaml_int(_in_base_10(node))
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        return super().construct_yaml_float(_in_base_10(node))
+
+
+def _in_base_10(node: yaml.ScalarNode) -> yaml.ScalarNode:
+    """Return a number as it is. Raises yaml's error for one that YAML 1.1 reads in base 8 or 60."""
+    if ":" in node.value or (re.match(r"[-+]?0[0-9_]", node.value) and not re.search("[.eE]", node.value)):
+        raise yaml.constructor.ConstructorError(
+            None,
+            None,
+            f"{node.value!r} is a number in base {60 if ':' in node.value else 8} in YAML: write a number in "
+            "base 10, or a text in quotes",
+            node.start_mark,
+        )
+    return node
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
