@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import traceback
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -16,9 +18,16 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
-def one_of(what: str, got: object, allowed) -> UserError:
+def one_of(what: str, got: object, allowed: Iterable[object]) -> UserError:
     """Return the error for a name that is not in a list: it has the name and lists the right ones."""
-    return UserError(f"{what} {got!r} is not known; allowed: {', '.join(map(str, allowed))}")
+    names = list(map(str, allowed))
+    return UserError(f"{what} {got!r} is not known; allowed: {', '.join(names)}{meant(got, names)}")
+
+
+def meant(got: object, allowed: Iterable[str]) -> str:
+    """Return "; did you mean 'NAME'?" with the name most like the one that was written, "" if none is."""
+    close = difflib.get_close_matches(str(got), list(allowed), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def portable(error: Exception, where: str) -> Exception:

@@ -21,6 +21,7 @@ from noiseutils.config import (
     Schedule,
 )
 from noiseutils.errors import UserError
+from noiseutils.models import build_model
 from noiseutils.spec import identity
 
 NOISY = Run(noise=NoisyDropout(p=0.25, std=0.08), after=("relu",))
@@ -69,7 +70,7 @@ def test_results_from_before_a_field_was_there_do_not_pass_for_its_default():
 
 
 def test_an_attack_in_training_takes_no_corrupted_images():
-    with pytest.raises(ValidationError, match="no `corruption` with `adversarial_training`"):
+    with pytest.raises(UserError, match="no `corruption` with `adversarial_training`"):
         Run(
             corruption=Corruption(kind="gaussian_noise", sigma=0.1),
             adversarial_training=AdversarialTraining(delta=0.1),
@@ -169,8 +170,45 @@ def test_bad_values_are_refused(make):
         make()
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: NoisyDropout(p=1.5), "NoisyDropout:\n  p: Input should be less than 1 (got 1.5)"),
+        (lambda: NoisyDropout(p=0.2, sdt=0.1), "NoisyDropout:\n  sdt: unknown key; did you mean 'std'?"),
+        (lambda: GaussianNoise(), "GaussianNoise:\n  std: Field required"),
+        (lambda: GaussianNoise(std=0.1).replace(std=-1), "  std: Input should be greater than or equal to 0"),
+        (lambda: Run(sedes=3), "Run:\n  sedes: unknown key; did you mean 'seed'?"),
+        (lambda: Run(xyz=3), "  xyz: unknown key; allowed: data, model, noise, "),
+        (lambda: Run(data={"rot": "here"}), "  data.rot: unknown key; did you mean 'root'?"),
+        (
+            lambda: Run(noise={"kind": "gaussian_noise", "std": 0.1, "sd": 1}, after=("relu",)),
+            "  noise.gaussian_noise.sd: unknown key; did you mean 'std'?",
+        ),
+        (
+            lambda: Run(noise={"kind": "gaussian_noise", "std": 0.1, "epsilonn": 1}, after=("relu",)),
+            "  noise.gaussian_noise.epsilonn: unknown key; allowed: kind, std",
+        ),
+        (lambda: Data.parse("cifar10", train_size=0), "Data:\n  train_size: Input should be greater than"),
+    ],
+)
+def test_a_value_that_cannot_be_names_key_value_and_what_is_allowed_or_was_meant(make, said):
+    with pytest.raises(UserError) as caught:
+        make()
+    assert said in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+    assert caught.value.__suppress_context__, "the sentence alone, not pydantic's page before it"
+
+
+def test_an_unknown_name_gets_the_one_that_was_meant():
+    with pytest.raises(
+        UserError, match=r"'resnet19' is not known; allowed: lenet5.*; did you mean 'resnet18'\?$"
+    ):
+        build_model("resnet19")
+
+
 def test_an_unknown_data_set_lists_the_known_ones():
-    with pytest.raises(UserError, match=r"'cifra10' is not known; allowed: shapes, digits, cifar10"):
+    said = r"'cifra10' is not known; allowed: shapes, digits, cifar10.* did you mean 'cifar10'\?$"
+    with pytest.raises(UserError, match=said):
         Data.parse("cifra10")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, meant
 from noiseutils.spec import PositiveInt, Spec
 
 EMBEDDED = ("shapes", "digits")
@@ -57,7 +57,8 @@ class Data(Spec):
         A known name; the path of a train/test image tree; NAME:PATH for one of torchvision's sets or imagenet
         in a folder of its own; NAME:PATH:LABEL for another set in that layout, which goes by its label.
         """
-        if text in (*EMBEDDED, *TORCHVISION, "imagenet"):
+        known = (*EMBEDDED, *TORCHVISION, "imagenet")
+        if text in known:
             return cls(name=text, **sizes)
         name, _, rest = text.partition(":")
         if rest and name in (*TORCHVISION, "imagenet"):
@@ -66,9 +67,9 @@ class Data(Spec):
         if "/" in text or text.startswith((".", "~")):
             return cls(name="folder", root=text, **sizes)
         raise UserError(
-            f"data {text!r} is not known; allowed: {', '.join((*EMBEDDED, *TORCHVISION, 'imagenet'))}, "
+            f"data {text!r} is not known; allowed: {', '.join(known)}, "
             "or the path of a folder with train/<class>/* and test/<class>/* (write ./NAME for one here), or "
-            "NAME:PATH, or NAME:PATH:LABEL for a set of your own in the layout of NAME"
+            f"NAME:PATH, or NAME:PATH:LABEL for a set of your own in the layout of NAME{meant(text, known)}"
         )
 
 

@@ -216,7 +216,8 @@ class OptimizerNoise:
             )
         self._follow()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if missing := [tuple(p.shape) for p in self.parameters if p.grad is None]:
+        if len(gradients) < len(self.parameters):
+            missing = [tuple(p.shape) for p in self.parameters if p.grad is None]
             raise UserError(
                 f"{len(missing)} of the optimiser's parameters have no gradient, the first of shape "
                 f"{missing[0]}: noise goes on all; leave out of the optimiser what is not trained"

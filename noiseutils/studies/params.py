@@ -32,9 +32,9 @@ class StudyParams(Spec):
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
         """Check parameters; raise a UserError that names the key, the value and what is allowed."""
         try:
-            return cls(**values)
+            return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise explain(error, where) from None
+            raise explain(error, where, cls) from None
 
     @classmethod
     def from_notebook(cls, names: Mapping[str, Any]) -> Self:
