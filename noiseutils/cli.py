@@ -51,10 +51,10 @@ def run(
 
     if launched():
         raise UserError("torchrun is for `noiseutils sweep`; then `noiseutils run`, without it, renders")
-    pipeline.require_notebooks()
     names = pipeline.everything(profile, changes or ()) if study == "all" else [study]
-    failed = False
     wanted = [profiles.study_params(name, profile, changes or ()) for name in names]
+    pipeline.require_notebooks()
+    failed = False
     for params in wanted:
         started = time.monotonic()
         with _resumable():
@@ -136,6 +136,7 @@ def claims(
 ) -> None:
     """Say what was found: every claim of the papers, its best evidence among the committed results."""
     from noiseutils.markdown import write_between_marks
+    from noiseutils.provenance import reference_root
     from noiseutils.studies import STUDIES, evidence
 
     if readme:
@@ -144,6 +145,12 @@ def claims(
         return
     if study is not None and study not in STUDIES:
         raise one_of("study", study, STUDIES)
+    if not any(reference_root().glob("*/*/params.yaml")):
+        typer.echo(
+            f"no committed results in {_near(reference_root())}, so no claim is judged: they come with the "
+            "project's checkout, or from `noiseutils publish`",
+            err=True,
+        )
     shown = evidence.evidence([study] if study else STUDIES)
     for line in evidence.lines(shown):
         typer.echo(line)

@@ -10,14 +10,36 @@ from importlib.metadata import version
 from pathlib import Path
 
 VERSION = "0.1.0"
-CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent  # where the package is not installed from a wheel
+
+
+def in_checkout() -> bool:
+    """Tell whether the package lies in a checkout of the project; if not, it was installed from a wheel."""
+    # a wheel's package holds its profiles itself, and other packages leave a pyproject.toml in site-packages
+    return (CHECKOUT / "pyproject.toml").exists() and not (PACKAGE / "params").is_dir()
+
+
+def shipped(name: str) -> Path:
+    """Return the folder `params` or `notebooks`: the checkout's, or its copy in the installed package."""
+    return (CHECKOUT if in_checkout() else PACKAGE) / name
+
+
+def project_root() -> Path:
+    """Return the checkout, or the current folder where the package is installed without one."""
+    return CHECKOUT if in_checkout() else Path.cwd()
 
 
 def outputs_root() -> Path:
     """Return $NOISEUTILS_OUTPUTS, else outputs/ of the checkout, else of the current folder."""
     if named := os.environ.get("NOISEUTILS_OUTPUTS"):
         return Path(named).expanduser().absolute()
-    return (CHECKOUT if (CHECKOUT / "pyproject.toml").exists() else Path.cwd()) / "outputs"
+    return project_root() / "outputs"
+
+
+def reference_root() -> Path:
+    """Return the folder of committed results, outputs/reference/ of the checkout or of the current folder."""
+    return project_root() / "outputs" / "reference"
 
 
 def data_root(root: str | None = None) -> Path:

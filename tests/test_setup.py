@@ -194,7 +194,7 @@ def test_nothing_is_declared_without_torchvision():
 
 @pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy():
-    heavy = ("torchvision", "matplotlib", "IPython", "papermill")
+    heavy = ("torchvision", "matplotlib", "sklearn", "scipy", "IPython", "papermill", "ipywidgets", "foolbox")
     code = f"import sys, noiseutils; print('torch' in sys.modules, *[m for m in {heavy} if m in sys.modules])"
     assert python(code) == "True"
 

@@ -15,7 +15,7 @@ from noiseutils.book.page import notebooks_extra
 from noiseutils.book.render import Rendered, current, render, stamp, write_index
 from noiseutils.config import Data
 from noiseutils.errors import UserError, one_of
-from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
 from noiseutils.studies.params import StudyParams
 from noiseutils.studies.study import open_store
@@ -25,7 +25,7 @@ from noiseutils.training.distributed import on_rank0
 
 def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
     """What `all` means: the studies, and the live lab where it has the profile and nothing is changed."""
-    lab = not changes and (CHECKOUT / "params" / "live_lab" / f"{profile}.yaml").is_file()
+    lab = not changes and (shipped("params") / "live_lab" / f"{profile}.yaml").is_file()
     return [*STUDIES, *(["live_lab"] if lab else [])]
 
 
@@ -62,7 +62,7 @@ def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
 
 
 def require_notebooks() -> None:
-    """Raises UserError without the notebooks extra: better before hours of training than after."""
+    """Raise a UserError without the notebooks extra: better before hours of training than after."""
     with notebooks_extra():
         import nbconvert  # noqa: F401
         import papermill  # noqa: F401
@@ -82,7 +82,7 @@ def render_study(params: StudyParams) -> tuple[Rendered, bool]:
 
 def render_start_here() -> tuple[Rendered, bool]:
     """The start page with its defaults, executed, and whether that was done already."""
-    from noiseutils.studies import start_here  # imports IPython, which a sweep does without
+    from noiseutils.studies import start_here  # draws, and so imports matplotlib, which a sweep does without
 
     notebook = notebook_path(start_here.NOTEBOOK)
     folder = outputs_root() / start_here.PLACE.study / start_here.PLACE.profile
@@ -104,16 +104,18 @@ def publish(params: StudyParams) -> Path:
         raise one_of("study to publish", params.study, STUDIES)
     study = STUDIES[params.study]
     rendered = outputs_root() / params.study / params.profile
-    folder = CHECKOUT / "outputs" / "reference" / params.study / params.profile
+    folder = reference_root() / params.study / params.profile
+    for name in ("figures", "tables"):
+        if not (rendered / name).is_dir():
+            require_notebooks()  # nothing is rendered without them
+            raise UserError(
+                f"{rendered / name} is not there: run `noiseutils run {params.study}` with this profile first"
+            )
     store = open_store()
     for run in study.runs_known(params, store):
         if store.finished(run):
             store.publish(run, folder / "runs")
     for name in ("figures", "tables"):
-        if not (rendered / name).is_dir():
-            raise UserError(
-                f"{rendered / name} is not there: run `noiseutils run {params.study}` with this profile first"
-            )
         shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
         shutil.copytree(rendered / name, folder / name)
     values = params.model_dump(mode="json")
@@ -140,10 +142,8 @@ def index() -> Path:
 
 
 def notebook_path(name: str) -> Path:
-    """A committed notebook; they are in a checkout, not in an installed package."""
-    path = CHECKOUT / "notebooks" / f"{name}.ipynb"
+    """A notebook of the project, from the checkout or from the installed package."""
+    path = shipped("notebooks") / f"{name}.ipynb"
     if not path.exists():
-        raise UserError(
-            f"no notebook {path}: `noiseutils run` needs a checkout of the project, not only the package"
-        )
+        raise UserError(f"no notebook {path}: this installation of noiseutils is not whole; install it again")
     return path

@@ -18,8 +18,7 @@ from urllib.parse import quote
 
 from noiseutils.book.page import notebooks_extra, read_notebook, title_of, to_html
 from noiseutils.errors import UserError, one_of
-
-PACKAGE = Path(__file__).resolve().parents[1]  # noiseutils/, whose files all shape what is rendered
+from noiseutils.provenance import PACKAGE, in_checkout
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Rendered:
 
 
 def stamp(notebook: Path, *parts: object) -> str:
-    """SHA-256 (hex) of what a rendering is made from: the notebook's cells, the package's files, the parts.
+    """SHA-256 (hex) of a rendering's sources: the notebook's cells, all files of the package, the parts.
 
     parts: anything JSON holds, such as parameters and run keys. The notebook's outputs do not count.
     """
@@ -87,7 +86,8 @@ def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str)
             engine_name=_engine(),
             kernel_name="python3",
             language="python",
-            cwd=str(notebook.parent),
+            # an installed notebook writes to outputs/ of the folder that noiseutils was called in
+            cwd=str(notebook.parent if in_checkout() else Path.cwd()),
             progress_bar=False,
             kernel_manager_class=_own_kernel(),
         )

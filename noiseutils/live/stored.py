@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from noiseutils.config import Evaluation, Run
-from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.spec import identity
 from noiseutils.stats import Interval, mean_interval
 from noiseutils.studies import RENDERED
@@ -20,7 +20,6 @@ from noiseutils.studies.study import open_store
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
-REFERENCE = CHECKOUT / "outputs" / "reference"
 SHORT = 28  # characters of a value in a cell's name
 NAMES = ("kind", "name", "after")  # fields that come first in a label, without a word before them
 
@@ -76,9 +75,9 @@ class Stored:
 
 def profiles(study: str) -> dict[str, str]:
     """Map the titles of a study's profiles to the arguments of `stored`; committed results first."""
-    committed = sorted((REFERENCE / study).glob("*/params.yaml"))
+    committed = sorted((reference_root() / study).glob("*/params.yaml"))
     found = {f"{path.parent.name}, committed": str(path) for path in committed}
-    made = sorted((CHECKOUT / "params" / study).glob("*.yaml"))
+    made = sorted((shipped("params") / study).glob("*.yaml"))
     return found | {path.stem: path.stem for path in made}
 
 
@@ -91,7 +90,7 @@ def stored(study: str, profile: str, place: Store | None = None) -> Stored:
     place = place or open_store()
     params = study_params(study, profile)
     path = profile_path(study, profile)
-    committed = path.is_relative_to(REFERENCE)
+    committed = path.is_relative_to(reference_root())
     folder = path.parent if committed else outputs_root() / study / params.profile
     wanted = RENDERED[study].runs_known(params, place)
     results = [result for run in wanted if (result := place.load(run)) is not None]

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from noiseutils.markdown import markdown_table
-from noiseutils.provenance import CHECKOUT
+from noiseutils.provenance import reference_root
 from noiseutils.stats import MIN_SEEDS, SETTINGS, Interval
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
@@ -18,18 +18,17 @@ from noiseutils.studies.registry import listed
 from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
 
-REFERENCE = CHECKOUT / "outputs" / "reference"
 JUDGED = ("held", "the opposite", "not shown")  # verdicts; anything else says why there is none
 
 
-def evidence(studies: Iterable[str] = STUDIES, reference: Path = REFERENCE) -> pd.DataFrame:
+def evidence(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> pd.DataFrame:
     """Judge every claim by each profile under outputs/reference, and keep the best evidence for each.
 
     Returns a row a claim, and one a reading or control beside: study, profile and the columns of
     `registry.judge`. The best is that with a verdict, then that closest to the paper's setting, then that of
-    most seeds.
+    most seeds.   reference: the folder of committed results; None: the project's.
     """
-    rows = []
+    rows, reference = [], reference or reference_root()
     for name in studies:
         study = STUDIES[name]
         if not study.claims:
@@ -109,10 +108,10 @@ def line(row: Mapping[str, Any]) -> str:
     return f"[{_word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
 
 
-def committed(reference: Path = REFERENCE) -> pd.DataFrame:
+def committed(reference: Path | None = None) -> pd.DataFrame:
     """List the sets of committed results: a row each, with the hours that its trainings took."""
     rows = []
-    for folder in sorted(path.parent for path in reference.glob("*/*/params.yaml")):
+    for folder in sorted(path.parent for path in (reference or reference_root()).glob("*/*/params.yaml")):
         results = results_of(folder).stored
         runs = [result.run for result in results]
         hours = sum(result.info["seconds"] for result in results) / 3600
@@ -137,7 +136,7 @@ def images_of(data: Mapping[str, Any]) -> str:
     return f"{data['label']} ({data['train']:,})"
 
 
-def markdown(reference: Path = REFERENCE) -> str:
+def markdown(reference: Path | None = None) -> str:
     """Return what was found as Markdown: counts, claims judged on real images, and all committed results."""
     claims, counted = evidence(reference=reference), ("claims", "judged", "replicated", "held", *JUDGED[1:])
     rows = [[_paper(row["study"]), *(str(row[name]) for name in counted)] for row in _rows(summary(claims))]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
-from IPython.display import Image, display
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 from pandas.api.types import is_numeric_dtype
@@ -21,6 +20,15 @@ from noiseutils.studies.params import StudyParams, data_of
 from noiseutils.studies.registry import for_readers
 from noiseutils.studies.results import Results
 from noiseutils.training.loop import Result
+
+try:
+    from IPython.display import Image, display
+except ImportError:  # nothing is displayed by a sweep, nor by whatever else reads figures and tables
+
+    def _without_ipython(*_: Any, **__: Any) -> Any:
+        raise UserError("figures and tables are displayed by IPython: pip install 'noiseutils[notebooks]'")
+
+    Image = display = _without_ipython
 
 DPI = 150  # of the PNGs
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from noiseutils.errors import UserError, one_of
-from noiseutils.provenance import CHECKOUT
+from noiseutils.provenance import shipped
 from noiseutils.studies import RENDERED
 from noiseutils.studies.params import StudyParams
 
@@ -102,7 +102,7 @@ def read_profile(kind: type[P], study: str, profile: str, changes: Sequence[str]
 
 def profile_path(study: str, profile: str) -> Path:
     """Return the YAML file of a profile: a name in params/<study>/ or a path."""
-    folder = CHECKOUT / "params" / study
+    folder = shipped("params") / study
     path = Path(profile).expanduser() if profile.endswith((".yaml", ".yml")) else folder / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or f"none: {folder} is empty"
@@ -123,7 +123,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     if values is None:
-        raise UserError(f"{path}: the file is empty; it needs `key: value` lines, see params/*/smoke.yaml")
+        raise UserError(
+            f"{path}: the file is empty; it needs `key: value` lines, see {shipped('params')}/*/smoke.yaml"
+        )
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold `key: value` lines, holds a {type(values).__name__}")
     if bad := [key for key in values if not isinstance(key, str)]:

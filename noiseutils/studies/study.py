@@ -14,7 +14,7 @@ import pandas as pd
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.provenance import outputs_root, reference_root
 from noiseutils.studies.registry import Claim, Settings, judge
 from noiseutils.studies.results import C, P, Record, Results, at_places, conditions
 from noiseutils.sweeps.store import Store
@@ -143,8 +143,8 @@ class Study(Generic[P, C]):
 
 
 def open_store() -> Store:
-    """Return the store of this checkout, with the committed reference results beside it."""
-    reference = sorted((CHECKOUT / "outputs" / "reference").glob("*/*/runs"))
+    """Return the store under outputs/, with the committed reference results beside it."""
+    reference = sorted(reference_root().glob("*/*/runs"))
     return Store(outputs_root() / "runs", tuple(reference))
 
 

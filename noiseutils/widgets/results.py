@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from noiseutils.errors import UserError, one_of
 from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
 from noiseutils.live.stored import Cell, Stored, profiles, stored
-from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.provenance import outputs_root, reference_root
 from noiseutils.studies import STUDIES
 from noiseutils.studies.output import brief, with_intervals
 from noiseutils.widgets.view import (
@@ -194,6 +194,6 @@ def _named(cell: Cell) -> str:
 
 def _link(key: str) -> str:
     """Write the beginning of a run's key, with the place of its record as hint."""
-    places = [outputs_root() / "runs" / key, *(CHECKOUT / "outputs" / "reference").glob(f"*/*/runs/{key}")]
+    places = [outputs_root() / "runs" / key, *reference_root().glob(f"*/*/runs/{key}")]
     where = next((near(place / "run.json") for place in places if (place / "run.json").exists()), "")
     return f'<code title="{html.escape(where, quote=True)}">{key[:KEY]}</code>'

@@ -17,7 +17,7 @@ from IPython.display import display, update_display
 
 from noiseutils.book.page import WIDGET
 from noiseutils.errors import UserError
-from noiseutils.provenance import CHECKOUT
+from noiseutils.provenance import project_root
 
 # variables that Jupyter and Voila set for the kernels behind a page
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
@@ -187,8 +187,9 @@ class Markup:
 
 
 def near(path: Path) -> str:
-    """Return a path as seen from the checkout, if the path lies there."""
-    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
+    """Return a path as seen from the project's folder, if the path lies there."""
+    root = project_root()
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def problem(error: Exception) -> str:

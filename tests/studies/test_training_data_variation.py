@@ -15,6 +15,7 @@ from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
+from noiseutils.provenance import reference_root
 from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.training_data_variation import STUDY, attacks, figures, tables
 from noiseutils.studies.training_data_variation.changes import READINGS
@@ -111,6 +112,20 @@ def test_a_sweep_trains_then_asks_once_and_keeps_the_answers(tmp_path, monkeypat
     results = STUDY.collect(params, "inline")
     assert results.answers == found
     assert len(attacks.answers(params.replace(change_steps=5), place)) == 2, "other settings, other answers"
+
+
+def test_libraries_are_missed_before_the_training_and_not_where_attacks_are_stored(tmp_path, monkeypatch):
+    def missing():
+        raise UserError("not installed")
+
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(attacks, "foolbox_library", missing)
+    path = reference_root() / "training_data_variation" / "cifar10-jpeg" / "params.yaml"
+    committed = read_profile(Params, "training_data_variation", str(path))
+    STUDY.check(committed)
+    with pytest.raises(UserError, match="not installed"):
+        STUDY.check(committed.replace(epochs=committed.epochs + 1))
+    STUDY.check(committed.replace(epochs=committed.epochs + 1, change_images=0))
 
 
 def test_a_blur_that_is_none_is_the_plain_network():

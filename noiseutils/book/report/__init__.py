@@ -18,7 +18,7 @@ from noiseutils.book.report.index import index_html
 from noiseutils.book.report.pages import pathless, write_bench, write_page
 from noiseutils.book.report.sets import find, missing, private_paths
 from noiseutils.errors import UserError
-from noiseutils.provenance import CHECKOUT, outputs_root
+from noiseutils.provenance import outputs_root, reference_root
 
 PATIENCE = 60  # seconds to wait for another process that builds the same report
 
@@ -42,7 +42,7 @@ def report() -> Report:
         render_start_here()
     except (UserError, OSError) as error:
         problems.append(f"start_here: {error}")
-    return build(outputs_root(), CHECKOUT / "outputs" / "reference", problems)
+    return build(outputs_root(), reference_root(), problems)
 
 
 def build(outputs: Path, reference: Path, problems: list[str] | None = None) -> Report:

@@ -20,7 +20,7 @@ from noiseutils.book.report.figures import Figure, read_figures
 from noiseutils.book.report.tables import read_table, told
 from noiseutils.config import EMBEDDED, Data
 from noiseutils.errors import UserError
-from noiseutils.provenance import CHECKOUT, data_root
+from noiseutils.provenance import data_root, project_root, shipped
 from noiseutils.studies import STUDIES
 from noiseutils.sweeps.store import Store
 
@@ -110,7 +110,7 @@ def missing(sets: Iterable[ResultSet]) -> list[Missing]:
     """The profiles in params/ that nothing here was rendered with, and what each is for in its own words."""
     rendered = {(found.study, found.profile) for found in sets if not found.committed}
     rows = []
-    for path in (CHECKOUT / "params").glob("*/*.yaml"):
+    for path in shipped("params").glob("*/*.yaml"):
         study = path.parent.name
         if (study, path.stem) not in rendered:
             head = re.match(r"(#(?! {2}).*\n)*", path.read_text(encoding="utf-8"))  # before the commands
@@ -131,7 +131,7 @@ def paper(study: str) -> tuple[str, str]:
 
 
 def _source(study: str) -> Path | None:
-    path = CHECKOUT / "notebooks" / f"{STUDIES[study].notebook}.ipynb" if study in STUDIES else None
+    path = shipped("notebooks") / f"{STUDIES[study].notebook}.ipynb" if study in STUDIES else None
     return path if path and path.is_file() else None
 
 
@@ -259,7 +259,7 @@ def private_paths(outputs: Path, parameters: Mapping[str, Any] | None = None) ->
 
     parameters: of a notebook; those that name data in a folder are among the paths.
     """
-    said = {str(outputs): "outputs", str(data_root()): "data", str(CHECKOUT): ".", sys.prefix: "python"}
+    said = {str(outputs): "outputs", str(data_root()): "data", str(project_root()): ".", sys.prefix: "python"}
     said[tempfile.gettempdir()] = "tmp"
     for value in (parameters or {}).values():
         for text in _strings(value):

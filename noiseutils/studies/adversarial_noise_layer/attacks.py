@@ -19,6 +19,7 @@ from noiseutils.stats import holm, mcnemar
 from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell, cells, data_of, run_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.results import Record, Results
+from noiseutils.studies.study import open_store
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 
@@ -129,8 +130,14 @@ def attacked_accuracies(
 
 
 def check_library(params: Params) -> None:
-    """Raise a UserError without the library that the reports need."""
-    if params.table4_model and params.attack_images and params.attack_queries:
+    """Raise a UserError without the library that reports not stored yet need.
+
+    A network that is stored without its weights can no longer be attacked, so it needs none.
+    """
+    store, name = open_store(), name_of(params)
+    runs = [run_of(params, cell, seed) for cell, seed in attacked(params)]
+    wanted = [run for run in runs if store.load_extra(run, name) is None]
+    if params.attack_queries and any(store.has_weights(run) or not store.finished(run) for run in wanted):
         autoattack_library()
 
 

@@ -1,7 +1,7 @@
 """Three architectures trained on noisy or blurred images, shown both, and attacked."""
 
 from noiseutils.studies.study import Study
-from noiseutils.studies.training_data_variation.attacks import analyse, answers
+from noiseutils.studies.training_data_variation.attacks import analyse, answers, check_libraries
 from noiseutils.studies.training_data_variation.claims import CLAIMS, settings
 from noiseutils.studies.training_data_variation.grid import cells, records, run_of, stages
 from noiseutils.studies.training_data_variation.params import Params
@@ -17,6 +17,7 @@ STUDY = Study(
     cells=cells,
     run_of=run_of,
     stages=stages,
+    check=check_libraries,
     analyse=analyse,
     answers=answers,
     records=records,

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from noiseutils.models.modes import eval_mode, full_float32
 from noiseutils.rng import derived_seed
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Record
+from noiseutils.studies.study import open_store
 from noiseutils.studies.training_data_variation.grid import Cell, cells, run_of
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.sweeps.analysis import work_off
@@ -60,6 +61,25 @@ def name_of(params: Params, question: str) -> str:
     return f"{question}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
 
 
+def check_libraries(params: Params) -> None:
+    """Raise a UserError without a library that attacks not stored yet need.
+
+    A network that is stored without its weights can no longer be attacked, so it needs none.
+    """
+    store, asked = open_store(), set()
+    for cell, seed, question in questions(params):
+        run = run_of(params, cell, seed)
+        stored = store.load_extra(run, name_of(params, question)) is not None
+        if not stored and (store.has_weights(run) or not store.finished(run)):
+            asked.add(question)
+    _require_libraries(asked)
+
+
+def _require_libraries(questions: Iterable[str]) -> None:
+    for question in sorted(set(questions)):
+        autoattack_library() if question == AUTOATTACK else foolbox_library()
+
+
 def analyse(params: Params, store: Store, budget: float | None = None) -> None:
     """Attack the networks whose weights are here, where that is not stored yet; budget: seconds."""
     jobs = {}  # by run: cells whose images are alike share one
@@ -67,10 +87,8 @@ def analyse(params: Params, store: Store, budget: float | None = None) -> None:
         run, name = run_of(params, cell, seed), name_of(params, question)
         if store.load_extra(run, name) is None and store.has_weights(run):
             jobs.setdefault((run.key, name), (params, store, run, question))
-    if any(question != AUTOATTACK for *_, question in jobs.values()):
-        foolbox_library()  # missing, it is missed here and not in a process of its own
-    if any(question == AUTOATTACK for *_, question in jobs.values()):
-        autoattack_library()
+    # missing, it is missed here and not in a process of its own
+    _require_libraries(question for *_, question in jobs.values())
     work_off(list(jobs.values()), _keep_answer, "minimal changes and AutoAttack", budget)
 
 
