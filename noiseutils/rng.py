@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 _one_at_a_time = threading.RLock()  # the generator is the process's, and threads may train side by side
@@ -23,6 +24,13 @@ def derived_seed(seed: int, purpose: str) -> int:
     """Return a 63-bit seed for one purpose, the same on every machine."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def rank_seed(seed: int) -> int:
+    """Return a seed for draws that must differ by process of a group: the given one on rank 0."""
+    together = dist.is_available() and dist.is_initialized()
+    rank = dist.get_rank() if together else 0
+    return seed if rank == 0 else derived_seed(seed, f"rank {rank}")
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
@@ -75,7 +83,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class SiteStreams:
-    """The generators of one site, by purpose, made on the device where they are first asked for."""
+    """The generators of one site, by purpose, made on the device where they are first asked for.
+
+    Where several processes train together, each draws numbers of its own.
+    """
 
     def __init__(self, seed: int, site: str) -> None:
         self.seed, self.site = seed, site
@@ -85,7 +96,7 @@ class SiteStreams:
         """Return the generator for a purpose. A model moved to another device starts a new one there."""
         found = self.generators.get(purpose)
         if found is None or found.device != device:
-            found = generator(self.seed, f"{self.site}/{purpose}", device)
+            found = generator(rank_seed(self.seed), f"{self.site}/{purpose}", device)
             self.generators[purpose] = found
         return found
 

@@ -13,6 +13,7 @@ from noiseutils.noise.canl import ClassAdversarialNoise
 from noiseutils.noise.dropout import NoisyDropout, noisy_dropout
 from noiseutils.noise.gaussian import GaussianNoise, add_gaussian
 from noiseutils.noise.handle import Handle, attach
+from noiseutils.noise.hooks import remove_noise
 from noiseutils.noise.lat import LayerwiseAdversarialNoise, lat_noise
 from noiseutils.noise.optimizer_hooks import OptimizerNoise, attach_to_optimizer
 from noiseutils.noise.scripted import ScriptedNoise
@@ -46,5 +47,6 @@ __all__ = [
     "lat_noise",
     "noise_magnitude",
     "noisy_dropout",
+    "remove_noise",
     "stuck_factor",
 ]

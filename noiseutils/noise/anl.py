@@ -7,14 +7,15 @@ maximum, 1e-6 added to it, and a moving average of s(h) that starts at 0.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
+from noiseutils.errors import UserError
 from noiseutils.noise.arithmetic import activation_std, peak, plus, restored, scale_to
-from noiseutils.noise.site import ActivationNoise, Pass, Site
+from noiseutils.noise.site import ActivationNoise, Pass, Site, check_calls
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Finite
 
@@ -97,17 +98,30 @@ class AdversarialSite(Site):
         self.noise: list[tuple[Tensor, Tensor] | None] = []  # gradient and its factor, one a call
         self.average: Tensor | None = None  # released: the moving average of s(h)
         self.batch_size: int | None = None  # released: that of the first batch, the only one with noise
+        self.calls = self.calls_measured = 0  # of the module, in this pass and in pass one
 
     def begin(self) -> None:
         """Start a forward pass, without what an interrupted first pass has left."""
+        self.calls = 0
         if self.shared.measuring:
             self.etas, self.stds = [], []
+            self.deaf = self.half = False
+
+    def end(self) -> None:
+        """End a pass; UserError where the module did not run as often in both."""
+        if self.shared.measuring:
+            self.calls_measured = self.calls
+        elif self.calls and self.calls_measured:
+            check_calls(self.name, self.calls_measured, self.calls, "the first of its two passes")
 
     def __call__(self, x: Tensor, owner: nn.Module | None = None) -> Tensor:
         """x: (B, ...) activations.   Returns (B, ...): with the leaf in pass one, with noise in pass two."""
         if not self.shared.runs():
             return x
+        self.calls += 1
         if self.shared.measuring:
+            self.deaf |= not torch.is_grad_enabled()
+            self.half |= x.dtype == torch.float16
             self.stds.append(activation_std(x))
             if owner and x.requires_grad:  # d loss/d eta at eta = 0 is d loss/d x: no sum need be taken
                 self.etas.append(get_gradient_edge(x))
@@ -120,7 +134,14 @@ class AdversarialSite(Site):
                 self.average = torch.zeros((), device=x.device)
             update_average(self.average, activation_std(x))
         noise = self.noise.pop(0) if self.noise else None
-        return x if noise is None else plus(x, *noise, owned=owner is not None)
+        if noise is None:
+            return x
+        if noise[0].shape != x.shape:
+            raise UserError(
+                f"{self.name!r} puts out {(*x.shape,)}, {(*noise[0].shape,)} in the first of its two passes: "
+                "both must run the same way"
+            )
+        return plus(x, *noise, owned=owner is not None)
 
     def prepare(self, gradients: list[Tensor | None]) -> None:
         """Turn the gradients of pass one, in the order of `etas`, into the noise of pass two."""
@@ -128,9 +149,18 @@ class AdversarialSite(Site):
             None if gradient is None else (gradient, self._factor(gradient, std))
             for gradient, std in zip(gradients, self.stds, strict=True)
         ]
+        self.deaf |= any(gradient is None for gradient in gradients)
         self.etas, self.stds = [], []
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return what the next call depends on."""
+        average = None if self.average is None else self.average.clone()
+        lists = {"etas": list(self.etas), "stds": list(self.stds), "noise": list(self.noise)}
+        return {**lists, "average": average, "calls": self.calls, "deaf": self.deaf, "half": self.half}
+
     def _factor(self, gradient: Tensor, std: Tensor) -> Tensor:
+        if gradient.dtype == torch.float16:  # a sample that overflowed gets no noise
+            gradient.masked_fill_(~peak(gradient).isfinite(), 0)
         r = draw_magnitudes(gradient, self.spec.epsilon, self.streams)
         if self.spec.variant == "paper":
             return scale_to(peak(gradient.float()), r * std if self.spec.scaled else r)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -53,11 +54,16 @@ class ClassAdversarialNoise(ActivationNoise):
             )
         return self.replace(num_classes=num_classes)
 
-    def check_labels(self, y: Tensor) -> None:
+    def check_labels(self, y: Any) -> None:
         """Raise UserError for labels that are not classes 0 … num_classes - 1."""
         assert self.num_classes is not None
-        if y.dim() != 1 or y.dtype != torch.int64:
-            raise UserError(f"CANL needs class labels, (N,) int64, got {(*y.shape,)} {y.dtype}")
+        if not isinstance(y, Tensor) or y.dim() != 1 or y.dtype != torch.int64:
+            got = f"{(*y.shape,)} {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+            raise UserError(
+                f"CANL remembers a gradient for each class and needs class labels, (N,) int64, got {got}. "
+                "Give handle.loss labels alone, of which the criterion makes its targets; soft labels, as "
+                "mixup makes them, belong to no class: use ANL or LAT"
+            )
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= self.num_classes:
             raise UserError(f"labels run from {low} to {high}, but num_classes is {self.num_classes}")
@@ -86,14 +92,19 @@ class ClassSite(RememberingSite):
         """x: (B, ...) activations.   Returns (B, ...) with noise, whose gradient renews the memory."""
         if not self.shared.runs():
             return x
-        assert self.shared.labels is not None
         assert self.spec.num_classes is not None
         call, y = self.next_call(), self.shared.labels
+        if len(x) != len(y):
+            raise UserError(
+                f"{self.name!r} puts out {(*x.shape,)} for {len(y)} labels: CANL needs the batch in "
+                "dimension 0"
+            )
         r = draw_magnitudes(x, self.spec.epsilon, self.streams)
         one_hot = self.shared.one_hot(self.spec.num_classes)
         seen, sample = one_of_each_class(one_hot, self.streams.get("sample", x.device))
         out = x
         if call < len(self.memory):
+            self.check_shape(x, self.memory[call])
             self.memory[call] = laid_out_beside(x, self.memory[call])
             factor = r * self._std(x, call) if self.spec.scaled else r
             out = plus(x, rows(self.memory[call], y), factor, owned=owner is not None)
@@ -123,6 +134,24 @@ class ClassSite(RememberingSite):
     def state(self) -> dict[str, Tensor]:
         """Return copies of what the next batch depends on."""
         return super().state() | {f"average.{i}": value.clone() for i, value in enumerate(self.averages)}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return copies of what the next call depends on."""
+        return super().snapshot() | {"averages": [value.clone() for value in self.averages]}
+
+    def forget(self) -> None:
+        """Forget the gradients, and the released code's averages."""
+        super().forget()
+        self.averages = []
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Raise UserError for gradients of another number of classes."""
+        for key, value in state.items():
+            if key.startswith("memory.") and len(value) != self.spec.num_classes:
+                raise UserError(
+                    f"the state remembers {len(value)} classes at {self.name!r}, num_classes is "
+                    f"{self.spec.num_classes}"
+                )
 
     def restore(self, state: dict[str, Tensor], device: torch.device) -> None:
         """Continue from what `state` returned."""

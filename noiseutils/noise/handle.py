@@ -9,109 +9,66 @@ eval mode a forward pass is bitwise the clean model's. Parameters, buffers and t
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from noiseutils.errors import UserError
 from noiseutils.models.modes import frozen, still_statistics
-from noiseutils.noise.site import ActivationNoise, Pass, Site
+from noiseutils.noise.hooks import AnyHook, FirstPassHook, InputHook, OutputHook, noise_hooks, remove_hooks
+from noiseutils.noise.loss_scale import underflow_scale
+from noiseutils.noise.recomputation import RepeatableSite
+from noiseutils.noise.site import ActivationNoise, Pass
 from noiseutils.noise.sites import After, find_sites
+from noiseutils.noise.stored import checked_state, stored_state
+from noiseutils.noise.wrappers import averaging, first_pass_network, forget_compiled, unwrapped
 from noiseutils.rng import SiteStreams
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-# their output is new memory, which neither they nor their backward pass look at again; subclasses may
-FRESH = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm} | {
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-}
-
-
-def _owner(module: nn.Module, output: Tensor) -> nn.Module | None:
-    """Return the module if nothing but the hook on it holds its output: noise may be added in place."""
-    if torch.compiler.is_compiling() or module._compiled_call_impl is not None:
-        return None
-    # a hook with the attribute `copies` copies what it sees, and holds nothing
-    holding = [hook for hook in module._forward_hooks.values() if not getattr(hook, "copies", False)]
-    others = len(holding) > 1 or torch.nn.modules.module._global_forward_hooks
-    return module if type(module) in FRESH and type(output) is Tensor and not others else None
-
-
-class _Hook:
-    """A forward hook; a class, not a closure, so that a model with noise can be copied and pickled."""
-
-    always = False  # also while the module is in eval mode
-
-    def __init__(self, name: str, site: Site) -> None:
-        self.name, self.site = name, site
-
-    def __call__(self, module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
-        if not (module.training or self.always):
-            return None
-        if not isinstance(output, Tensor):
-            raise UserError(
-                f"noise goes on a tensor; module {self.name!r} returns {type(output).__name__}: "
-                "attach after one of its inner modules"
-            )
-        return _outside_graphs(self.site, output, _owner(module, output))
-
-
-class _InputHook:
-    """A forward pre-hook: noise on the first argument of a module."""
-
-    always = False
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if not (module.training or self.always):
-            return None
-        return (_outside_graphs(self.site, inputs[0], None), *inputs[1:])
-
-
-def _outside_graphs(site: Site, x: Tensor, owner: nn.Module | None) -> Tensor:
-    """Call a site; a compiled graph breaks here, as draws and memories stay outside of it."""
-    return _uncompiled()(site, x, owner) if torch.compiler.is_compiling() else site(x, owner)
-
-
-@functools.cache
-def _uncompiled() -> Any:
-    # made when it is needed: importing the compiler takes a second
-    return torch.compiler.disable(lambda site, x, owner: site(x, owner))
+Criterion = Callable[[Any, Any], Tensor]
 
 
 class Handle:
     """Noise attached to a model. `remove()` takes it off again; a `with` block does so at its end."""
 
-    def __init__(self, model: nn.Module, noise: ActivationNoise, after: After, seed: int) -> None:
+    def __init__(self, network: nn.Module, noise: ActivationNoise, after: After, seed: int) -> None:
+        model = unwrapped(network)
         modules = find_sites(model, after)
-        self.model, self.noise = model, noise
+        self.model, self.network, self.noise = model, network, noise
         self.streams = {name: SiteStreams(seed, name) for name in modules}
         self._modules = modules
         self._pass = Pass()
-        self._labels_checked = False
+        self._labels_checked = self._sites_checked = self._wrapper_sought = self._deaf_said = False
         self._sites = {name: noise.site(streams, self._pass) for name, streams in self.streams.items()}
-        self._acting: dict[str, Any] = {
-            name: _InputHook(site) if modules[name] is model else _Hook(name, site)
-            for name, site in self._sites.items()
-        }
-        self._hooks = [
-            module.register_forward_pre_hook(self._acting[name])
-            if module is model
-            else module.register_forward_hook(self._acting[name])
-            for name, module in modules.items()
-        ]
+        self._acting: dict[str, AnyHook] = {}
+        self._hooks = []
+        for name, site in self._sites.items():
+            site.name = name
+            module, repeatable = modules[name], RepeatableSite(site, self._pass)
+            if module is model:
+                hook = InputHook(name, repeatable)
+                self._hooks.append(module.register_forward_pre_hook(hook))
+            else:
+                hook = OutputHook(name, repeatable)
+                self._hooks.append(module.register_forward_hook(hook))
+            self._acting[name] = hook
+        self._after_first = model.register_forward_hook(FirstPassHook(self._after_pass))
+        forget_compiled()
 
     @property
     def sites(self) -> tuple[str, ...]:
         """The dotted names of the modules whose outputs get noise."""
         return tuple(self.streams)
+
+    @property
+    def attached(self) -> bool:
+        """True until `remove`, or another noise that replaces this one."""
+        return any(hook.id in (hook.hooks_dict_ref() or ()) for hook in self._hooks)
 
     def site(self, name: str) -> Any:
         """Return the `Site` of one of `sites`."""
@@ -127,64 +84,132 @@ class Handle:
         return [source for streams in self.streams.values() for source in streams.generators.values()]
 
     def forward(
-        self, criterion: Criterion, x: Tensor, y: Tensor, network: nn.Module | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the training loss and its logits, with the noise in both.
+        self, criterion: Criterion, x: Any, y: Any, network: nn.Module | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return the training loss and the network's output, with the noise in both.
 
-        network: a wrapper around the model, such as DistributedDataParallel, for the pass that `backward()`
-        follows; None: the model itself. ANL's first pass goes through the model without the wrapper.
+        network: a wrapper around the model, for the pass that `backward()` follows; None: the one that
+        noise was attached to, or DistributedDataParallel around it.
         """
-        network = self.model if network is None else network
-        if not self._hooks or not self.noise.needs_loss:
+        network = self._trained() if network is None else network
+        if not self.attached:
             logits = network(x)
             return criterion(logits, y), logits
-        # a look at the labels waits for the device: once there, always where nothing waits
-        if not self._labels_checked or y.device.type == "cpu":
-            self.noise.check_labels(y)
-            self._labels_checked = True
-        if self.noise.two_passes and any(module.training for module in self._modules.values()):
-            self._measure(criterion, x, y)
-        with self._inside_pass(y, measuring=False):
+        if not self.noise.needs_loss:
             logits = network(x)
-            return criterion(logits, y), logits
+            loss = criterion(logits, y)
+        else:
+            # a look at labels on a GPU waits for it: once there, always where nothing waits
+            if not self._labels_checked or not isinstance(y, Tensor) or y.device.type == "cpu":
+                self.noise.check_labels(y)
+                self._labels_checked = True
+            if self.noise.two_passes and any(module.training for module in self._modules.values()):
+                self._measure(criterion, x, y, first_pass_network(network))
+            with self._inside_pass(y, measuring=False):
+                logits = network(x)
+                loss = criterion(logits, y)
+            self._pass.forget_recorded(loss)
+        self._after_pass()
+        return loss, logits
 
-    def loss(self, criterion: Criterion, x: Tensor, y: Tensor) -> Tensor:
+    def loss(self, criterion: Criterion, x: Any, y: Any) -> Tensor:
         """Return the training loss with the noise in it.
 
         criterion: (logits, y) -> scalar.   x: (N, ...) inputs.   y: (N,) targets.   Returns (): call
         `backward()` on it and step the optimiser, as without noise. ANL runs its first pass inside, which
-        leaves no gradient on any parameter; CANL and LAT use what they remember, and renew it during
-        `backward()`. Raises UserError for labels that CANL has no class for.
+        leaves no gradient on any parameter: forward and criterion run twice, and what they count or queue is
+        counted twice. CANL and LAT use what they remember, and renew it during `backward()`.
+
+        Where noise is attached to a module, before or after DistributedDataParallel wraps it, the wrapper
+        runs, so that gradients are averaged. Warns, after the first pass, of sites that had no noise. Raises
+        UserError for labels that CANL has no class for, and for a first pass that changes x in place.
         """
         return self.forward(criterion, x, y)[0]
 
-    def _measure(self, criterion: Criterion, x: Tensor, y: Tensor) -> None:
+    def _trained(self) -> nn.Module:
+        """Return what `backward()` goes through: the network, or DistributedDataParallel around it."""
+        if not self._wrapper_sought and first_pass_network(self.network) is self.network:
+            self.network = averaging(self.model) or self.network
+        self._wrapper_sought = True
+        return self.network
+
+    def _measure(self, criterion: Criterion, x: Any, y: Any, network: nn.Module) -> None:
         """Run the first of two passes: the loss gradient at every site, at eta = 0."""
+        versions = _versions((x, y))
         # with the parameters frozen no weight gradient is computed
         with self._inside_pass(y, measuring=True), torch.enable_grad(), frozen(self.model):
-            loss = criterion(self.model(x), y)
+            logits = network(x)
+            loss = criterion(logits, y)
             etas = [eta for site in self._sites.values() for eta in site.etas]
             if not etas:
                 raise UserError(f"none of the modules that get noise was run: {', '.join(self.sites)}")
-            gradients = iter(torch.autograd.grad(loss, etas, allow_unused=True))
+            if any(site.half for site in self._sites.values()):
+                loss = loss * underflow_scale(loss, logits)
+            gradients = iter(_gradients(loss, etas))
+            self._pass.forget_recorded()
+        if versions != _versions((x, y)):
+            raise UserError(
+                f"{self.noise!r} runs the network twice, and the first time has changed its input in place: "
+                "the second pass would see another. Let the network change a copy, as in x = x - mean"
+            )
         for site in self._sites.values():
             site.prepare([next(gradients) for _ in site.etas])
+        deaf = [name for name, site in self._sites.items() if site.deaf]
+        if deaf and not self._deaf_said:
+            self._deaf_said = True
+            warnings.warn(
+                f"no loss gradient reaches {', '.join(deaf)}, and no noise acts there: the module runs under "
+                "torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or its "
+                "output does not count in the loss",
+                stacklevel=4,
+            )
 
     @contextmanager
-    def _inside_pass(self, y: Tensor, *, measuring: bool) -> Iterator[None]:
+    def _inside_pass(self, y: Any, *, measuring: bool) -> Iterator[None]:
         keeps = self.noise.keeps_statistics(measuring=measuring)
-        self._pass.begin(y, measuring=measuring)
+        self._pass.begin(y, measuring=measuring, keeps_statistics=keeps)
         try:
             for site in self._sites.values():
                 site.begin()
             with still_statistics(self.model) if keeps else nullcontext():
                 yield
+            for site in self._sites.values():
+                site.end()
         except BaseException:
             for site in self._sites.values():
                 site.begin()  # what is left of a first pass holds its graph
             raise
         finally:
             self._pass.end()
+
+    def _after_pass(self) -> None:
+        """Warn, after the first pass in training mode alone, of sites that had no noise."""
+        modules = (self.model, *self._modules.values())
+        # in the first of two passes no noise is due
+        if self._sites_checked or self._pass.active or not any(module.training for module in modules):
+            return
+        self._sites_checked = True
+        self._after_first.remove()
+        silent = {name for name, hook in self._acting.items() if not hook.ran}
+        evaluating = [name for name in silent if not self._modules[name].training]
+        missed = [name for name in silent if self._modules[name].training]
+        said = [
+            f"{reason}: {', '.join(name for name in self.sites if name in names)}"
+            for names, reason in (
+                (evaluating, "in eval mode, in which noise never acts, while the network trains"),
+                (
+                    missed,
+                    "not run in this pass: another module does their work, or a branch went around them",
+                ),
+            )
+            if names
+        ]
+        if said:
+            warnings.warn(
+                f"{len(silent)} of the {len(self.sites)} modules that noise is attached to had none in the "
+                f"first training pass; {'; '.join(said)}",
+                stacklevel=3,
+            )
 
     def change(self, noise: ActivationNoise) -> None:
         """Use other values of the same noise from the next step on; its draws and memories go on.
@@ -195,27 +220,29 @@ class Handle:
         for site in self._sites.values():
             site.spec = self.noise
 
+    def forget(self) -> None:
+        """Forget the gradients that CANL and LAT remember, as after a change of the images' size."""
+        for site in self._sites.values():
+            site.forget()
+
     def state(self) -> dict[str, Tensor]:
-        """Return the positions of the noise generators and the sites' memories, for a checkpoint."""
-        found = {
-            f"{site}/random/{purpose}": source.get_state()
-            for site, streams in self.streams.items()
-            for purpose, source in streams.generators.items()
-        }
-        for name, site in self._sites.items():
-            found |= {f"{name}/memory/{key}": value for key, value in site.state().items()}
-        return found
+        """Return the positions of the noise generators and the sites' memories, for a checkpoint.
+
+        Of several processes that train together each has its own.
+        """
+        return stored_state(self.noise.kind, self.streams, self._sites)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue the noise from what `state` returned, on the model's device."""
-        device = next(self.model.parameters()).device
-        memories: dict[str, dict[str, Tensor]] = {name: {} for name in self.sites}
-        for key, value in state.items():
-            site, kind, purpose = key.rsplit("/", 2)
-            if kind == "random":
-                self.streams[site].get(purpose, device).set_state(value)
-            else:
-                memories[site][purpose] = value
+        """Continue the noise from what `state` returned, on the model's device.
+
+        Raises UserError, and changes nothing, for a state that is incomplete, of another kind of noise, of
+        other sites or other shapes.
+        """
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        positions, memories = checked_state(self.noise.kind, state, self._sites, device)
+        for name, purposes in positions.items():
+            for purpose, position in purposes.items():
+                self.streams[name].get(purpose, device).set_state(position)
         for name, memory in memories.items():
             self._sites[name].restore(memory, device)
 
@@ -237,8 +264,11 @@ class Handle:
                 hook.always = False
 
     def remove(self) -> None:
-        """Take the noise off: the model is as it was before `attach`. Twice does no harm."""
-        for hook in self._hooks:
+        """Take the noise off: the model is as it was before `attach`. Twice does no harm.
+
+        Copies of the model keep their noise, see `remove_noise`.
+        """
+        for hook in (*self._hooks, self._after_first):
             hook.remove()
         self._hooks.clear()
 
@@ -254,18 +284,61 @@ class Handle:
         return f"{self.noise!r} after {', '.join(self.sites)}"
 
 
-def attach(model: nn.Module, noise: ActivationNoise, after: After = nn.BatchNorm2d, seed: int = 0) -> Handle:
+def _versions(values: object) -> list[int]:
+    tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [leaf._version for leaf in tensors if not leaf.is_inference()]
+
+
+def _gradients(loss: Tensor, etas: list[Any]) -> Sequence[Tensor | None]:
+    if not loss.requires_grad:  # all sites lie where no gradient is taken
+        return [None] * len(etas)
+    try:
+        return torch.autograd.grad(loss, etas, allow_unused=True)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise UserError(
+            "ANL takes the loss gradient at activations, which re-entrant activation checkpointing does not "
+            "allow: use checkpoint(..., use_reentrant=False)"
+        ) from error
+
+
+def attach(
+    model: nn.Module,
+    noise: ActivationNoise,
+    after: After = nn.BatchNorm2d,
+    seed: int = 0,
+    *,
+    replace: bool = False,
+) -> Handle:
     """Put noise on the outputs of some modules of any network, in training mode only.
 
+    model: the network, or DistributedDataParallel or torch.compile around it; names are those of the network.
     noise: a value such as `NoisyDropout(p=0.25, std=0.08)`.
     after: a module type, a module's dotted name or type name, several of these, or a predicate
     (name, module) -> bool; "input", alone or among several, is the network's own input (site 0).
-    seed: each site derives generators of its own from it, on the device of its activations.
+    seed: each site derives generators of its own from it, on the device of its activations; where several
+    processes train together, each draws other noise.
+    replace: take off all noise that the network has; without, a site that has noise already is warned of.
 
     Returns a handle: `handle.loss` in place of the criterion, `handle.remove()` to take the noise off.
-    Raises UserError when no module matches, noise is not a noise, or CANL is not told how many classes.
+    Raises UserError when no module matches, or one that never runs as a module does, when noise is not a
+    noise, or CANL is not told how many classes.
     """
     if not isinstance(noise, ActivationNoise):
         known = ", ".join(kind.__name__ for kind in ActivationNoise.__subclasses__())
         raise UserError(f"noise must be one of {known}, got {noise!r}")
-    return Handle(model, noise, after, seed)
+    inner = unwrapped(model)
+    before = noise_hooks(inner)
+    handle = Handle(model, noise, after, seed)
+    if replace:
+        remove_hooks(before)
+    elif twice := sorted(
+        {name for name, hooks, key in before if isinstance(hooks[key], AnyHook)} & {*handle.sites}
+    ):
+        warnings.warn(
+            f"{', '.join(twice)} had noise before, and now has both: attach(..., replace=True) takes the "
+            "first off, and so does its handle's remove()",
+            stacklevel=2,
+        )
+    return handle

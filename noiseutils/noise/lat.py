@@ -56,6 +56,7 @@ class LayerwiseSite(RememberingSite):
         call = self.next_call()
         out = x
         if call < len(self.memory):
+            self.check_shape(x, self.memory[call])
             signs = self.memory[call] = laid_out_beside(x, self.memory[call])
             both = min(len(signs), len(x))  # more images than any batch before: the rest have no noise
             if owner:

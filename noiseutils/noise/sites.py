@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import torch
 from torch import nn
 
 from noiseutils.errors import UserError
@@ -20,10 +21,11 @@ def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
     when a name, or the whole, matches nothing.
     """
     modules = {name: module for name, module in model.named_modules() if name}
+    silent = _silent(model)
     if isinstance(after, (str, type)):
         after = (after,)
     if not isinstance(after, Iterable):
-        found = {name: module for name, module in modules.items() if after(name, module)}
+        found = {n: module for n, module in modules.items() if n not in silent and after(n, module)}
         return found or _nothing(model, modules, "the predicate")
     wanted = list(after)
     found = {}
@@ -35,17 +37,34 @@ def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
             _nothing(model, modules, want if isinstance(want, str) else want.__name__)
     if not wanted and not found:
         _nothing(model, modules, "an empty list")
-    return found | {
+    found |= {
         name: module
         for name, module in modules.items()
         if any(_matches(want, name, module) for want in wanted)
     }
+    if never := [name for name in found if name in silent]:
+        raise UserError(f"no place for noise: {never[0]!r} {silent[never[0]]}")
+    return found
 
 
 def _matches(want: type[nn.Module] | str, name: str, module: nn.Module) -> bool:
     if isinstance(want, str):
-        return want in (name, type(module).__name__)
+        # a wrapped type keeps the name of its own: FSDPConv2d and ParametrizedConv2d are Conv2d
+        own = type(module).__name__
+        return want in (name, own, own.removeprefix("FSDP"), own.removeprefix("Parametrized"))
     return isinstance(module, want)
+
+
+def _silent(model: nn.Module) -> dict[str, str]:
+    """Return the modules whose hooks never run, by name, with the reason."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
+            found[name] = f"is a {type(module).__name__}, which has no output: name the modules in it"
+        if isinstance(module, torch.jit.ScriptModule):
+            inner = [f"{name}.{each}" if name else each for each, _ in module.named_modules() if each]
+            found |= dict.fromkeys(inner, "lies in a TorchScript module, which calls no hooks of its parts")
+    return found
 
 
 def _nothing(model: nn.Module, modules: dict[str, nn.Module], what: str) -> dict[str, nn.Module]:

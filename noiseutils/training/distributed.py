@@ -26,7 +26,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from noiseutils.errors import UserError, portable
-from noiseutils.rng import derived_seed
 
 T = TypeVar("T")
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -96,11 +95,6 @@ def local_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if launched() else torch.device("cuda")
-
-
-def rank_seed(seed: int) -> int:
-    """Return a seed for draws that must differ by process: the given one on rank 0."""
-    return seed if rank() == 0 else derived_seed(seed, f"rank {rank()}")
 
 
 @contextmanager

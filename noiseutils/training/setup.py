@@ -52,7 +52,7 @@ def setup(
     model = model.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     steps_per_epoch = _steps_per_epoch(len(images), run.batch_size, 2 if has_batchnorm(model) else 1)
 
-    noise_seed = distributed.rank_seed(random.noise.initial_seed())
+    noise_seed = random.noise.initial_seed()
     handle = attach_noise(model, run, data.num_classes, noise_seed)
     parameters = list(model.parameters())
     parameter_noise = NoParameterNoise()

@@ -31,6 +31,7 @@ from noiseutils.config import (
 )
 from noiseutils.data import batch_parts, batches
 from noiseutils.errors import UserError
+from noiseutils.rng import rank_seed
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import study_params
 from noiseutils.sweeps import budget, execution
@@ -111,7 +112,7 @@ def trainings(folder: Path) -> dict:
     if rank() == 0:
         safetensors.torch.save_file(state_of(result.model), folder / "clean")
         result.history.to_csv(folder / "clean.csv")
-    said = {"seeds": distributed.rank_seed(7), "processes": result.info["device"]}
+    said = {"seeds": rank_seed(7), "processes": result.info["device"]}
     said["clean_equal"] = equal_on_all(state_of(result.model))
     for name, run in NOISY.items():
         kept: list[Checkpoint] = []
