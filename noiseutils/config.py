@@ -41,6 +41,8 @@ from noiseutils.spec import (
     short,
 )
 
+# pixels in [0, 1]: 2 / 255 is 0.00784…; above 1 it is a number of levels
+AttackSize = Annotated[float, Field(ge=0, le=1)]
 SCHEMA = 1  # raise it when the same configuration starts to mean another result
 
 
@@ -54,7 +56,7 @@ class Model(Spec):
 class AdversarialTraining(Spec):
     """AT: half of the loss on FGSM images, (1 - weight) J(x) + weight J(x + delta sign(grad J))."""
 
-    delta: NonNegative  # attack size, pixels in [0, 1]
+    delta: AttackSize
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5  # Goodfellow et al. 2015 take one half
 
 
@@ -80,7 +82,7 @@ class Evaluation(Spec):
 
     noise: Levels = ()  # std of Gaussian noise on the input, pixels in [0, 1]
     blur: Levels = ()  # std of a Gaussian blur of the input, in pixels across
-    fgsm: Levels = ()  # attack sizes, pixels in [0, 1]: write 2 / 255 as 0.00784…
+    fgsm: Annotated[tuple[AttackSize, ...], Field(strict=False)] = ()
     recalibrate: bool = True  # again with BatchNorm statistics re-estimated on clean batches
     similarity: Names = ()  # modules at which to compare the classes' gradients; "input" is the image
     feature_maps: Annotated[int, Field(ge=0)] = 0  # test images whose first feature maps are kept

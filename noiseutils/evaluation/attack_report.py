@@ -3,7 +3,8 @@
 FGSM follows one gradient once, and a network can pass FGSM with useless gradients instead of right answers:
 logits scaled by 1000 saturate the softmax, and the gradient of cross-entropy is then exactly zero. The report
 sets attacks without that weakness beside FGSM, and lists the signs of masking: a stronger attack that breaks
-fewer images, noise or another network's images that break more, zero gradients, unbounded attacks that fail.
+fewer images, noise or another network's images that break more, zero gradients, unbounded attacks that fail,
+outputs that are probabilities.
 
 All attacks are bounded in the maximum norm; those with a random start share it. Sources: Goodfellow et al.
 2015 (FGSM); Madry et al. 2018 (PGD); Croce & Hein 2020 (AutoAttack and the DLR loss); Athalye, Carlini &
@@ -124,9 +125,10 @@ def attack_report(
 
     Returns JSON values. `correct` is one '0' or '1' an image, so that two networks can be compared on
     equal images. "clean"; "gradient", see `zero_gradients`; "deltas", a list of records, see `at_delta`;
-    "curve", see `epsilon_curve`; "signs", see `signs_of_masking`, empty if there are none; "skipped",
-    attack -> reason; "settings". Attacks run in float32 without TF32, in eval mode, parameters frozen,
-    and leave no trace in the networks or in torch's global generators.
+    "curve", see `epsilon_curve`; "probabilities", true where those stand for logits; "signs", see
+    `signs_of_masking`, empty if there are none; "skipped", attack -> reason; "settings". Attacks run in
+    float32 without TF32, in eval mode, parameters frozen, and leave no trace in the networks or in torch's
+    global generators.
     """
     _check_sizes("deltas", deltas)
     pixels, labels = _chosen(images, labels, images_limit)
@@ -154,6 +156,7 @@ def attack_report(
             "gradient": zero_gradients(target),
             "deltas": records,
             "curve": epsilon_curve(target, {r["delta"]: r["attacks"][short]["accuracy"] for r in records}),
+            "probabilities": attacks.are_probabilities(model(x[: effort.batch_size])),
             "skipped": skipped,
         }
     report["signs"] = signs_of_masking(report)
@@ -259,6 +262,8 @@ def signs_of_masking(report: dict[str, Any]) -> list[dict[str, Any]]:
         signs.append({"sign": sign, "delta": delta, "said": said})
 
     share, curve = report["gradient"]["zero_images"], report["curve"]
+    if report["probabilities"]:
+        add("probabilities", None, "the outputs are probabilities, which cross-entropy takes for logits")
     if share > ZERO_SHARE:
         add("zero_gradients", None, f"{share:.1%} of the images have an input gradient of exactly zero")
     if curve["reaches_zero_at"] is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from noiseutils.errors import UserError
 from noiseutils.evaluation.batched_call import GRADIENT, BatchedCall
-from noiseutils.models.modes import frozen
+from noiseutils.models.modes import frozen, still_statistics
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,16 +33,18 @@ def fgsm(
     *,
     delta: float,
     criterion: Criterion = F.cross_entropy,
+    training: bool = False,
 ) -> Tensor:
     """Attack by fast gradient sign: clip(x + delta * sign(grad_x loss), 0, 1)   (Goodfellow 2015).
 
     This is `pgd` with one step of size delta.
 
-    x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: at least 0, in units of the pixel range.
+    x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: in [0, 1], units of the pixel range: write
+    8 / 255 for 8 of 255 levels.   training: see `pgd`.
     Returns (N, C, H, W) in [0, 1]. The model's mode is left as it is and its parameters get no gradient.
-    Raises UserError for pixels outside [0, 1] and a negative delta.
+    Raises UserError for pixels or a delta outside [0, 1].
     """
-    return pgd(model, x, y, delta=delta, steps=1, step_size=delta, criterion=criterion)
+    return pgd(model, x, y, delta=delta, steps=1, step_size=delta, criterion=criterion, training=training)
 
 
 def pgd(
@@ -52,35 +57,45 @@ def pgd(
     step_size: float | None = None,
     random_start: torch.Generator | None = None,
     criterion: Criterion = F.cross_entropy,
+    training: bool = False,
 ) -> Tensor:
     """Attack with projected gradient descent: x <- project(x + step_size * sign(grad_x loss))   (Madry 2018).
 
     The projection cuts to at most delta from the given images and to [0, 1].
 
-    x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: at least 0, in units of the pixel range.
-    step_size: None: 2.5 * delta / steps, so that any point within delta can be reached from any start and
-    still be left again.   random_start: draws the first point evenly from within delta, on the images'
-    device; None: starts at x.   criterion: reduced to a sum or a mean over samples, whose signs are equal.
+    x: (N, C, H, W) in [0, 1].   y: (N,) true classes.   delta: in [0, 1], units of the pixel range: write
+    8 / 255 for 8 of 255 levels.   step_size: in (0, 1]; None: 2.5 * delta / steps, so that any point within
+    delta can be reached from any start and still be left again.   random_start: draws the first point evenly
+    from within delta, on the images' device; None: starts at x.   criterion: reduced to a sum or a mean over
+    samples, whose signs are equal.   training: the attack is a step of adversarial training, on a network in
+    training mode; without it a warning says that dropout and BatchNorm act otherwise at evaluation. In either
+    mode BatchNorm's running statistics stay as they are.
     Returns (N, C, H, W) in [0, 1], x itself for delta = 0. The model's mode is left as it is and its
-    parameters get no gradient. Raises UserError for pixels outside [0, 1], a negative delta and fewer than
-    one step.
+    parameters get no gradient. Warns of a network that returns probabilities under cross-entropy, which takes
+    logits. Raises UserError for pixels or sizes out of range and fewer than one step.
     """
-    if not delta >= 0:
-        raise UserError(f"delta must be at least 0, got {delta}")
+    _check_size("delta", delta)
     if not steps >= 1:
         raise UserError(f"steps must be at least 1, got {steps}")
     if delta == 0:
         return x
     if step_size is None:
         step_size = 2.5 * delta / steps
-    if not step_size > 0:
+    elif not step_size > 0:
         raise UserError(f"step_size must be above 0, got {step_size}")
+    else:
+        _check_size("step_size", step_size)
     check_pixels(x)
+    if not training:
+        _warn_in_training_mode(model)
     clean = x.detach()
     lower, upper = _bounds(clean, delta)
     x = clean if random_start is None else uniform_noise(clean, delta, random_start)
-    for _ in range(steps):
-        x = (x + step_size * input_gradient(model, x, y, criterion).sign()).clamp(lower, upper)
+    # looking at the outputs would wait for the device in every step of a training
+    looking = criterion is F.cross_entropy and not training
+    for step in range(steps):
+        loss = _cross_entropy_of_logits if looking and step == 0 else criterion
+        x = (x + step_size * input_gradient(model, x, y, loss).sign()).clamp(lower, upper)
     return x
 
 
@@ -94,9 +109,51 @@ def fgsm_of(x: Tensor, direction: Tensor, delta: float) -> Tensor:
     return x if delta == 0 else (x + delta * direction).clamp(*_bounds(x, delta))
 
 
+def _check_size(name: str, size: float) -> None:
+    if not 0 <= size <= 1:
+        raise UserError(
+            f"{name} must be at least 0 and at most 1, the pixel range, got {size}: write 8 / 255 for 8 of "
+            "255 levels"
+        )
+
+
+def _warn_in_training_mode(model: nn.Module) -> None:
+    # by what a mode changes: a wrapper around a network in eval mode is often left in training mode
+    if any(m.training for m in model.modules() if isinstance(m, (_BatchNorm, _DropoutNd))):
+        warnings.warn(
+            "the attacked network is in training mode: dropout draws anew and BatchNorm goes by the batch, "
+            "so the images are not those of an attack at evaluation. Call model.eval() first; in adversarial "
+            "training pass training=True",
+            stacklevel=3,
+        )
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Return whether outputs, (N, K), are probabilities of the classes, where logits are due."""
+    outputs = outputs.detach().float()
+    sums = outputs.sum(1)
+    return bool((outputs >= 0).all() & torch.isclose(sums, torch.ones_like(sums), atol=1e-3).all())
+
+
+def _cross_entropy_of_logits(outputs: Tensor, y: Tensor) -> Tensor:
+    """Return the cross-entropy, and warn where the outputs are probabilities."""
+    if not _capturing(outputs) and outputs.dim() == 2 and are_probabilities(outputs):
+        warnings.warn(
+            "the attacked network returns probabilities, and cross-entropy takes logits: its gradients are "
+            "too small, or zero, and the attack is weaker than it looks. Leave out the last softmax, or give "
+            "a criterion that suits",
+            stacklevel=4,  # the caller of `pgd`
+        )
+    return F.cross_entropy(outputs, y)
+
+
+def _capturing(x: Tensor) -> bool:
+    return x.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def check_pixels(x: Tensor) -> None:
     """Raise UserError for pixels outside [0, 1]."""
-    if x.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if _capturing(x):
         return  # the check would wait for the device; training steps before the capture were checked
     low, high = torch.stack(torch.aminmax(x)).tolist()
     if not (low >= 0 and high <= 1):
@@ -109,8 +166,11 @@ def _bounds(x: Tensor, delta: float) -> tuple[Tensor, Tensor]:
 
 
 def input_gradient(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> Tensor:
-    """Return the gradient of the loss with respect to the images, shaped as x; parameters get no gradient."""
-    with frozen(model), torch.enable_grad():
+    """Return the gradient of the loss with respect to the images, shaped as x.
+
+    Parameters get no gradient, and BatchNorm's running statistics stay as they are, in training mode, too.
+    """
+    with frozen(model), still_statistics(model), torch.enable_grad():
         x = x.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(criterion(model(x), y), x)
     return gradient
@@ -119,8 +179,10 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion)
 def uniform_noise(x: Tensor, delta: float, generator: torch.Generator) -> Tensor:
     """Add uniform noise: clip(x + U(-delta, delta), 0, 1), one draw a pixel and channel.
 
-    x: (N, C, H, W) in [0, 1].   generator: on the images' device.   Returns (N, C, H, W).
+    x: (N, C, H, W) in [0, 1].   delta: in [0, 1].   generator: on the images' device.
+    Returns (N, C, H, W).
     """
+    _check_size("delta", delta)
     change = torch.empty_like(x, memory_format=torch.contiguous_format)
     return (x + change.uniform_(-delta, delta, generator=generator)).clamp(0, 1)
 
@@ -159,19 +221,24 @@ def autoattack(
     Croce & Hein 2020: APGD on cross-entropy, targeted APGD on the DLR loss, targeted FAB, Square, each on the
     images that withstood the attacks before.
 
-    x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   delta: above 0.   queries: of
-    Square; fewer are no longer the standard version.   batch_size: images at once; None: see `GRADIENT`. The
-    random starts of an image depend on its batch. On CUDA the batch size is halved where memory runs
+    x: (N, C, H, W) in [0, 1], on the model's device.   y: (N,) true classes.   delta: in (0, 1].   queries:
+    of Square; fewer are no longer the standard version.   batch_size: images at once; None: see `GRADIENT`.
+    The random starts of an image depend on its batch. On CUDA the batch size is halved where memory runs
     out, and the attack begins again.
     Returns (N,) int64: y where every attack failed. The predictions are the library's own: FAB ends where
     the last bit decides, and other batches could turn a label of its images back. The
-    model's mode is left as it is and its parameters get no gradient; nothing is printed, written or reseeded.
-    Raises UserError for fewer than 4 classes and if the library is not installed.
+    model's mode is left as it is and its parameters get no gradient, nor does BatchNorm change; nothing is
+    printed, written or reseeded. Warns of a network in training mode.
+    Raises UserError for a delta out of range, fewer than 4 classes and if the library is not installed.
     """
+    _check_size("delta", delta)
+    if delta == 0:
+        raise UserError("delta must be above 0, got 0")
+    _warn_in_training_mode(model)
     library = autoattack_library()
     x = x.contiguous()  # the library takes views that channels-last memory does not allow
     size = batch_size or BatchedCall.of(GRADIENT, x.device).size
-    with torch.no_grad(), frozen(model), _undo_side_effects() as warned:
+    with torch.no_grad(), frozen(model), still_statistics(model), _undo_side_effects() as warned:
         classes = model(x[:1]).shape[1]
         if classes < 4:
             raise UserError(f"AutoAttack's targeted parts need at least 4 classes, got {classes}")

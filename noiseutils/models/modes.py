@@ -53,7 +53,8 @@ def overwriting(net: nn.Module) -> AbstractContextManager[None]:
 
 def still_statistics(model: nn.Module) -> AbstractContextManager[None]:
     """Let BatchNorm in training mode use its batch's statistics inside the block, without keeping any."""
-    return _set((m for m in model.modules() if isinstance(m, _BatchNorm)), "track_running_stats", False)
+    moving = (m for m in model.modules() if isinstance(m, _BatchNorm) and m.training)
+    return _set(moving, "track_running_stats", False)
 
 
 class _Exact:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
-from noiseutils.models.modes import still_statistics
 from noiseutils.noise import Handle
 from noiseutils.training import distributed
 from noiseutils.training.state import Criterion, LossStep, TrainState
@@ -57,8 +56,7 @@ class AdversarialTrainingStep:
     weight: float
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        with still_statistics(self.model):
-            attacked = fgsm(self.model, x, y, delta=self.delta, criterion=self.criterion)
+        attacked = fgsm(self.model, x, y, delta=self.delta, criterion=self.criterion, training=True)
         logits = self.network(x)
         attacked_loss = self.criterion(self.network(attacked), y)
         return (1 - self.weight) * self.criterion(logits, y) + self.weight * attacked_loss, logits

@@ -82,6 +82,20 @@ def test_scaled_logits_are_unmasked(model):
     }
 
 
+def test_outputs_that_are_probabilities_are_a_sign(model):
+    x, y = data(20)
+    given = {"deltas": [DELTA], "autoattack": False, "effort": QUICK}
+    plain = attack_report(model, x, y, **given)
+    found = attack_report(nn.Sequential(model, nn.Softmax(1)), x, y, **given)
+    assert (plain["probabilities"], found["probabilities"]) == (False, True)
+    assert "probabilities" not in {sign["sign"] for sign in plain["signs"]}
+    assert found["signs"][0] == {
+        "sign": "probabilities",
+        "delta": None,
+        "said": "the outputs are probabilities, which cross-entropy takes for logits",
+    }
+
+
 @pytest.mark.slow
 def test_the_report_repeats_and_survives_json(model):
     x, y = data(12)

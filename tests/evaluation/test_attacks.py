@@ -48,8 +48,9 @@ def test_fgsm_equals_its_equation_bitwise(delta):
         leaf = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(network(leaf), y), leaf)
         expected = (x + delta * gradient.sign()).clamp(0, 1)
-        assert torch.equal(fgsm(network, x, y, delta=delta), expected)
-        assert torch.equal(pgd(network, x, y, delta=delta, steps=1, step_size=delta), expected)
+        given = {"delta": delta, "training": network.training}
+        assert torch.equal(fgsm(network, x, y, **given), expected)
+        assert torch.equal(pgd(network, x, y, steps=1, step_size=delta, **given), expected)
 
 
 def test_one_gradient_gives_fgsm_of_every_size_bitwise(model):
@@ -116,11 +117,11 @@ def test_pgd_stays_within_its_bounds_and_leaves_the_network_alone(criterion):
     x, y = data(30)
     network = net().train()
     network[1].eval()
-    before = {name: value.clone() for name, value in network.state_dict().items() if "num_" not in name}
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
     network[0].weight.requires_grad_(False)
     source = generator(0, "test")
-    found = pgd(network, x, y, delta=0.2, steps=5, random_start=source, criterion=criterion)
+    found = pgd(network, x, y, delta=0.2, steps=5, random_start=source, criterion=criterion, training=True)
     assert (found - x).abs().max() <= 0.2 + 1e-6
     assert 0 <= found.min() <= found.max() <= 1
     assert not found.requires_grad
@@ -154,6 +155,8 @@ def test_pgd_is_stronger_than_fgsm(model):
     [
         ({"delta": -0.1}, "got -0.1"),
         ({"delta": math.nan}, "got nan"),
+        ({"delta": 8}, "at most 1, the pixel range, got 8: write 8 / 255"),
+        ({"step_size": 2}, "step_size must be at least 0 and at most 1, the pixel range, got 2"),
         ({"steps": 0}, "at least 1, got 0"),
         ({"step_size": 0}, "above 0, got 0"),
         ({"x": torch.full((2, 3, 8, 8), 1.5)}, r"pixels in \[0, 1\], got values from 1.5"),
@@ -163,6 +166,72 @@ def test_pgd_refuses_bad_arguments(arguments, said):
     given = {"x": torch.rand(2, 3, 8, 8), "delta": 0.1, "steps": 2} | arguments
     with pytest.raises(UserError, match=said):
         pgd(net(), y=torch.zeros(2, dtype=torch.long), **given)
+
+
+@pytest.mark.parametrize("delta", [-1, 0, 2])
+def test_other_attacks_refuse_sizes_outside_the_pixel_range(delta):
+    x, y = data(4)
+    with pytest.raises(UserError, match=f"delta must be .* got {delta}"):
+        autoattack(net().eval(), x, y, delta=delta, seed=0)
+    if delta:
+        with pytest.raises(UserError, match=f"got {delta}"):
+            uniform_noise(x, delta, generator(0, "test"))
+
+
+ATTACKS = {
+    "fgsm": lambda *given, **named: fgsm(*given, delta=DELTA, **named),
+    "pgd": lambda *given, **named: pgd(*given, delta=DELTA, steps=2, **named),
+    "gradient": lambda *given, **named: input_gradient(*given, F.cross_entropy),
+    "autoattack": lambda *given, **named: autoattack(*given, delta=DELTA, seed=0, queries=10),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["fgsm", "pgd", "gradient", pytest.param("autoattack", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.SyncBatchNorm, type("Own", (nn.BatchNorm2d,), {})])
+def test_an_attack_in_training_mode_is_warned_of_and_moves_no_statistics(name, norm):
+    x, y = data(6)
+    network = net().train()
+    network[1] = norm(8) if norm is not nn.SyncBatchNorm else nn.BatchNorm2d(8)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    if name == "gradient":
+        ATTACKS[name](network, x, y)
+    else:
+        with pytest.warns(UserWarning, match=r"in training mode.*model\.eval\(\) first.*training=True"):
+            ATTACKS[name](network, x, y)
+    assert network[1].track_running_stats
+    assert network[1].training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_adversarial_training_attacks_in_training_mode_without_a_warning():
+    x, y = data(20)
+    network = net().train()
+    before = network[1].running_mean.clone()
+    for attack in (ATTACKS["fgsm"], ATTACKS["pgd"]):
+        assert not torch.equal(attack(network, x, y, training=True), x)
+    assert torch.equal(network[1].running_mean, before)
+    network(x)
+    assert not torch.equal(network[1].running_mean, before), "its own passes move them"
+
+
+def test_probabilities_under_cross_entropy_are_warned_of(model):
+    x, y = data(20)
+    ended = nn.Sequential(model, nn.Softmax(1)).eval()
+    with pytest.warns(UserWarning, match="returns probabilities, and cross-entropy takes logits") as caught:
+        fgsm(ended, x, y, delta=DELTA)
+    assert len(caught) == 1
+    found = fgsm(ended, x, y, delta=DELTA, criterion=lambda p, y: F.nll_loss(p.log(), y))
+    same = found == fgsm(model, x, y, delta=DELTA)
+    assert same.float().mean() > 0.99, "a criterion that suits, and no warning"
+
+
+def test_a_wrapper_in_training_mode_around_a_network_in_eval_mode_is_no_reason_to_warn(model):
+    x, y = data(4)
+    assert torch.equal(fgsm(nn.Sequential(model), x, y, delta=DELTA), fgsm(model, x, y, delta=DELTA))
+    with pytest.warns(UserWarning, match="in training mode"):
+        fgsm(nn.Sequential(model, nn.Dropout(0.5)), x, y, delta=DELTA)
 
 
 def test_dlr_loss_equals_its_equation():
