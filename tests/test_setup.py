@@ -42,7 +42,7 @@ print(len(calls), shim.LIBRARY is not None, *sorted(name for space, name in foun
 INTERPRETER = """#!/bin/sh
 case "$*" in
   "-m venv --clear .venv") echo venv >>log; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev]") echo pip >>log; test ! -e offline ;;
+  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev,frameworks]") echo pip >>log; test ! -e offline ;;
   "-c "*) ;;
   *) exit 1 ;;
 esac
@@ -76,7 +76,11 @@ def pins() -> dict[str, Version]:
 
 def requirements() -> list[Requirement]:
     extras = PYPROJECT["optional-dependencies"]
-    return [Requirement(text) for text in [*PYPROJECT["dependencies"], *extras["notebooks"], *extras["dev"]]]
+    texts = [
+        *PYPROJECT["dependencies"],
+        *(text for name in ("notebooks", "dev", "frameworks") for text in extras[name]),
+    ]
+    return [Requirement(text) for text in texts]
 
 
 @pytest.fixture
