@@ -1,0 +1,77 @@
+"""docs/how-to/lightning.md, run as it stands, against plain loops."""
+
+import pytest
+from pages import (
+    KINDS,
+    ON_OPTIMIZER,
+    assert_same,
+    batches,
+    blocks,
+    images,
+    net,
+    plain_epochs,
+    plain_loop,
+    run,
+)
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+from torch.utils.data import DataLoader, TensorDataset
+
+L = pytest.importorskip("lightning", reason="needs the frameworks extra")
+
+TRAINING, GRADIENTS = blocks("lightning")
+# the Trainer's advice on workers, logging, a missing logger and sizes; and what torch deprecates
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
+    pytest.mark.filterwarnings("ignore:Starting from v1.9.0, `tensorboardX`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Precision bf16-mixed is not supported by the model summary:UserWarning"
+    ),
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def loader(n: int = 64) -> DataLoader:
+    return DataLoader(TensorDataset(*images(n)), batch_size=8)
+
+
+def train(kind: str) -> dict:
+    return run(TRAINING, model=net(), noise=KINDS[kind], loader=loader(), validation_loader=loader(8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_steps_of_four_batches_in_bf16_and_their_average_equal_a_plain_loop(kind):
+    page = train(kind)
+    model = net()
+    average = AveragedModel(model, avg_fn=get_ema_avg_fn(0.99), use_buffers=True)
+    plain_loop(
+        model,
+        KINDS[kind],
+        batches(8),
+        accumulate=4,
+        bfloat16=True,
+        after_step=lambda: average.update_parameters(model),
+    )
+    assert page["trainer"].global_step == 2
+    # the Trainer leaves the average in the model
+    assert_same(page["model"].state_dict(), average.module.state_dict())
+
+
+@pytest.mark.parametrize("kind", ON_OPTIMIZER)
+def test_noise_on_gradients_and_weights_follows_the_validation_losses_as_in_a_plain_loop(kind):
+    page = run(TRAINING.split("average = ")[0], GRADIENTS)
+    losses = []
+
+    class Told(page["Adaptive"]):
+        def on_validation_epoch_end(self):
+            losses.append(self.trainer.callback_metrics["validation_loss"].item())
+
+    module = Told(net(), ON_OPTIMIZER[kind])
+    trainer = L.Trainer(max_epochs=3, accumulate_grad_batches=4, num_sanity_val_steps=0)
+    trainer.fit(module, loader(), loader(8))
+    expected = plain_epochs(net(), ON_OPTIMIZER[kind], [batches(8)] * 3, losses, accumulate=4)
+    assert_same(module.model.state_dict(), expected)
