@@ -46,5 +46,5 @@ def test_two_steps_with_mixed_images_and_an_average_equal_a_plain_loop(kind):
 
 
 def test_labels_of_mixed_images_are_refused_by_canl():
-    with pytest.raises(UserError, match=r"CANL needs class labels, \(N,\) int64, got \(8, 4\) torch.float32"):
+    with pytest.raises(UserError, match=r"needs class labels, \(N,\) int64, got \(8, 4\) torch.float32"):
         run(TRAINING, model=model(), noise=KINDS["CANL"], loader=data())
