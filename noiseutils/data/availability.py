@@ -16,10 +16,13 @@ def check(data: Data) -> str:
     if data.name in TORCHVISION:
         return "\n".join(check_official(data))
     classes, train, test = find_tree(data)
-    return (
-        f"{data.label}, in {train.folder.parent}\n"
-        f"  {len(train.files):,} training and {len(test.files):,} test images, "
-        f"{len(classes)} classes: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}"
+    return "\n".join(
+        [
+            f"{data.label}, in {train.folder.parent}",
+            f"  {len(train.files):,} training and {len(test.files):,} test images, "
+            f"{len(classes)} classes: {', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}",
+            *(f"  {said}" for split in (train, test) if (said := split.said())),
+        ]
     )
 
 

@@ -7,7 +7,10 @@ import json
 import logging
 import os
 import secrets
+import unicodedata
 import zipfile
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +34,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".
 GREY = ("1", "L", "LA")  # Pillow's modes: what counts as grey, and what as colour (transparency is dropped)
 COLOUR = ("RGB", "RGBA", "P", "CMYK")
 CACHE = ".noiseutils-cache"
-CACHE_FORMAT = 1  # raise it when the same files come to be decoded otherwise
+CACHE_FORMAT = 2  # raise it when the same files come to be decoded otherwise
 AT_ONCE = 64  # images that a thread decodes before the progress bar moves
 LAYOUT = "train/<class>/* and test/<class>/*"
 
@@ -43,14 +46,22 @@ class Split:
     folder: Path
     files: list[tuple[str, int, int]]  # path below the folder, bytes, time of change in ns
     labels: np.ndarray
+    passed_over: Mapping[str, int]  # files without an image's suffix, or in no class folder, by suffix
+
+    def said(self) -> str:
+        """Describe the files that are passed over; "" if there are none."""
+        counts = ", ".join(f"{n:,} {what}" for what, n in sorted(self.passed_over.items()))
+        return f"{self.folder}: passed over: {counts}" if counts else ""
 
 
 def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
     """List the classes, and the files of both splits in a fixed random order, so that take(n) is mixed.
 
-    Hidden files and those without an image's suffix are passed over; everything else that is not an image in
-    a class folder is an error. torchvision's ImageFolder takes hidden folders for classes, and images of
-    folders within a class, without a word; listing 50,000 files takes 0.25 s here and 0.27 s there.
+    Hidden files are passed over, and, counted by suffix, those without an image's suffix and those outside of
+    the class folders; everything else that is not an image in a class folder is an error. A class goes by its
+    folder's name in Unicode's composed form (NFC), as file systems differ in the form they keep.
+    torchvision's ImageFolder takes hidden folders for classes, and images of folders within a class, without
+    a word; listing 50,000 files takes 0.25 s here and 0.27 s there.
     """
     if data.root is None and data.name == "folder":
         raise UserError(f"data 'folder' needs `root`: the folder that holds {LAYOUT}")
@@ -65,8 +76,11 @@ def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
                 f"expected: {LAYOUT} in {root}, images with a suffix of {', '.join(SUFFIXES)}; "
                 f"once it is there, noiseutils data make {root} decodes it"
             )
-        found.append((folder, _class_files(folder)))
-    (train_folder, train), (test_folder, test) = found
+        try:
+            found.append((folder, *_class_files(folder)))
+        except OSError as error:  # no right to look, a link to itself, a disk that fails
+            raise UserError(f"{error.filename or folder} cannot be listed: {error.strerror}") from error
+    (train_folder, train, _), (test_folder, test, _) = found
     for one, other in ((train, test), (test, train)):
         if lone := sorted(set(one) - set(other)):
             has, lacks = (train_folder, test_folder) if one is train else (test_folder, train_folder)
@@ -75,23 +89,38 @@ def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
                 "expected: the same class folders in both"
             )
     splits = []
-    for split, (folder, classes), size in zip(
+    for split, (folder, classes, passed_over), size in zip(
         ("train", "test"), found, (data.train_size, data.test_size), strict=True
     ):
         files = [file for members in classes.values() for file in members]
         labels = np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()])
         fixed_choice(len(files), size, split, data)
         order = fixed_order(len(files), split)[:size]
-        splits.append(Split(folder, [files[i] for i in order], labels[order]))
+        splits.append(Split(folder, [files[i] for i in order], labels[order], passed_over))
     return tuple(train), *splits
 
 
-def _class_files(folder: Path) -> dict[str, list[tuple[str, int, int]]]:
-    """Map each class to its image files, both sorted by name."""
+def _class_files(folder: Path) -> tuple[dict[str, list[tuple[str, int, int]]], Counter[str]]:
+    """Map each class to its image files, both sorted by name; count the files passed over by their suffix."""
+    folders: dict[str, str] = {}
+    passed_over: Counter[str] = Counter()
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir():
+            _check_link(entry)
+            passed_over[f"{_suffix(entry.name)} in no class folder"] += 1
+            continue
+        name = unicodedata.normalize("NFC", entry.name)
+        if name in folders:
+            raise UserError(
+                f"{folder} holds two folders {name!r}, whose names differ by Unicode's form alone"
+            )
+        folders[name] = entry.name
     classes = {}
-    for name in sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith(".")):
+    for name, stored in sorted(folders.items()):
         files = []
-        with os.scandir(folder / name) as entries:
+        with os.scandir(folder / stored) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
@@ -99,15 +128,35 @@ def _class_files(folder: Path) -> dict[str, list[tuple[str, int, int]]]:
                     raise UserError(
                         f"{entry.path} is a folder within a class; expected: images only ({LAYOUT})"
                     )
+                _check_link(entry)
                 if entry.name.lower().endswith(SUFFIXES):
                     stat = entry.stat()
-                    files.append((f"{name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+                    files.append((f"{stored}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+                else:
+                    passed_over[_suffix(entry.name)] += 1
         if not files:
-            raise UserError(f"{folder / name} holds no image; expected: files with {', '.join(SUFFIXES)}")
+            raise UserError(f"{folder / stored} holds no image; expected: files with {', '.join(SUFFIXES)}")
         classes[name] = sorted(files)
     if not classes:
         raise UserError(f"{folder} holds no class folders; expected: {LAYOUT}")
-    return classes
+    return classes, passed_over
+
+
+def _check_link(entry: os.DirEntry[str]) -> None:
+    """Raise UserError for a link to what is not there."""
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        raise UserError(f"{entry.path} is a link to {os.readlink(entry.path)}, which is not there")
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower() or "without a suffix"
+
+
+def say_passed_over(data: Data, *splits: Split) -> None:
+    """Log the files of a tree that are passed over, by split and suffix."""
+    for split in splits:
+        if said := split.said():
+            log.warning("%s: %s; read are %s", data.label, said, ", ".join(SUFFIXES))
 
 
 def _cache_file(data: Data, root: Path) -> Path:
@@ -128,6 +177,7 @@ def _cache_file(data: Data, root: Path) -> Path:
 def load_tree(data: Data) -> Arrays:
     """Load a folder or ImageNet: from the cache if that is whole and of the same files, else decoded."""
     classes, train, test = find_tree(data)
+    say_passed_over(data, train, test)
     listing = [CACHE_FORMAT, data.name, data.image_size, *([s.folder.name, s.files] for s in (train, test))]
     key = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
     file = _cache_file(data, train.folder.parent)
@@ -204,11 +254,12 @@ def _stored_size(path: Path) -> int:
 
 
 def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
-    """Read an image as RGB, and return the mode of the stored image beside it."""
-    from PIL import Image
+    """Read an image as RGB, turned as its EXIF orientation says; return the stored image's mode beside it."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
+            ImageOps.exif_transpose(image, in_place=True)
             mode, rgb = image.mode, image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error

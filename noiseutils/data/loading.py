@@ -17,7 +17,7 @@ import torch
 from noiseutils.data import embedded
 from noiseutils.data.dataset import Dataset
 from noiseutils.data.embedded import Arrays
-from noiseutils.data.image_trees import find_tree, load_tree
+from noiseutils.data.image_trees import find_tree, load_tree, say_passed_over
 from noiseutils.data.images import Images
 from noiseutils.data.spec import Data
 from noiseutils.data.streaming import StreamedImages
@@ -81,6 +81,7 @@ def load_streamed(data: Data, device: torch.device | str = "cpu") -> Dataset:
     """
     assert data.image_size is not None, "checked by Data"
     classes, *found = find_tree(data)
+    say_passed_over(data, *found)
     digest = hashlib.sha256(json.dumps(classes).encode())
     # processes that torchrun started on this machine share its cores
     workers = min(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), 32)

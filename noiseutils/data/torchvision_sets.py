@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,21 @@ def official_files(data: Data) -> dict[Path, str]:
     if data.name in IDX_MD5:
         names = [f"{name}-ubyte" for name in IDX_FILES]
         folders = [root / source.__name__ / "raw", root / "raw", root]
-        folder = next((f for f in folders if any((f / name).exists() for name in names)), folders[0])
+        stored = [*names, *(f"{name}.gz" for name in names)]
+        folder = next((f for f in folders if any((f / name).exists() for name in stored)), folders[0])
         return {folder / name: md5 for name, md5 in zip(names, IDX_MD5[data.name], strict=True)}
     listed = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
     return {root / source.base_folder / name: md5 for name, md5 in listed}
+
+
+def _unpack(data: Data, missing: list[Path]) -> str:
+    """Return the command that unpacks the archives which hold missing files; "" if no archive is there."""
+    if data.name in IDX_MD5:
+        packed = [archive for path in missing if (archive := path.with_name(f"{path.name}.gz")).is_file()]
+        return f"gunzip --keep {shlex.join(map(str, packed))}" if packed else ""
+    root = data_root(data.root)
+    archive = root / torchvision_class(data.name).filename
+    return shlex.join(["tar", "-xzf", str(archive), "-C", str(root)]) if missing and archive.is_file() else ""
 
 
 def _damage(path: Path, md5: str) -> str:
@@ -74,12 +86,14 @@ def check_official(data: Data) -> list[str]:
     lines = [f"  {path.name}: {wrong or 'there, checksum right'}" for path, wrong in damage.items()]
     folder = next(iter(files)).parent
     if "missing" in damage.values():
+        command = _unpack(data, [path for path, wrong in damage.items() if wrong == "missing"])
+        unpack = f"\nthere, but packed; to unpack them: {command}" if command else ""
         others = "; also looked in its root and in raw/ there" if data.name in IDX_MD5 else ""
         raise UserError(
             f"{data.name} is not complete in {folder}{others}:\n"
             + "\n".join(lines)
             + "\nexpected: these files "
-            f"as torchvision lays them out\nto fetch them: noiseutils data make {data.name}"
+            f"as torchvision lays them out, unpacked{unpack}\nto fetch them: noiseutils data make {data.name}"
         )
     own = data.name in IDX_MD5 and data.label != data.name
     if any(damage.values()) and not own:

@@ -199,6 +199,106 @@ def test_only_hidden_files_and_files_without_an_image_suffix_are_passed_over(tmp
         load(folder(tmp_path))
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_passed_over_is_counted_by_suffix_and_said(tmp_path, caplog, streamed):
+    make_tree(tmp_path)
+    for name in ("a.jfif", "b.JFIF", "c.gif", "notes"):
+        (tmp_path / "train" / "cat" / name).write_text("x")
+    (tmp_path / "train" / "lost.png").write_text("x")
+    load(folder(tmp_path, image_size=8, streamed=streamed))
+    counts = "1 .gif, 2 .jfif, 1 .png in no class folder, 1 without a suffix"
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"{tmp_path / 'train'}: passed over: {counts}; read are .bmp, .jpeg" in said
+    assert f"  {tmp_path / 'train'}: passed over: {counts}" in check(folder(tmp_path))
+    assert f"{tmp_path / 'test'}: passed" not in check(folder(tmp_path))
+
+
+def test_a_link_to_what_is_not_there_and_one_to_itself_are_named(tmp_path):
+    make_tree(tmp_path)
+    link = tmp_path / "train" / "cat" / "gone.png"
+    link.symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(
+        UserError, match=f"{link} is a link to {tmp_path / 'nowhere.png'}, which is not there"
+    ):
+        load(folder(tmp_path))
+    link.unlink()
+    lost = tmp_path / "train" / "emu"
+    lost.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=f"{lost} is a link to"):
+        check(folder(tmp_path))
+    lost.unlink()
+    link.symlink_to(link)
+    with pytest.raises(UserError, match=str(link)):
+        load(folder(tmp_path))
+
+
+def test_a_link_to_a_file_or_a_class_folder_is_followed(tmp_path):
+    make_tree(tmp_path / "real")
+    for split in ("train", "test"):
+        (tmp_path / "linked" / split).mkdir(parents=True)
+        for name in ("cat", "dog"):
+            (tmp_path / "linked" / split / name).symlink_to(tmp_path / "real" / split / name)
+    data = load(folder(tmp_path / "linked"))
+    assert data.fingerprint == load(folder(tmp_path / "real")).fingerprint
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    make_tree(tmp_path)
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(UserError, match="train/dog cannot be listed: Permission denied"):
+        load(folder(tmp_path))
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_a_class_is_the_same_in_both_of_unicodes_forms(tmp_path):
+    make_tree(tmp_path, classes=(COMPOSED, "dog"))
+    plain = load(folder(tmp_path))
+    (tmp_path / "test" / COMPOSED).rename(tmp_path / "test" / DECOMPOSED)
+    data = load(folder(tmp_path))
+    assert data.classes == plain.classes == (COMPOSED, "dog")
+    assert data.fingerprint == plain.fingerprint
+
+
+def test_two_classes_that_differ_by_unicodes_form_alone_are_refused(tmp_path):
+    make_tree(tmp_path, classes=(COMPOSED, DECOMPOSED))
+    with pytest.raises(UserError, match=f"two folders '{COMPOSED}'"):
+        load(folder(tmp_path))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path, suffix):
+    stored = np.zeros((8, 8, 3), dtype=np.uint8)
+    stored[:4] = 255  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown a quarter turned to the right
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(stored).save(path, exif=exif)
+    rgb, mode = image_trees.read_rgb(path)
+    shown = np.asarray(rgb).astype(int)
+    assert mode == "RGB"
+    assert shown[:, 5:].min() > 200
+    assert shown[:, :3].max() < 50
+
+
+def test_the_size_of_a_tree_of_turned_images_is_that_of_the_shown_ones(tmp_path):
+    root = make_tree(tmp_path, sizes=(12, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    for path in root.glob("*/*/*.png"):
+        Image.open(path).save(path, exif=exif)
+    with pytest.raises(UserError, match="is 8×12 pixels; set image_size"):
+        load(folder(root))
+
+
 @pytest.mark.parametrize(("has", "lacks"), [("train", "test"), ("test", "train")])
 def test_class_that_one_split_lacks_is_named(tmp_path, has, lacks):
     make_tree(tmp_path)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,37 @@ def test_idx_labels_that_do_not_fit_the_images_are_refused(tmp_path):
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.full(20, 10))
     with pytest.raises(UserError, match="labels up to 10"):
         load(own(tmp_path))
+
+
+@pytest.mark.parametrize("below", ["MNIST/raw", "raw", "."])
+def test_packed_idx_files_are_named_with_the_command_that_unpacks_them(tmp_path, monkeypatch, below):
+    root = tmp_path / "my data"
+    make_idx(root / below)
+    monkeypatch.setitem(
+        torchvision_sets.IDX_MD5,
+        "mnist",
+        tuple(
+            hashlib.md5((root / below / f"{name}-ubyte").read_bytes()).hexdigest()
+            for name in torchvision_sets.IDX_FILES
+        ),
+    )
+    for path in (root / below).glob("t10k-*"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    data = Data(name="mnist", root=str(root))
+    with pytest.raises(UserError, match="there, but packed; to unpack them: gunzip --keep ") as error:
+        load(data)
+    command = str(error.value).split("unpack them: ")[1].splitlines()[0]
+    subprocess.run(command, shell=True, check=True)
+    assert len(load(data).test) == 10
+
+
+def test_packed_cifar_is_named_with_the_command_that_unpacks_it(tmp_path):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=f"unpack them: tar -xzf {tmp_path}/cifar-10-python.tar.gz -C {tmp_path}"
+    ):
+        check(Data(name="cifar10", root=str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "mnist", "fashion_mnist"])
