@@ -23,6 +23,7 @@ from noiseutils.noise.arithmetic import restored_list
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Spec
 
+PATIENCE = 3  # passes before a site that remembers nothing is warned of
 PASSES = 16  # whose recorded calls are kept, at most, waiting for a backward pass
 
 
@@ -139,6 +140,7 @@ class RememberingSite(Site):
         self.memory: list[Tensor] = []
         self.calls = 0
         self.calls_before: int | None = None  # of the last pass in which the module ran
+        self.waited = 0  # passes in which the module ran and no gradient had come yet
 
     def begin(self) -> None:
         """Start a forward pass."""
@@ -149,6 +151,14 @@ class RememberingSite(Site):
         if self.calls:
             check_calls(self.name, self.calls_before, self.calls, "the pass before")
             self.calls_before = self.calls
+            self.waited += self.shared.records and not self.memory
+            if self.waited == PATIENCE:
+                warnings.warn(
+                    f"no loss gradient came to {self.name!r} in {PATIENCE} passes, and no noise acts there: "
+                    "the module runs under torch.no_grad, its output does not count in the loss, or "
+                    "backward() was not called",
+                    stacklevel=2,
+                )
 
     def check_shape(self, x: Tensor, remembered: Tensor) -> None:
         """Raise UserError unless a sample of x is shaped as a remembered one."""

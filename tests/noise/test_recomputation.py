@@ -173,6 +173,7 @@ def test_statistics_that_the_second_pass_leaves_alone_would_move_in_its_repetiti
         handle.loss(F.cross_entropy, *batch(0))
 
 
+@pytest.mark.filterwarnings("ignore:no loss gradient came")
 def test_calls_that_wait_for_no_backward_pass_are_let_go():
     net = Net(False)
     handle = attach(net, ClassAdversarialNoise(epsilon=0.5, num_classes=CLASSES), after="relu")
