@@ -184,9 +184,9 @@ class Handle:
 
     def _after_pass(self) -> None:
         """Warn, after the first pass in training mode alone, of sites that had no noise."""
-        modules = (self.model, *self._modules.values())
-        # in the first of two passes no noise is due
-        if self._sites_checked or self._pass.active or not any(module.training for module in modules):
+        if self._sites_checked or self._pass.active:  # in the first of two passes no noise is due
+            return
+        if not any(module.training for module in (self.model, *self._modules.values())):
             return
         self._sites_checked = True
         self._after_first.remove()
