@@ -4,9 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from noiseutils.noise import (
     AdaptiveNoise,
@@ -68,6 +70,34 @@ def batches(count: int, n: int = 8) -> list[tuple[Tensor, Tensor]]:
     """Return so many batches of n images."""
     x, y = images(count * n)
     return list(zip(x.split(n), y.split(n), strict=True))
+
+
+class Images(Dataset):
+    """Images as transformers' models take them, and the order in which they were asked for."""
+
+    def __init__(self, n: int) -> None:
+        self.x, self.y = images(n, size=16)
+        self.order: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> dict:
+        self.order.append(i)
+        return {"pixel_values": self.x[i], "labels": int(self.y[i])}
+
+    def batches(self, n: int = 8) -> list[tuple[Tensor, Tensor]]:
+        """Return the batches of n that were asked for."""
+        order = torch.tensor(self.order)
+        return list(zip(self.x[order].split(n), self.y[order].split(n), strict=True))
+
+
+def resnet() -> nn.Module:
+    """Return a small ResNet of transformers for 4 classes, always with the same weights."""
+    transformers = pytest.importorskip("transformers", reason="needs the frameworks extra")
+    small = {"embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "layer_type": "basic"}
+    with seeded(0):
+        return transformers.ResNetForImageClassification(transformers.ResNetConfig(**small, num_labels=4))
 
 
 def plain_loop(

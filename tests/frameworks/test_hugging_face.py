@@ -3,10 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from pages import KINDS, ON_OPTIMIZER, assert_same, blocks, images, plain_epochs, plain_loop, run
-from torch.utils.data import Dataset
-
-from noiseutils.rng import seeded
+from pages import KINDS, ON_OPTIMIZER, Images, assert_same, blocks, plain_epochs, plain_loop, resnet, run
 
 transformers = pytest.importorskip("transformers", reason="needs the frameworks extra")
 
@@ -18,33 +15,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.pin_memory. argument is set as 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-class Images(Dataset):
-    """Images of the model's batches, and the order in which they were asked for."""
-
-    def __init__(self, n: int) -> None:
-        self.x, self.y = images(n, size=16)
-        self.order: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, i: int) -> dict:
-        self.order.append(i)
-        return {"pixel_values": self.x[i], "labels": int(self.y[i])}
-
-    def batches(self, n: int = 8) -> list:
-        order = torch.tensor(self.order)
-        return list(zip(self.x[order].split(n), self.y[order].split(n), strict=True))
-
-
-def resnet():
-    config = transformers.ResNetConfig(
-        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=4
-    )
-    with seeded(0):
-        return transformers.ResNetForImageClassification(config)
 
 
 @pytest.mark.parametrize("kind", KINDS)
