@@ -33,6 +33,17 @@ def test_the_two_lines_train_a_network_of_ones_own():
     assert all(not module._forward_hooks for module in model.modules()), "handle.remove() is shown"
 
 
+def test_the_two_lines_run_with_the_four_names_that_stand_above_them():
+    given, two_lines = re.findall(r"```python\n(.*?)```", README.partition("## In a training loop")[2], re.S)[:2]
+    names: dict = {}
+    exec(given, names)
+    before = [p.detach().clone() for p in names["model"].parameters()]
+    exec(two_lines, names)
+    changed = [not torch.equal(a, b) for a, b in zip(before, names["model"].parameters(), strict=True)]
+    assert len(changed) == 4
+    assert all(changed)
+
+
 def test_noise_through_the_optimizer_follows_a_training_of_ones_own():
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     (block,) = (block for block in blocks if "attach_to_optimizer(" in block)
