@@ -1,5 +1,7 @@
 """docs/how-to/hugging-face.md, run as it stands, against plain loops."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,3 +54,28 @@ def test_noise_on_gradients_and_weights_follows_the_validation_losses_as_in_a_pl
 
     expected = plain_epochs(resnet().train(), ON_OPTIMIZER[kind], epochs, losses, criterion)
     assert_same(model.state_dict(), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activation_checkpointing_of_a_vit_changes_no_weight(kind):
+    config = transformers.ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=16,
+        patch_size=8,
+        num_labels=4,
+    )
+    found = []
+    for checkpointed in (False, True):
+        model = transformers.ViTForImageClassification(config)
+        model.load_state_dict(found[0][0] if found else model.state_dict())
+        before = copy.deepcopy(model.state_dict())
+        code = TRAINING.replace('"ReLU"', '"GELUActivation"').replace(
+            'output_dir="out"', f'output_dir="out", activation_checkpointing={checkpointed}'
+        )
+        run(code, model=model, noise=KINDS[kind], dataset=Images(32))
+        found.append((before, model.state_dict()))
+    assert_same(found[0][1], found[1][1])
+    assert not torch.equal(*(state["classifier.weight"] for state in found[0]))

@@ -75,3 +75,17 @@ def test_noise_on_gradients_and_weights_follows_the_validation_losses_as_in_a_pl
     trainer.fit(module, loader(), loader(8))
     expected = plain_epochs(net(), ON_OPTIMIZER[kind], [batches(8)] * 3, losses, accumulate=4)
     assert_same(module.model.state_dict(), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_resumed_from_a_trainers_checkpoint_ends_as_an_uninterrupted_one(kind):
+    page = run(TRAINING.split("average = ")[0])
+
+    def train(epochs: int, checkpoint: str | None = None):
+        module = page["Classifier"](net(), KINDS[kind])
+        trainer = L.Trainer(max_epochs=epochs, enable_checkpointing=False)
+        trainer.fit(module, loader(16), loader(8), ckpt_path=checkpoint)
+        return trainer, module.model.state_dict()
+
+    train(1)[0].save_checkpoint("stored.ckpt")
+    assert_same(train(2, "stored.ckpt")[1], train(2)[1])
