@@ -34,7 +34,8 @@ def test_the_two_lines_train_a_network_of_ones_own():
 
 
 def test_the_two_lines_run_with_the_four_names_that_stand_above_them():
-    given, two_lines = re.findall(r"```python\n(.*?)```", README.partition("## In a training loop")[2], re.S)[:2]
+    section = README.partition("## In a training loop")[2]
+    given, two_lines, *_ = re.findall(r"```python\n(.*?)```", section, re.S)
     names: dict = {}
     exec(given, names)
     before = [p.detach().clone() for p in names["model"].parameters()]
