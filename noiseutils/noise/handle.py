@@ -284,6 +284,15 @@ class Handle:
         return f"{self.noise!r} after {', '.join(self.sites)}"
 
 
+# words of torch's or Fabric's error where no gradient can be taken at activations, and what to do
+NO_GRADIENT = {
+    "use_reentrant": "re-entrant activation checkpointing does not allow: "
+    "use checkpoint(..., use_reentrant=False)",
+    "fabric.backward": "Fabric does not allow in a network that it has set up: attach to the network itself, "
+    "before fabric.setup, and call handle.loss inside `with fabric.autocast():`",
+}
+
+
 def _versions(values: object) -> list[int]:
     tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
     return [leaf._version for leaf in tensors if not leaf.is_inference()]
@@ -295,12 +304,10 @@ def _gradients(loss: Tensor, etas: list[Any]) -> Sequence[Tensor | None]:
     try:
         return torch.autograd.grad(loss, etas, allow_unused=True)
     except RuntimeError as error:
-        if "use_reentrant" not in str(error):
-            raise
-        raise UserError(
-            "ANL takes the loss gradient at activations, which re-entrant activation checkpointing does not "
-            "allow: use checkpoint(..., use_reentrant=False)"
-        ) from error
+        for word, said in NO_GRADIENT.items():
+            if word in str(error):
+                raise UserError(f"ANL takes the loss gradient at activations, which {said}") from error
+        raise
 
 
 def attach(

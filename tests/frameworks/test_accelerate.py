@@ -1,6 +1,7 @@
 """docs/how-to/accelerate.md, run as it stands, against plain loops."""
 
 import pytest
+import torch
 from pages import (
     KINDS,
     ON_OPTIMIZER,
@@ -39,19 +40,30 @@ def test_two_steps_of_two_batches_in_bf16_equal_a_plain_loop(kind):
     assert_same(page["model"].state_dict(), expected)
 
 
+def swapped(code: str) -> str:
+    """Return the code with `attach` before `prepare`."""
+    lines = code.splitlines()
+    [prepared] = (i for i, line in enumerate(lines) if "accelerator.prepare(" in line)
+    assert "attach(" in lines[prepared + 1]
+    lines[prepared : prepared + 2] = lines[prepared + 1], lines[prepared]
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize("kind", ["ANL", "CANL"])
-def test_noise_may_be_attached_after_prepare(kind):
-    page = run(attached_after_prepare(TRAINING), model=net(), noise=KINDS[kind], loader=loader())
+def test_noise_may_be_attached_before_prepare(kind):
+    page = run(swapped(TRAINING), model=net(), noise=KINDS[kind], loader=loader())
     expected = plain_loop(net(), KINDS[kind], batches(4), accumulate=2, bfloat16=True)
     assert_same(page["model"].state_dict(), expected)
 
 
-def attached_after_prepare(code: str) -> str:
-    lines = code.splitlines()
-    [attached] = (i for i, line in enumerate(lines) if line.startswith("handle = attach("))
-    lines[attached : attached + 2] = lines[attached : attached + 2][::-1]
-    assert lines[attached].startswith("model, optimizer, loader = accelerator.prepare(")
-    return "\n".join(lines)
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("kind", ["ANL", "LAT"])
+def test_a_model_that_accelerate_compiles_takes_the_same_steps(kind):
+    code = TRAINING.replace('mixed_precision="bf16"', 'mixed_precision="no", dynamo_backend="aot_eager"')
+    page = run(code, model=net(), noise=KINDS[kind], loader=loader())
+    assert isinstance(page["handle"].network, torch._dynamo.OptimizedModule)
+    expected = plain_loop(net(), KINDS[kind], batches(4), accumulate=2)
+    assert_same(page["model"]._orig_mod.state_dict(), expected)
 
 
 @pytest.mark.parametrize("kind", ON_OPTIMIZER)

@@ -1,6 +1,8 @@
 """docs/how-to/lightning.md, run as it stands, against plain loops."""
 
 import pytest
+import torch
+import torch.nn.functional as F
 from pages import (
     KINDS,
     ON_OPTIMIZER,
@@ -16,9 +18,12 @@ from pages import (
 from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
+from noiseutils.errors import UserError
+from noiseutils.noise import attach
+
 L = pytest.importorskip("lightning", reason="needs the frameworks extra")
 
-TRAINING, GRADIENTS = blocks("lightning")
+TRAINING, GRADIENTS, FABRIC = blocks("lightning")
 # the Trainer's advice on workers, logging, a missing logger and sizes; and what torch deprecates
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -89,3 +94,18 @@ def test_a_training_resumed_from_a_trainers_checkpoint_ends_as_an_uninterrupted_
 
     train(1)[0].save_checkpoint("stored.ckpt")
     assert_same(train(2, "stored.ckpt")[1], train(2)[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_steps_under_fabric_equal_a_plain_loop(kind):
+    names = {"L": L, "torch": torch, "F": F, "attach": attach}
+    page = run(FABRIC, **names, model=net(), noise=KINDS[kind], loader=loader(16))
+    expected = plain_loop(net(), KINDS[kind], batches(2), bfloat16=True)
+    assert_same(page["model"].state_dict(), expected)
+
+
+def test_anl_on_a_network_that_fabric_has_set_up_says_where_it_belongs():
+    model = L.Fabric(precision="bf16-mixed").setup(net())
+    handle = attach(model, KINDS["ANL"], after="ReLU")
+    with pytest.raises(UserError, match=r"attach to the network itself, before fabric\.setup"):
+        handle.loss(F.cross_entropy, *batches(1)[0])

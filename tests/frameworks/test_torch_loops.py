@@ -92,3 +92,11 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(kind, on_optimizer, tmp
         train_an_epoch(model, handle, optimizer)
         noise.end_epoch(1.0)
     assert_same(found.state_dict(), model.state_dict())
+
+
+def test_noise_that_went_with_a_converted_batchnorm_is_said():
+    model = net()
+    handle = attach(model, KINDS["GaussianNoise"], after=nn.BatchNorm2d)
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    with pytest.warns(UserWarning, match="1 of the 1 modules that noise is attached to had none"):
+        handle.loss(F.cross_entropy, *batches(1)[0])

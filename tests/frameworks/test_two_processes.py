@@ -22,6 +22,7 @@ PAGES = {
     "accelerate": (2, True),
     "hugging-face": (2, False),
     "lightning": (4, True),
+    "fabric": (1, True),
 }
 THERE = importlib.util.find_spec("transformers") and importlib.util.find_spec("lightning")
 

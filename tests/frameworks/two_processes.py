@@ -53,6 +53,17 @@ def with_lightning(page: str, noise: Any) -> tuple[dict, Any]:
     return names, names["trainer"].train_dataloader
 
 
+def with_fabric(page: str, noise: Any) -> tuple[dict, Any]:
+    """Train by the part of lightning.md on Fabric: two steps of one batch in each process."""
+    imports, _, _ = blocks("lightning")[0].partition("class ")
+    code = blocks("lightning")[2].replace(
+        "L.Fabric(", 'L.Fabric(accelerator="cpu", devices=2, strategy="ddp", '
+    )
+    batches = DataLoader(TensorDataset(*images(16)), batch_size=4)
+    names = run(imports, code, model=net(), noise=noise, loader=batches)
+    return names, names["fabric"].setup_dataloaders(batches)
+
+
 def with_hugging_face(page: str, noise: Any) -> tuple[dict, Any]:
     """Train by hugging-face.md: two steps of two batches in each process."""
     names = run(blocks(page)[0], model=resnet(), noise=noise, dataset=Images(64))
@@ -65,6 +76,7 @@ TRAIN = {
     "accelerate": with_accelerate,
     "hugging-face": with_hugging_face,
     "lightning": with_lightning,
+    "fabric": with_fabric,
 }
 
 
