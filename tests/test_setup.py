@@ -42,7 +42,7 @@ print(len(calls), shim.LIBRARY is not None, *sorted(name for space, name in foun
 INTERPRETER = """#!/bin/sh
 case "$*" in
   "-m venv --clear .venv") echo venv >>log; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev,frameworks]") echo pip >>log; test ! -e offline ;;
+  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev,frameworks]") echo pip >>log; [ ! -e offline ] ;;
   "-c "*) ;;
   *) exit 1 ;;
 esac

@@ -89,9 +89,13 @@ class Handle:
         """Return the training loss and the network's output, with the noise in both.
 
         network: a wrapper around the model, for the pass that `backward()` follows; None: the one that
-        noise was attached to, or DistributedDataParallel around it.
+        noise was attached to, or DistributedDataParallel around it. Raises UserError for DataParallel on
+        several devices.
         """
-        network = self._trained() if network is None else network
+        if network is None:
+            network = self._trained()
+        else:
+            unwrapped(network)  # raises for a wrapper that noise cannot go with
         if not self.attached:
             logits = network(x)
             return criterion(logits, y), logits

@@ -24,8 +24,13 @@ def test_two_steps_of_two_batches_equal_a_plain_loop(kind):
     data = Images(32)
     page = run(TRAINING, model=resnet(), noise=KINDS[kind], dataset=data)
     expected = plain_loop(resnet().train(), KINDS[kind], data.batches(), page["criterion"], accumulate=2)
-    assert page["trainer"].state.global_step == 2
+    trainer = page["trainer"]
+    assert trainer.state.global_step == 2
     assert_same(page["model"].state_dict(), expected)
+    judged = Images(8)
+    with torch.no_grad():
+        clean = page["criterion"](page["model"].eval()(judged.x), judged.y)
+    assert trainer.evaluate(judged)["eval_loss"] == pytest.approx(clean.item())
 
 
 @pytest.mark.parametrize("kind", ON_OPTIMIZER)

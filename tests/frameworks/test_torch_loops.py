@@ -22,6 +22,18 @@ def test_an_average_without_noise_has_the_batch_statistics_of_a_clean_network(ki
     assert_same(page["average"].module.state_dict(), clean.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace. is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace_method. is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_exported_in_eval_mode_is_the_clean_network(kind):
+    model, clean = net(), net().eval()
+    attach(model, KINDS[kind], after="ReLU")
+    model.eval()
+    [(x, _)] = batches(1)
+    for exported in (torch.export.export(model, (x,)).module(), torch.jit.trace(model, x)):
+        assert torch.equal(exported(x), clean(x))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_steps_of_a_checkpointed_network_equal_a_plain_loop(kind):
     layers = net()

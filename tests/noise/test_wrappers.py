@@ -130,3 +130,6 @@ def test_dataparallel_on_several_devices_is_refused():
     several.device_ids = [0, 1]
     with pytest.raises(UserError, match="use DistributedDataParallel"):
         attach(several, GaussianNoise(std=1.0))
+    handle = attach(several.module, GaussianNoise(std=1.0))
+    with pytest.raises(UserError, match="use DistributedDataParallel"):
+        handle.forward(F.cross_entropy, *batch(0), network=several)
