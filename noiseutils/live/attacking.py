@@ -99,6 +99,7 @@ class Answer:
     flips: the smallest size that misleads, 0 if the unchanged image is classified wrongly, inf if none up to
     `most` does.
     mean_change: mean magnitude over pixels and channels, in 255ths.
+    curve: (size, probability of the right class) from no change to `most`.
     """
 
     image: Tensor
@@ -107,6 +108,7 @@ class Answer:
     after: Tensor
     flips: float
     mean_change: float
+    curve: list[tuple[float, float]]
 
 
 class Attacker:
@@ -142,26 +144,31 @@ class Attacker:
             with eval_mode(model), eval_mode(self.networks[maker]), torch.no_grad():
                 changed = self._change(maker, attack, image)(torch.tensor([size]))
                 before, after = model(torch.cat([x, changed])).softmax(1).cpu()
-                flips = self._flip(name, maker, attack, image)
+                flips, curve = self._flip(name, maker, attack, image)
             change = (changed - x)[0].cpu()
             mean = 255 * float(change.abs().mean())
-            found[name] = Answer(changed[0].cpu(), change, before, after, flips, mean)
+            found[name] = Answer(changed[0].cpu(), change, before, after, flips, mean, curve)
         return found
 
     def _prepare(self, maker: str, attack: str, image: int) -> Change:
         return ATTACKS[attack].prepare(self.networks[maker], *self.image(image))
 
-    def _find_flip(self, name: str, maker: str, attack: str, image: int) -> float:
-        """Find the smallest of `SIZES` sizes at which the network errs, and refine that size by halving."""
+    def _find_flip(self, name: str, maker: str, attack: str, image: int) -> tuple[float, list]:
+        """Find the smallest of `SIZES` sizes at which the network errs, and refine that size by halving.
+
+        Returns the size, and (size, probability of the right class) of all sizes.
+        """
         change, network, (_, y) = self._change(maker, attack, image), self.networks[name], self.image(image)
         sizes = torch.linspace(0, ATTACKS[attack].most, SIZES + 1)
-        errs = (network(change(sizes)).argmax(1) != y).tolist()
+        probabilities = network(change(sizes)).softmax(1)
+        errs = (probabilities.argmax(1) != y).tolist()
+        curve = list(zip(sizes.tolist(), probabilities[:, y.item()].tolist(), strict=True))
         if errs[0] or not any(errs):
-            return 0.0 if errs[0] else torch.inf
+            return (0.0 if errs[0] else torch.inf), curve
         first = errs.index(True)
         low, high = sizes[first - 1 : first + 1].tolist()
         for _ in range(REFINED):
             middle = (low + high) / 2
             misled = network(change(torch.tensor([middle]))).argmax(1).item() != y.item()
             low, high = (low, middle) if misled else (middle, high)
-        return high
+        return high, curve

@@ -67,11 +67,14 @@ class Session:
         self._probes: dict[str, Probe] = {}
         self._weights: dict[str, dict[str, Tensor]] = {}
         self._drawn = self._soonest = 0.0
+        self.pause_after = 0  # epochs; 0: go on
+        self.paused_after = 0  # epochs after which the session has paused by itself
         self.show(params.shown)
 
-    def show(self, shown: Sequence[int]) -> None:
+    def show(self, shown: Sequence[int], maps_of: str = "") -> None:
         """Choose the test images whose feature maps are shown from the next probe on; none: `SHOWN` of them.
 
+        maps_of: name of the convolution in the bare network; "" is the first.
         Raises UserError for a number that the data does not have.
         """
         count = len(self.data.test)
@@ -80,13 +83,21 @@ class Session:
         chosen = list(shown) or fixed_order(count, "shown")[:SHOWN].tolist()
         indices = torch.tensor(chosen, device=self.data.test.labels.device)
         self.images = to_float(self.data.test.subset(indices).pixels)
+        self.maps_of = f"net.{maps_of}" if maps_of else ""
         for watcher in list(self._watchers.values()):  # the thread may be adding one
-            watcher.images = self.images.to(watcher.state.device)
+            watcher.images, watcher.maps_of = self.images.to(watcher.state.device), self.maps_of
+        with self._lock:
+            self._unseen = True
 
     @property
     def running(self) -> bool:
         """Tell if the thread is alive."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def epochs_trained(self) -> int:
+        """Return the number of epochs that were trained and tested."""
+        return max((len(watcher.state.rows) for watcher in list(self._watchers.values())), default=0)
 
     def start(self) -> None:
         """Begin, or go on after a pause."""
@@ -207,7 +218,8 @@ class Session:
             if not going:
                 return
             self.steps += 1
-            if probing or self.steps == 1:
+            reached = self._epoch_reached()
+            if probing or reached or self.steps == 1:
                 self._probe(going)
             self.seconds += time.perf_counter() - started
 
@@ -225,6 +237,18 @@ class Session:
                 self.state = "paused"
                 self._lock.wait()
 
+    def _epoch_reached(self) -> bool:
+        """Pause if `pause_after` epochs have been trained and tested, and return if so.
+
+        An epoch's tests come with the first step of the next epoch.
+        """
+        trained = self.epochs_trained
+        with self._lock:
+            if not 0 < self.pause_after <= trained:
+                return False
+            self._paused, self.paused_after, self.pause_after = True, trained, 0
+        return True
+
     def _changes(self) -> dict[str, Run]:
         """Return the changes asked for since the last step; before its first step a training takes none."""
         if not self._watchers:
@@ -239,7 +263,8 @@ class Session:
         """Begin to watch a training, after its first step."""
         stack.callback(state.model.register_forward_pre_hook(self._stop_in_forward).remove)
         noisiest = next(iter(self.runs.values()))  # the same layers of all, to be compared
-        watcher = self._watchers[name] = Watcher(state, self.images, layers_of(state.model, noisiest))
+        layers = layers_of(state.model, noisiest)
+        watcher = self._watchers[name] = Watcher(state, self.images, layers, self.maps_of)
         stack.callback(watcher.forget)
 
     def _stop_in_forward(self, module: object, inputs: object) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
-from noiseutils.evaluation.inspection import first_convolution, first_maps
-from noiseutils.models.modes import eval_mode
+from noiseutils.evaluation.inspection import first_convolution
+from noiseutils.models.modes import eval_mode, full_float32
 from noiseutils.rng import generator
 from noiseutils.training.classifier import Classifier
 from noiseutils.training.state import TrainState
@@ -51,7 +51,8 @@ class Probe:
     tests: (step, accuracy on the test images, noise off) after each epoch.
     images: (n, H, W) or (n, H, W, 3), test images whose maps are shown.
     stds: module -> std of its output in the last step, noise included.
-    maps: (images, channels, H, W) in [0, 1], the first convolution's output through a sigmoid, noise off.
+    maps: (images, channels, H, W) in [0, 1], a convolution's output through a sigmoid, noise off.
+    maps_of: its name.   sites: where noise on activations goes, by name.
     noise: None without noise, or before it was seen.   noisy: the run has noise.
     """
 
@@ -64,19 +65,23 @@ class Probe:
     images: np.ndarray
     stds: dict[str, float]
     maps: np.ndarray
+    maps_of: str
     noise: NoisePicture | None
     noisy: bool
+    sites: tuple[str, ...]
+    steps_per_epoch: int
 
 
 class Watcher:
     """Probe one training: `prepare` before a step, `probe` after the step.
 
     images: (n, C, H, W) in [0, 1], whose feature maps are shown.   layers: names of modules of the bare
-    network whose stds are shown.
+    network whose stds are shown.   maps_of: the convolution whose maps are shown; "" is the first.
     """
 
-    def __init__(self, state: TrainState, images: Tensor, layers: Sequence[str]) -> None:
+    def __init__(self, state: TrainState, images: Tensor, layers: Sequence[str], maps_of: str = "") -> None:
         self.state, self.images, self.layers = state, images.to(state.device), layers
+        self.maps_of = maps_of
         self._site = state.handle.sites[0] if state.handle else ""
         self._epoch, self._step, self._totals = 0, 0, torch.zeros(3).double()  # as probed last
         self._hooks = ExitStack()
@@ -104,6 +109,7 @@ class Watcher:
         self.forget()
         state, run = self.state, self.state.run
         loss, accuracy, norm = self._means()
+        maps_of = self.maps_of or convolutions(state.model)[0]
         return Probe(
             step=state.step,
             epoch=state.epoch,
@@ -113,9 +119,12 @@ class Watcher:
             tests=tests_of(state),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
-            maps=first_maps(state.model, self.images)[:, :CHANNELS].float().cpu().numpy(),
+            maps=maps(state.model, maps_of, self.images)[:, :CHANNELS].float().cpu().numpy(),
+            maps_of=maps_of.removeprefix("net."),
             noise=self._site_noise() or image_noise(state, self.images) or weight_noise(state),
             noisy=any((run.noise, run.corruption, run.adversarial_training, run.parameter_noise)),
+            sites=tuple(s.removeprefix("net.") for s in state.handle.sites) if state.handle else (),
+            steps_per_epoch=state.steps_per_epoch,
         )
 
     def forget(self) -> None:
@@ -161,6 +170,22 @@ class Watcher:
         return NoisePicture(
             f"h, the activations after {self._site.removeprefix('net.')}", before, after, own=True
         )
+
+
+def convolutions(model: nn.Module) -> list[str]:
+    """Name the convolutions of a network, in its order."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+
+
+def maps(model: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """Return a convolution's output through a sigmoid, (N, channels, H, W), in eval mode."""
+    kept: list[Tensor] = []
+    hook = model.get_submodule(layer).register_forward_hook(
+        lambda module, inputs, output: kept.append(output.sigmoid())
+    )
+    with hook, eval_mode(model), torch.no_grad(), full_float32():
+        model(x)
+    return kept[0]
 
 
 def image_noise(state: TrainState, images: Tensor) -> NoisePicture | None:

@@ -11,20 +11,21 @@ from functools import cached_property
 from typing import NamedTuple
 
 import ipywidgets as widgets
+import numpy as np
 import torch
 from torch import nn
 
 from noiseutils.data import Dataset, Images
 from noiseutils.errors import UserError, one_of
 from noiseutils.live.attacking import ATTACKS, Answer, Attack, Attacker
-from noiseutils.live.pictures import bar_chart, beside, image_rows
+from noiseutils.live.pictures import Line, bar_chart, beside, card, grid, image_rows, line_chart, signed
+from noiseutils.live.record import styles
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.training import TrainingLab
 from noiseutils.widgets.view import (
     View,
     button,
     dropdown,
-    hide_static,
     problem,
     row,
     shows_errors,
@@ -107,23 +108,22 @@ class AttackLab(View):
 
     def _make_controls(self, attack: str, image: int, lab: TrainingLab | None) -> None:
         self.image = widgets.BoundedIntText(description="image", value=image, min=0, max=max(image, 1))
-        self.image.style.description_width, self.image.layout.width = "7em", "14em"
+        self.image.style.description_width, self.image.layout.width = "initial", "10em"
         self.attack = dropdown("attack", [(a.title, name) for name, a in ATTACKS.items()], attack)
-        self.attack.layout.width = "36em"
         self.against = dropdown("made against", [OWN], OWN, "the network whose gradient the change follows")
         self.size = widgets.FloatSlider()
         self.sizes = widgets.HBox([self.size])
-        self.previous = button("Previous", "the image before", lambda: self._step(-1), "arrow-left")
-        self.next = button("Next", "the image after", lambda: self._step(1), "arrow-right")
+        self.previous = button("Previous", "the image before", lambda: self._step(-1), "←")
+        self.next = button("Next", "the image after", lambda: self._step(1), "→")
         choice = row(self.attack, self.against)
         parts: list[widgets.Widget] = [row(self.image, self.previous, self.next), choice, self.sizes]
         if lab is not None:
             title, hint = "Take the training lab's networks", "copies, as they are now"
-            self.take = button(title, hint, lambda: self._take_over(lab), "download")
+            self.take = button(title, hint, lambda: self._take_over(lab))
             parts.append(self.take)
         self.on_change(lambda: self._make_slider(None), self.attack)
         self.on_change(self._send, self.image, self.attack, self.against)
-        self.box = widgets.VBox([hide_static(self.mark), *parts, self.message, self.shown])
+        self.box = self.laid_out(*parts, self.message, self.shown)
 
     def _make_slider(self, size: float | None) -> None:
         """Make a slider that fits the attack."""
@@ -183,22 +183,44 @@ class AttackLab(View):
         pictured = f"Test image {request.image}, {attacker.classes[truth]}"
         alt = f"{pictured}; {attack.title}, {attack.symbol} {request.size:g}."
         panels = [image_rows([("the image", shown_images(x))], alt, scale)]
-        largest = ", largest ±" if x.shape[1] > 1 else ", ±"  # of any channel; the colours show their mean
+        drawn = styles(answers)
+        top = max(float(answer.change.abs().max()) for answer in answers.values())  # one scale for all
         for name, answer in answers.items():
             changed, change = (shown_images(v[None]) for v in (answer.image, answer.change))
-            rows = [(f"{name}: changed", changed), (f"the change{largest}", change)]
+            largest = f"the change, up to {255 * float(answer.change.abs().max()):.3g} / 255"
+            rows = [(f"{name}: changed", changed), (largest, signed(change, top))]
             panels.append(image_rows(rows, alt, scale))
+        mean = ", the mean over the channels" if x.shape[1] > 1 else ""
+        scale_text = f"Changes on one scale{mean}: brown below zero, white zero, purple above."
         together = torch.stack([answer.after + answer.before for answer in answers.values()]).sum(0)
         likely = together.argsort(descending=True)[:LIKELIEST].tolist()
         series = [(name, [float(answer.after[k]) for k in likely]) for name, answer in answers.items()]
         names = [str(attacker.classes[k]) for k in likely]
-        panels.append(bar_chart("probabilities, image changed", names, series))
+        bars = bar_chart("probabilities, image changed", names, series, [drawn[name] for name in answers])
         against = f", made against {request.against}" if request.against else ""
         text = (
             f"{request.source.data.label}, test image {request.image}: {attacker.classes[truth]}. "
             f"{attack.title}{against}, {attack.symbol} = {request.size:.4g} ({attack.unit})."
         )
-        return f"<p>{html.escape(text)}</p>{beside(panels)}{self._table(attacker, attack, truth, answers)}"
+        cards = [
+            card(f'{beside(panels)}<div class="nu-small">{scale_text}</div>', wide=True),
+            card(self._curve(attack, request.size, answers)),
+            card(bars),
+            card(self._table(attacker, attack, truth, answers), wide=True),
+        ]
+        return f"<p>{html.escape(text)}</p>{grid(cards)}"
+
+    def _curve(self, attack: Attack, size: float, answers: Mapping[str, Answer]) -> str:
+        """Draw the probability of the right class over the size, and where the class changes."""
+        drawn, lines = styles(answers), []
+        for name, answer in answers.items():
+            points = [(x, 100 * p) for x, p in answer.curve]
+            lines.append(Line(name, points, drawn[name]))
+            if 0 < answer.flips < math.inf:
+                at = float(np.interp(answer.flips, [x for x, _ in points], [p for _, p in points]))
+                lines.append(Line(f"{name} flips at {answer.flips:.3g}", [(answer.flips, at)], drawn[name]))
+        marks = [(size, f"{attack.symbol} = {size:.4g}")]
+        return line_chart("probability of the right class, %", lines, attack.symbol, marks=marks)
 
     def _table(self, attacker: Attacker, attack: Attack, truth: int, answers: Mapping[str, Answer]) -> str:
         """Write each network's class as a table, and the size from which on the class changes."""

@@ -9,7 +9,7 @@ import math
 import ipywidgets as widgets
 
 from noiseutils.errors import UserError, one_of
-from noiseutils.live.pictures import Line, bar_chart, beside, line_chart
+from noiseutils.live.pictures import Line, bar_chart, card, grid, line_chart
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import outputs_root, reference_root
 from noiseutils.studies import STUDIES
@@ -19,7 +19,6 @@ from noiseutils.widgets.view import (
     View,
     button,
     dropdown,
-    hide_static,
     near,
     problem,
     row,
@@ -33,7 +32,8 @@ ROWS = 12  # of ours beside the paper's
 KEY = 12  # characters of a run's key
 DRAWN = 7  # cells whose curves are drawn: as many as there are colours
 CLASSES = 20  # whose bars are drawn
-CURVES = {"train_loss": "training loss", "test_accuracy": "test accuracy, of 1"}
+CURVES = {"train_loss": "training loss", "test_accuracy": "test accuracy, %"}
+LEGEND = 44  # characters of a cell's values in a legend
 
 
 class ResultExplorer(View):
@@ -64,14 +64,14 @@ class ResultExplorer(View):
         self.study = dropdown("study", list(STUDIES), study)
         self.profile = dropdown("results", [], None, "a profile, or committed results")
         self.cells = widgets.SelectMultiple(description="cells", rows=9, layout={"width": "46em"})
-        self.cells.style.description_width = "7em"
+        self.cells.style.description_width = "initial"
         self.figure = dropdown("figure", [], None)
-        self.behind = button("Runs behind this figure", "choose their cells", self._behind, "link")
+        self.behind = button("Runs behind this figure", "choose their cells", self._behind)
         self.on_change(self._choose_study, self.study)
         self.on_change(self._read, self.profile)
         self.on_change(self._show, self.cells, self.figure)
         parts = [row(self.study, self.profile), self.cells, row(self.figure, self.behind)]
-        self.box = widgets.VBox([hide_static(self.mark), *parts, self.message, self.shown])
+        self.box = self.laid_out(*parts, self.message, self.shown)
 
     @shows_errors
     def _choose_study(self, title: str | None = None) -> None:
@@ -133,14 +133,18 @@ class ResultExplorer(View):
         charts = []
         for column, title in CURVES.items():
             drawn = enumerate(picked[:DRAWN])
-            lines = [Line(name, cell.curve(column), i, i % 2 == 1) for i, (name, cell) in drawn]
-            charts.append(line_chart(title, lines, "epoch"))
-        if classes := [(name, cell.per_class()) for name, cell in picked[:BARS] if cell.per_class()]:
+            factor = 100 if column == "test_accuracy" else 1
+            lines = [
+                Line(_short(name, cell), [(x, factor * y) for x, y in cell.curve(column)], i)
+                for i, (name, cell) in drawn
+            ]
+            charts.append(card(line_chart(title, lines, "epoch")))
+        if classes := [(_short(name, c), c.per_class()) for name, c in picked[:BARS] if c.per_class()]:
             labels = list(classes[0][1])[:CLASSES]
             series = [(name, [values.get(k, math.nan) for k in labels]) for name, values in classes]
-            charts.append(bar_chart("accuracy by class", labels, series))
+            charts.append(card(bar_chart("accuracy by class", labels, series)))
         more = f" Curves of the first {DRAWN} cells chosen." if len(picked) > DRAWN else ""
-        parts = [f"<p>{html.escape(text)}.{more}</p>", self._cells(picked), beside(charts)]
+        parts = [f"<p>{html.escape(text)}.{more}</p>", self._cells(picked), grid(charts)]
         return "".join([*parts, self._figure(found), self._beside(found)])
 
     def _cells(self, picked: list[tuple[str, Cell]]) -> str:
@@ -158,11 +162,13 @@ class ResultExplorer(View):
             return "<p>No figure of this profile has been rendered.</p>"
         picture = base64.b64encode(path.read_bytes()).decode()
         name = html.escape(path.stem)
-        runs = f", drawn from {len(found.behind[path.stem])} runs" if path.stem in found.behind else ""
+        count = len(found.behind.get(path.stem, ()))
+        runs = f", drawn from {count} runs" if count else ", which shows no run"
+        runs = runs if path.stem in found.behind else ""
         return (
             f'<figure style="margin:6px 0"><figcaption>{name}{runs}</figcaption>'
             f'<img alt="{name} of {found.study}, {html.escape(found.profile)}" '
-            f'style="max-width:100%;width:760px;background:white" src="data:image/png;base64,{picture}">'
+            f'style="width:100%;max-width:1200px;background:white" src="data:image/png;base64,{picture}">'
             "</figure>"
         )
 
@@ -186,6 +192,12 @@ def letter(index: int) -> str:
     """Return the index-th of A, B, …, Z, AA, AB, …"""
     before, last = divmod(index, 26)
     return (letter(before - 1) if before else "") + chr(65 + last)
+
+
+def _short(name: str, cell: Cell) -> str:
+    """Write a cell's letter and values for a legend."""
+    label = cell.label if len(cell.label) <= LEGEND else f"{cell.label[: LEGEND - 1]}…"
+    return f"{name}: {label}"
 
 
 def _named(cell: Cell) -> str:

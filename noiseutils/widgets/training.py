@@ -1,4 +1,4 @@
-"""Show the training lab: choose a noise, watch two trainings side by side, move the strength meanwhile."""
+"""Show the training lab: choose a noise, watch trainings with and without it, move its strength meanwhile."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import atexit
 import html
 import shlex
 import weakref
+from functools import cache
 from typing import Any
 
 import ipywidgets as widgets
 import yaml
 
 from noiseutils.config import EMBEDDED
-from noiseutils.data import load
+from noiseutils.data import Dataset, load
+from noiseutils.errors import UserError
 from noiseutils.live.record import Record
 from noiseutils.live.session import Probes, Session
-from noiseutils.models import MODELS
+from noiseutils.live.watching import convolutions
+from noiseutils.models import MODELS, build_model
 from noiseutils.provenance import outputs_root
-from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts
+from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts, usual_places
 from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
 from noiseutils.widgets.view import (
     View,
     broken,
     button,
+    copy_button,
     dropdown,
-    hide_static,
+    full_screen,
     near,
     numbers,
     problem,
@@ -33,12 +37,16 @@ from noiseutils.widgets.view import (
     shows_errors,
     slider,
     table,
+    value_of,
 )
 
 RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
 ENDING = "The current step is long; the training ends after this step."
 PROBES = 30  # of a training that runs at once
 SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
+FIRST = ""  # the convolution whose maps are shown, unless another is chosen
+# values that need a new training, where strength, learning rate and what is shown count at once
+FIXED = ("data", "model", "width", "noise", "after", "seed", "compare")
 
 _open: weakref.WeakSet[TrainingLab] = weakref.WeakSet()
 
@@ -65,45 +73,65 @@ class TrainingLab(View):
         p = self.first
         sets = [*SETS, *([p.data] if p.data not in SETS else [])]
         rates = sorted({*RATES, p.learning_rate})
-        wide: dict[str, Any] = {"layout": {"width": "26em"}, "style": {"description_width": "7em"}}
-        self.data = widgets.Combobox(description="data", options=sets, value=p.data, **wide)
+        near_label: dict[str, Any] = {"style": {"description_width": "initial"}}
+        self.data = widgets.Combobox(description="data", options=sets, value=p.data, **near_label)
         self.model = dropdown("network", list(MODELS), p.model)
         self.noise = dropdown("noise", [(kind.title, name) for name, kind in KINDS.items()], p.noise)
-        self.noise.layout.width = "40em"  # titles name their paper
-        hint = "where noise on activations goes"
-        self.after = widgets.SelectMultiple(description="after", rows=4, tooltip=hint, **wide)
-        self.seed = widgets.BoundedIntText(description="seed", value=p.seed, max=2**31 - 1, **wide)
-        self.seed.layout.width = "14em"
+        hint = "the layers whose outputs get the noise; Ctrl or Shift chooses several"
+        self.after = widgets.SelectMultiple(description="insert after", rows=3, tooltip=hint, **near_label)
+        self.seed = widgets.BoundedIntText(description="seed", value=p.seed, max=2**31 - 1, **near_label)
         hint = "such as 3, 14, 15; empty: two"
         self.images = widgets.Text(
-            description="test images", placeholder=hint, continuous_update=False, **wide
+            description="test images", placeholder=hint, continuous_update=False, **near_label
+        )
+        self.maps_of = dropdown("feature maps of", [], None, "the convolution whose output is shown")
+        self.pause_after = widgets.BoundedIntText(
+            description="pause after epoch", tooltip="0: do not pause", max=10**6, **near_label
         )
         self.compare = widgets.Checkbox(description="compare with no noise", value=p.compare, indent=False)
-        self.rate = widgets.SelectionSlider(description="learning rate", options=rates, value=p.learning_rate)
-        self.rate.style.description_width, self.rate.layout.width = "9em", "30em"
+        self.rate = widgets.SelectionSlider(
+            description="learning rate", options=rates, value=p.learning_rate, **near_label
+        )
         self.strength = widgets.FloatSlider()
         self.sliders = row(self.strength, self.rate)
-        self.start = button("Start", "begin or continue", self._start, "play", "success")
-        self.pause = button("Pause", "pause between two steps", self._pause, "pause")
-        self.stop = button("Stop", "end this training", self._stop, "stop")
-        self.reset = button("Reset", "restore the first values", self._reset, "undo")
-        self.copy = button(
-            "Copy as params.yaml", "write the controls as a file for papermill", self._copy, "copy"
-        )
+        self.start = button("Start", "begin or continue", self._start, "▶", "success")
+        self.pause = button("Pause", "pause between two steps", self._pause, "❚❚")
+        self.stop = button("Stop", "end this training", self._stop, "■")
+        self.reset = button("Reset", "end this training, and restore the first values", self._reset, "↺")
+        self.usual = button("Defaults", "the noise's usual strength, the first learning rate", self._usual)
+        self.more = widgets.ToggleButton(description="More settings", tooltip="data, network, seed, pictures")
+        self.more.layout.width = "auto"
+        self.save = button("Save params.yaml", "write the controls as a file for papermill", self._save)
+        self.copy = widgets.HTML()  # a button of the page, as a kernel has no clipboard
+        self.waiting = widgets.HTML()  # what the next training will have
         self.status = widgets.HTML()  # numbers, renewed with the pictures
         self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
         self.text.description = "params.yaml"
-        self.pictures = {name: widgets.HTML() for name in ("curves", "stds", "noise", "maps")}
+        self.board = widgets.HTML()
         choice = (self.data, self.model, self.noise, self.after, self.seed, self.compare)
         self.on_change(self._choice_changed, *choice)
         self.on_change(self._sliders_changed, self.rate)
-        self.on_change(self._images_changed, self.images)
-        left = widgets.VBox([self.noise, self.after, self.compare])
-        right = widgets.VBox([self.data, self.model, self.seed, self.images])
-        buttons = row(self.start, self.pause, self.stop, self.reset, self.copy)
-        curves, *others = self.pictures.values()
-        parts = [row(left, right), self.sliders, buttons, self.message, self.status, self.text, curves]
-        self.box = widgets.VBox([hide_static(self.mark), *parts, row(*others)])
+        self.on_change(self._shown_changed, self.images, self.maps_of)
+        self.on_change(self._pause_changed, self.pause_after)
+        self.on_change(self._more_changed, self.more)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Put the controls into a bar that stays, with the headline, above the settings and the pictures."""
+        runs = row(self.start, self.pause, self.stop, self.reset, self.usual, self.more, full_screen())
+        choice = row(self.noise, self.after, widgets.VBox([self.sliders, self.compare]))
+        bar = widgets.VBox([choice, runs, self.waiting, self.message, self.status])
+        bar.add_class("nu-bar")
+        runs.add_class("nu-runs")
+        choice.add_class("nu-choice")
+        shown = row(self.images, self.maps_of, self.pause_after)
+        files = row(self.copy, self.save)
+        self.settings = widgets.VBox([row(self.data, self.model, self.seed), shown, files, self.text])
+        self.settings.layout.display = "none"
+        self.box = self.laid_out(bar, self.settings, self.board)
+
+    def _more_changed(self) -> None:
+        self.settings.layout.display = "" if self.more.value else "none"
 
     def _fill(self, params: Params) -> None:
         """Show these values in the controls, without reacting to the changes.
@@ -115,14 +143,20 @@ class TrainingLab(View):
             if self._filled is None or self._filled.model != params.model:
                 known = choices(params.model)
                 self.after.options = (*known, *(name for name in params.after if name not in known))
+                layers = layers_with_maps(params.model)
+                self.maps_of.options = [(f"{layers[0]}, the first", FIRST), *((n, n) for n in layers[1:])]
+                self.maps_of.value = FIRST
             if self._filled is None or self._filled.noise != params.noise:
                 self._make_strength(params)
             self.data.value, self.model.value, self.noise.value = params.data, params.model, params.noise
             self.seed.value, self.compare.value = params.seed, params.compare
             self.images.value = ", ".join(map(str, params.shown))
-            self.after.value, self.after.disabled = params.after, not params.kind.sites
+            sites = params.kind.sites
+            self.after.value = (params.after or usual_places(params.model)) if sites else ()
+            self.after.disabled, self.compare.disabled = not sites, params.noise == "none"
             self.strength.value, self.rate.value = params.strength, params.learning_rate
             self._filled = params
+        self._show_waiting()
 
     def _make_strength(self, params: Params) -> None:
         kind = params.kind
@@ -152,21 +186,24 @@ class TrainingLab(View):
             changes["after"] = ()
         self.params = self._read_controls(**changes)
         self._fill(self.params)
-        later = "Your choice takes effect when you press Stop and then Start. " if self.running else ""
-        kind = self.params.kind
-        self.show_message(later + (f"{kind.symbol}: {kind.unit}." if kind.unit else ""))
+        self.show_message("" if self.waits else "Press Start." if not self.running else "")
 
     def _read_controls(self, **changes: Any) -> Params:
         """Read the controls as parameters. Raises UserError for a value that is not allowed."""
+        after = tuple(self.after.value)
+        if self.after.disabled:  # the noise before had no places, and shows none
+            after = self.params.after
+        elif set(after) == set(usual_places(self.params.model)):
+            after = ()
         values = {
             "data": self.data.value,
             "model": self.model.value,
             "noise": self.noise.value,
-            "after": tuple(self.after.value),
+            "after": after,
             "compare": self.compare.value,
             "seed": self.seed.value,
             "shown": numbers(self.images.value),
-            "strength": float(self.strength.value),
+            "strength": value_of(self.strength),
             "learning_rate": float(self.rate.value),
         }
         if values["model"] != self.first.model:
@@ -175,44 +212,95 @@ class TrainingLab(View):
 
     @shows_errors
     def _sliders_changed(self) -> None:
-        """Apply the sliders from the next step on."""
-        values = {"strength": float(self.strength.value), "learning_rate": float(self.rate.value)}
+        """Apply the sliders from the next step on; the strength of a noise to come when that noise starts."""
+        values = {"strength": value_of(self.strength), "learning_rate": float(self.rate.value)}
         self.params = self.params.replace(**values)
         if self.running:
             if self.params.noise != self.session.pending.noise:
                 values.pop("strength")  # of another noise than the one in training
             self.session.tune(self.session.pending.replace(**values))
+        self._show_waiting()
 
     @shows_errors
-    def _images_changed(self) -> None:
-        """Show the maps of other test images in the next picture."""
+    def _shown_changed(self) -> None:
+        """Show the maps of other test images, or of another convolution, in the next picture."""
         shown = numbers(self.images.value)
-        self.session.show(shown)
+        self.session.show(shown, str(self.maps_of.value or ""))
         self.params = self.params.replace(shown=shown)
-        self.show_message(f"Feature maps of test images {self.images.value or 'chosen by the lab'}.")
+        layer = self.maps_of.value or self.maps_of.options[0][0]
+        self.show_message(f"Feature maps of {layer}, test images {self.images.value or 'chosen by the lab'}.")
+        self._show_waiting()
+
+    @shows_errors
+    def _pause_changed(self) -> None:
+        """Let the training pause after an epoch."""
+        self.session.pause_after = epoch = self.pause_after.value
+        trained = self.running and self.session.epochs_trained
+        if epoch and trained and epoch <= trained:
+            self.session.pause_after = 0
+            raise UserError(f"pause after epoch {epoch}: {trained} have been trained; allowed: more, or 0")
+        self.show_message(f"Pauses after epoch {epoch}." if epoch else "Does not pause by itself.")
+
+    @shows_errors
+    def _usual(self) -> None:
+        """Set strength and learning rate to their defaults, while it trains or before."""
+        with self.filling():
+            first = self.first.noise == self.params.noise
+            self.strength.value = self.first.strength if first else self.params.kind.usual
+            self.rate.value = self.first.learning_rate
+        self._sliders_changed()
 
     @property
     def running(self) -> bool:
         """Tell if there is a training, paused or not."""
         return self.session.running
 
+    @property
+    def waits(self) -> bool:
+        """Tell if the controls are set to another training than the one that runs."""
+        now, trained = self.params, self.session.pending
+        names = [name for name in FIXED if name != "after" or now.kind.sites]
+        return self.running and any(getattr(now, name) != getattr(trained, name) for name in names)
+
+    def _show_waiting(self) -> None:
+        """Say what the controls are set to where that is not what is in training."""
+        waits = hasattr(self, "session") and self.waits
+        self.start.description = "▶ Restart" if waits else "▶ Start"
+        kind, copied = self.params.kind, self._as_yaml()
+        same = not waits or self.session.pending.noise == self.params.noise
+        self.strength.description = f"strength {kind.symbol}".strip() + ("" if same else ", next training")
+        self.copy.value = copy_button("Copy as params.yaml", copied)
+        self.waiting.value = ""
+        if waits:
+            text = f"Set for the next training: {described(self.params)}. In training: "
+            text += f"{described(self.session.pending)}. Restart ends it and begins the next."
+            self.waiting.value = f'<p class="nu-waiting" role="status">{html.escape(text)}</p>'
+
     @shows_errors
     def _start(self) -> None:
-        if self.running:
+        if self.running and not self.waits:
             self.session.start()
             self.show_message(ENDING if self.session.stopping else "Training continues.")
             return
-        self.params = self._read_controls()
-        self._new_session(self.params)
+        params = self._read_controls()
+        data = load(data_of(params))  # what cannot be loaded leaves the training that runs alone
+        if self.running and not self.session.stop():
+            self.show_message(ENDING)
+            return
+        self.params = params
+        self._new_session(params, data)
         self._end_others()
         self.session.start()
+        self._show_waiting()
         label = origin(self.session.data.label)
         self.show_message(f"Training {' beside '.join(self.session.runs)}, {self.params.model}, {label}.")
 
-    def _new_session(self, params: Params) -> None:
+    def _new_session(self, params: Params, data: Dataset) -> None:
         """Make a session of these parameters with its own record, as an old session may still be drawing."""
-        data, record = load(data_of(params)), Record()
+        record = Record()
         session = Session(params, data, lambda probes: self._draw(session, record, probes))
+        session.show(params.shown, str(self.maps_of.value or ""))
+        session.pause_after = self.pause_after.value
         self.session, self.record = session, record
 
     def _end_others(self) -> None:
@@ -238,6 +326,7 @@ class TrainingLab(View):
                 if ended
                 else ENDING
             )
+            self._show_waiting()
 
     @shows_errors
     def _reset(self) -> None:
@@ -252,21 +341,28 @@ class TrainingLab(View):
         self.params, self._filled = self.first, None
         self._fill(self.first)
         self.text.layout.display = "none"
-        self._new_session(self.first)
+        with self.filling():
+            self.pause_after.value = 0
+        self._new_session(self.first, load(data_of(self.first)))
         if self.interactive:
             self.session.run(steps=2, every=1)
             self.show_message("Press Start.")
         else:
             self.session.run(self.first.steps, every=max(1, self.first.steps // PROBES))
 
+    def _as_yaml(self) -> str:
+        """Write the parameters that the controls were last set to, as a file for papermill."""
+        params = self.params.replace(profile="mine", interactive=False)
+        values = yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return f"# The live lab's controls.\n{values}"
+
     @shows_errors
-    def _copy(self) -> None:
-        """Write the controls as YAML, in a box to copy from and in a file."""
-        params = self._read_controls().replace(profile="mine", interactive=False)
+    def _save(self) -> None:
+        """Write the controls as YAML, into a file and a box."""
+        self.params = self._read_controls()
         path = outputs_root() / "live_lab" / "params.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = "# The live lab's controls.\n"
-        text += yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = self._as_yaml()
         path.write_text(text, encoding="utf-8")
         self.text.value, self.text.layout.display = text, ""
         file = shlex.quote(near(path))
@@ -284,35 +380,58 @@ class TrainingLab(View):
     def _draw(self, session: Session, record: Record, probes: Probes) -> None:
         """Draw the pictures of probes, in the training's thread; without a probe, the end."""
         if probes:
-            record.add(probes)
+            record.add(probes, setting(session.params))
         if session is not self.session or not (self.interactive or not probes):
             return
-        for name, picture in record.pictures().items():
-            self.pictures[name].value = picture
-        share = 100 * session.drawing / session.seconds if session.seconds else 0.0
-        p, kind = session.params, session.params.kind  # of the last step
-        strength = f"{kind.symbol} = {p.strength:.4g}, " if kind.symbol else ""
-        text = f"{strength}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
-        self.status.value = (
-            f'<p style="margin:2px 0">{record.status()}<br>{html.escape(text)}</p>{broken(session.diverged)}'
-        )
+        self.board.value = record.board()
+        self.status.value = self._headline(session, record)
         if probes:
+            if session.paused_after:
+                self.show_message(f"Paused after epoch {session.paused_after}. Start continues.")
+                session.paused_after = 0
+                self.keep()
             return
         if session.error is not None:
             self.message.value = problem(session.error)
         elif session.state == "finished" and self.interactive and not session.diverged:
-            self.show_message(f"Finished: {p.epochs} epochs.")
+            self.show_message(f"Finished: {session.params.epochs} epochs.")
         self.keep()
+
+    def _headline(self, session: Session, record: Record) -> str:
+        share = 100 * session.drawing / session.seconds if session.seconds else 0.0
+        p = session.params  # of the last step
+        strength = f"{setting(p)} ({p.kind.unit}), " if p.kind.symbol else ""
+        sites = next((probe.sites for probe in record.last.values()), ())
+        where = f"inserted after {', '.join(sites)}, " if sites else ""
+        text = f"{strength}{where}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
+        small = f'<div class="nu-small">{html.escape(text)}</div>'
+        return f"{record.headline()}{small}{broken(session.diverged)}"
 
     def static(self) -> str:
         """Return the last frame: parameters, numbers and pictures."""
-        session, pictures = self.session, self.record.pictures()
-        described = facts(session.params, origin(session.data.label))
-        below = "".join(f"<div>{pictures[name]}</div>" for name in ("stds", "noise", "maps"))
-        return (
-            f"{table(described.items())}<p>{self.record.status()}</p>{broken(session.diverged)}"
-            f"{pictures['curves']}<div style='display:flex;flex-wrap:wrap;gap:12px'>{below}</div>"
-        )
+        session = self.session
+        said = table(facts(session.params, origin(session.data.label)).items())
+        return f"{said}{self._headline(session, self.record)}{self.record.board()}"
+
+
+def setting(params: Params) -> str:
+    """Write the strength with its symbol; nothing for no noise."""
+    return f"{params.kind.symbol} = {params.strength:.4g}" if params.kind.symbol else ""
+
+
+def described(params: Params) -> str:
+    """Write a training in a few words."""
+    title = params.kind.title.split(":")[0].split(" (")[0]
+    strength = f", {setting(params)}" if params.kind.symbol else ""
+    where = f", after {', '.join(params.after or usual_places(params.model))}" if params.kind.sites else ""
+    alone = "" if params.compare or params.noise == "none" else ", alone"
+    return f"{title}{strength}{where}{alone}, {params.model} on {params.data}, seed {params.seed}"
+
+
+@cache
+def layers_with_maps(model: str) -> list[str]:
+    """Name the convolutions of a network of `MODELS`."""
+    return convolutions(build_model(model, width=0.05))
 
 
 @atexit.register

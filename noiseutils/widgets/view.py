@@ -17,11 +17,44 @@ from IPython.display import display, update_display
 
 from noiseutils.book.page import WIDGET
 from noiseutils.errors import UserError
+from noiseutils.live.pictures import STYLE
 from noiseutils.provenance import project_root
 
 # variables that Jupyter and Voila set for the kernels behind a page
 ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
 STATIC = "noiseutils-static"  # prefix of the ids of static pictures
+
+# The bar stays in sight: JupyterLab's outputs would scroll by themselves, and so keep the bar from that. On a
+# phone the bar would cover all, and only its buttons stay.
+BAR = """
+:is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output, .jp-Cell-outputWrapper, .jp-Cell):has(
+  .nu-bar) { overflow: visible !important; }
+.nu-lab { overflow: visible; }
+.nu-lab:fullscreen { overflow: auto; padding: 8px; }
+.nu-lab .widget-html-content, .nu-lab p { line-height: 1.4; margin: 2px 0; }
+.nu-lab .widget-label { padding-right: 4px; }
+.nu-lab .widget-html { margin-top: 0; margin-bottom: 0; }
+.nu-runs { align-items: center; }
+.nu-bar, .nu-runs { position: sticky; top: 0; z-index: 5; background: white; }
+.nu-bar { border-bottom: 1px solid #bbb; overflow: visible; }
+.nu-choice > * { min-width: 0; flex: 1 1 280px; }
+.nu-lab .widget-box, .nu-lab .widget-inline-hbox, .nu-lab select { max-width: 100%; min-width: 0; }
+.nu-small { font-size: 11px; color: #444; }
+.nu-waiting { padding: 2px 6px; border-left: 4px solid #E69F00; background: #fff7e0; }
+@container (max-width: 640px) {
+  .nu-bar { display: contents; }
+  .nu-lab .widget-inline-hbox { width: 100%; flex-wrap: wrap; height: auto; }
+}
+"""
+# noUiSlider's handles have a role and no name: each gets the text of its slider's label, now and later
+NAME_HANDLES = (
+    "const root = this.closest('.nu-lab'); const name = () => { "
+    "for (const one of root.querySelectorAll('.widget-slider')) { "
+    "const label = one.querySelector('.widget-label'), handle = one.querySelector('.noUi-handle'); "
+    "if (label && handle && handle.getAttribute('aria-label') !== label.textContent) "
+    "handle.setAttribute('aria-label', label.textContent); } }; "
+    "name(); new MutationObserver(name).observe(root, {childList: true, subtree: true, characterData: true});"
+)
 
 
 def is_interactive(interactive: bool | None) -> bool:
@@ -60,7 +93,7 @@ class View:
 
     def show_message(self, text: str) -> None:
         """Show an event on the page."""
-        self.message.value = f'<p role="status">{html.escape(text)}</p>'
+        self.message.value = f'<p role="status">{html.escape(text)}</p>' if text else ""
 
     def on_change(self, react: Callable[[], object], *controls: widgets.Widget) -> None:
         """Call `react` when the value of a control changes, but not while the view is `filling` controls."""
@@ -76,8 +109,14 @@ class View:
         finally:
             self._filling = False
 
+    def laid_out(self, *parts: widgets.Widget) -> widgets.VBox:
+        """Lay parts of a view out below each other, with the styles of the page."""
+        box = widgets.VBox([page_style(self.mark), *parts])
+        box.add_class("nu-lab")
+        return box
+
     def _page(self) -> str:
-        return f'<div id="{self.mark}">{self.static()}</div>'
+        return f'{STYLE}<div id="{self.mark}" class="nu-lab">{self.static()}</div>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         alive = (self.box._repr_mimebundle_() or {}) if self.interactive else {}
@@ -95,9 +134,37 @@ class View:
         self._kept_under = getattr(shown, "display_id", None)
 
 
-def hide_static(mark: str) -> widgets.HTML:
-    """Return a widget that hides the static pictures of a mark, as long as the widget lives."""
-    return widgets.HTML(f"<style>#{mark} {{ display: none; }}</style>", layout={"display": "contents"})
+def page_style(mark: str) -> widgets.HTML:
+    """Return a widget with the styles of the views, and with names for their sliders' handles.
+
+    It hides the static pictures of a mark, as long as the widget lives.
+    """
+    value = f'{STYLE}<style onload="{html.escape(NAME_HANDLES)}">{BAR} #{mark} {{ display: none; }}</style>'
+    return widgets.HTML(value, layout={"display": "contents"})
+
+
+def full_screen() -> widgets.HTML:
+    """Return a button of the page that shows its view on the whole screen, or no longer."""
+    script = (
+        "document.fullscreenElement ? document.exitFullscreen() : this.closest('.nu-lab').requestFullscreen()"
+    )
+    return widgets.HTML(_page_button("Full screen", script))
+
+
+def copy_button(text: str, copied: str) -> str:
+    """Write a button of the page that copies a text to the clipboard, and says so."""
+    script = (
+        "const said = this.nextElementSibling; navigator.clipboard "
+        "? navigator.clipboard.writeText(this.dataset.text).then("
+        "() => said.textContent = ' Copied.', error => said.textContent = ' Not copied: ' + error.message) "
+        ": said.textContent = ' This page may not write to the clipboard: save the file instead.'"
+    )
+    return _page_button(text, script, f' data-text="{html.escape(copied)}"') + '<span role="status"></span>'
+
+
+def _page_button(text: str, script: str, more: str = "") -> str:
+    look = 'class="jupyter-widgets jupyter-button widget-button" style="width:auto"'
+    return f'<button type="button" {look}{more} onclick="{html.escape(script)}">{html.escape(text)}</button>'
 
 
 def shows_errors(method: Callable[..., None]) -> Callable[..., None]:
@@ -114,10 +181,10 @@ def shows_errors(method: Callable[..., None]) -> Callable[..., None]:
 
 
 def button(
-    text: str, hint: str, pressed: Callable[[], None], icon: str = "", style: str = ""
+    text: str, hint: str, pressed: Callable[[], None], sign: str = "", style: str = ""
 ) -> widgets.Button:
-    """Make a button that calls `pressed`."""
-    control = widgets.Button(description=text, tooltip=hint, icon=icon, button_style=style)
+    """Make a button that calls `pressed`.   sign: a character, as icons would come from another server."""
+    control = widgets.Button(description=f"{sign} {text}".strip(), tooltip=hint, button_style=style)
     control.layout.width, control.layout.align_self = "auto", "flex-start"
     control.on_click(lambda _: pressed())
     return control
@@ -131,8 +198,8 @@ def row(*controls: widgets.Widget) -> widgets.HBox:
 def dropdown(label: str, options: Any, value: Any, hint: str = "") -> widgets.Dropdown:
     """Make a dropdown with its label beside it."""
     control = widgets.Dropdown(description=label, options=options, value=value, tooltip=hint)
-    control.style.description_width = "7em"
-    control.layout.width = "26em"
+    control.style.description_width = "initial"
+    control.layout.width = "auto"
     return control
 
 
@@ -144,11 +211,16 @@ def slider(label: str, value: float, low: float, most: float, hint: str = "") ->
         min=min(low, value),
         max=max(most, value),
         step=most / 200,
-        readout_format=".3f",
+        readout_format=".4",
         tooltip=hint,
     )
-    control.style.description_width, control.layout.width = "9em", "30em"
+    control.style.description_width = "initial"
     return control
+
+
+def value_of(slider: widgets.FloatSlider) -> float:
+    """Return a slider's value without the rounding errors of its steps: 0.1, not 0.10000000000000009."""
+    return float(f"{slider.value:.10g}")
 
 
 def numbers(text: str, most: int = 4) -> tuple[int, ...]:

@@ -109,8 +109,8 @@ class LabPage:
         return {name: float(value.rstrip(".")) for name, value in found}
 
     def status(self) -> str:
-        """Return the numbers under the buttons."""
-        return self.page.get_by_text("drawing takes").first.inner_text()
+        """Return the headline and the numbers under the buttons."""
+        return self.page.locator(".widget-html", has_text="drawing takes").first.inner_text()
 
     def steps(self) -> int:
         found = re.search(r"step ([\d,]+)", self.status())

@@ -39,7 +39,7 @@ def reactions(lab: LabPage) -> list[float]:
         lab.page.wait_for_timeout(700)  # as a person would, not in step with the drawing
         started = time.perf_counter()
         lab.page.keyboard.press(key)
-        text = f"σ = {wanted:.4g},"
+        text = f"σ = {wanted:.4g} ("
         lab.page.wait_for_function(
             "text => [...document.querySelectorAll('.widget-html')].some(e => e.innerText.includes(text))",
             arg=text,
@@ -74,7 +74,7 @@ def photograph(lab: LabPage, folder: Path) -> None:
     stop = lab.steps() + 250
     lab.until(lambda: lab.steps() > stop, "250 steps more")
     lab.button("Stop").click()
-    lab.page.get_by_text("flips at").first.wait_for()
+    lab.page.locator("table", has_text="flips at").first.wait_for()
     for name, mark in (("training_lab", "Start"), ("attack_lab", "Next"), ("result_explorer", "Runs behind")):
         area = lab.page.locator(".jp-Cell-outputArea").filter(has=lab.button(mark)).first
         area.scroll_into_view_if_needed()

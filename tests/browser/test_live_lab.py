@@ -7,7 +7,7 @@ import pytest
 from lab_page import ROOT, LabPage, free_port, jupyterlab, reachable, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-WIDE = {"width": 1500, "height": 1100}
+WIDE, PHONE = {"width": 1500, "height": 1100}, {"width": 390, "height": 844}
 HARMLESS = ("favicon",)
 
 
@@ -15,7 +15,7 @@ HARMLESS = ("favicon",)
 def notebooks(browser, tmp_path_factory):
     """A folder, and in it as many notebooks as there are tests: each with a kernel of its own."""
     folder = tmp_path_factory.mktemp("jupyterlab")
-    with jupyterlab(folder, copies=4) as addresses:
+    with jupyterlab(folder, copies=6) as addresses:
         yield folder, addresses
 
 
@@ -36,15 +36,15 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
     )
     lab.button("Start").click()
     lab.until(lambda: lab.steps() > 30, "30 steps")
-    std = lab.numbers("activation std")["relu1, gaussian noise"]
+    std = lab.numbers("std of relu1")["gaussian noise"]
     loss, maps = lab.chart("training loss").first.inner_html(), lab.page.locator("img[alt*='feature maps']")
     before = maps.first.get_attribute("src")
 
     lab.slider(0).focus()
     lab.page.keyboard.press("End")  # from 0.2 to the end of the slider, 2
-    lab.until(lambda: "σ = 2," in lab.status(), "the new strength in the numbers")
+    lab.until(lambda: "σ = 2 (" in lab.status(), "the new strength in the numbers")
     lab.until(
-        lambda: lab.numbers("activation std")["relu1, gaussian noise"] > max(1.9, 1.3 * std),
+        lambda: lab.numbers("std of relu1")["gaussian noise"] > max(1.9, 1.3 * std),
         "a larger std behind the noise",
     )
     lab.until(lambda: lab.chart("training loss").first.inner_html() != loss, "another curve")
@@ -69,6 +69,48 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
     lab.button("Reset").click()
     lab.page.get_by_role("status").get_by_text("Press Start.").wait_for()
     lab.until(lambda: lab.steps() <= 2, "the beginning")
+
+
+def test_the_bar_stays_the_sliders_have_names_and_the_yaml_is_copied(lab):
+    names = [lab.slider(i).get_attribute("aria-label") for i in range(3)]
+    assert names == ["strength ε", "learning rate", "δ"]
+    lab.page.get_by_role("combobox", name="noise").select_option(label="no noise")
+    lab.until(lambda: lab.slider(0).get_attribute("aria-label") == "strength", "the new slider's name")
+    lab.page.get_by_role("combobox", name="noise").select_option(
+        label="ANL: on activations, along the loss gradient (You et al.)"
+    )
+    maps = lab.page.locator("img[alt*='feature maps']").first
+    maps.scroll_into_view_if_needed()
+    for part in (maps, lab.button("Start"), lab.page.locator(".widget-html", has_text="drawing takes").first):
+        assert part.bounding_box()["y"] < WIDE["height"]
+        assert part.bounding_box()["y"] >= 0
+    lab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lab.page.get_by_role("button", name="More settings").click()
+    lab.slider(0).focus()
+    lab.page.keyboard.press("ArrowRight")
+    lab.until(lambda: lab.kernel("lab.params.strength") == "0.105", "another strength")
+    lab.page.get_by_role("button", name="Copy as params.yaml").click()
+    lab.page.get_by_text("Copied.").wait_for()
+    copied = lab.page.evaluate("navigator.clipboard.readText()")
+    assert "strength: 0.105\n" in copied
+    lab.page.get_by_role("button", name="Full screen").click()
+    lab.until(lambda: lab.page.evaluate("document.fullscreenElement !== null"), "the whole screen")
+
+
+def test_on_a_phone_nothing_of_the_lab_is_cut_off(lab):
+    lab.page.keyboard.press("Control+b")  # JupyterLab's list of files
+    lab.page.set_viewport_size(PHONE)
+    lab.page.wait_for_timeout(500)
+    view = lab.page.locator(".nu-lab").first
+    right = view.evaluate("e => e.getBoundingClientRect().right") + 1
+    parts = "select, button, input, .noUi-target, svg[role=img], img"
+    beyond = view.evaluate(
+        f"(e, right) => [...e.querySelectorAll('{parts}')]"
+        ".filter(x => x.getBoundingClientRect().right > right).map(x => x.outerHTML.slice(0, 80))",
+        right,
+    )
+    assert right <= PHONE["width"] + 1
+    assert beyond == []
 
 
 def test_the_attack_lab_answers_and_takes_the_training_labs_networks(lab):
@@ -111,7 +153,7 @@ def test_the_keyboard_reaches_every_control(lab):
     controls = lab.page.locator(
         ".jp-OutputArea-output :is(select, button, input:not([type=hidden]), .noUi-handle):visible"
     )
-    lab.page.get_by_text("flips at").first.wait_for()
+    lab.page.locator("table", has_text="flips at").first.wait_for()
     wanted = controls.count()
     assert wanted >= 20
     controls.first.focus()

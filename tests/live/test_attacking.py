@@ -58,6 +58,9 @@ def test_a_network_flips_where_it_can_be_calculated_to():
     """Pixels at 0.6 over a threshold of 0.5: every one must fall by 0.1, 25.5 of 255."""
     bench = bench_of({"t": Threshold()}, torch.full((1, 1, 8, 8), 0.6), torch.tensor([1]))
     assert bench.answers(0, "fgsm", 1.0)["t"].flips == pytest.approx(25.5, abs=0.1)
+    curve = bench.answers(0, "fgsm", 1.0)["t"].curve
+    assert [p > 0.5 for size, p in curve] == [size < 25.5 for size, p in curve]
+    assert (curve[0][0], curve[-1][0]) == (0.0, ATTACKS["fgsm"].most)
     assert bench.answers(0, "pgd", 1.0)["t"].flips == pytest.approx(25.5, abs=0.1)
     assert bench.answers(0, "gaussian_blur", 1.0)["t"].flips == math.inf
 

@@ -8,9 +8,12 @@ import pytest
 from PIL import Image
 
 from noiseutils.live.pictures import (
+    COLOURS,
+    HOVERED,
     NEGATIVE,
     POINTS,
     POSITIVE,
+    STYLE,
     Line,
     _decades,
     _ticks,
@@ -20,6 +23,8 @@ from noiseutils.live.pictures import (
     png,
     signed,
 )
+
+HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def svg(picture: str) -> ET.Element:
@@ -68,7 +73,7 @@ def test_a_chart_says_its_last_values_to_who_cannot_see_it():
 
 
 def test_lines_are_told_apart_without_their_colour():
-    picture = line_chart("loss", [Line("a", [(0, 1), (1, 2)]), Line("b", [(0, 2), (1, 1)], 1, True)], "step")
+    picture = line_chart("loss", [Line("a", [(0, 1), (1, 2)]), Line("b", [(0, 2), (1, 1)], 1)], "step")
     strokes = [
         (line.get("stroke"), line.get("stroke-dasharray"))
         for line in svg(picture).iter("{http://www.w3.org/2000/svg}polyline")
@@ -127,19 +132,46 @@ def test_images_stand_side_by_side_each_pixel_as_a_square():
     assert (row[:, 14:26] == 255).all()
 
 
-def test_a_signed_row_is_white_at_zero_blue_below_and_orange_above_and_says_its_size():
-    picture = image_rows([("η, ±", np.array([[[-0.5, 0.0, 0.25]]]))], "Step 3.", scale=1)
-    [row] = decoded(picture)
-    assert tuple(row[0, 0]) == NEGATIVE
-    assert tuple(row[0, 1]) == (255, 255, 255)
-    assert 127 < row[0, 2, 1] < 255
-    assert "η, ±0.5" in picture
-    assert tuple(signed(np.array([[[2.0]]]), 2.0)[0, 0, 0]) == POSITIVE
+def test_signed_values_are_white_at_zero_brown_below_and_purple_above_on_the_scale_given():
+    row = signed(np.array([[-0.5, 0.0, 0.25]]), 0.5)[0]
+    assert tuple(row[0]) == NEGATIVE
+    assert tuple(row[1]) == (255, 255, 255)
+    assert 127 < row[2, 1] < 255
+    assert tuple(signed(np.array([[2.0]]), 2.0)[0, 0]) == POSITIVE
+    assert (signed(np.zeros((1, 2, 2)), 0.0) == 255).all()
+    assert (signed(np.full((1, 2, 2), np.nan), np.nan) == 255).all()
 
 
-def test_a_signed_row_of_zeros_is_white():
-    [row] = decoded(image_rows([("η, ±", np.zeros((1, 2, 2)))], "", scale=1))
-    assert (row == 255).all()
+def test_a_signed_colour_is_no_lines_colour():
+    lines = {tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in COLOURS}
+    assert lines.isdisjoint({NEGATIVE, POSITIVE})
+
+
+def test_the_pointer_is_told_the_values_at_its_place_without_a_script():
+    picture = line_chart("loss", [Line("a", [(i, 2.0 * i) for i in range(100)])], "step")
+    tips = [g for g in svg(picture).iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "nu-at"]
+    assert len(tips) == HOVERED
+    assert "".join(tips[0].itertext()) == "step 0a: 0"
+    assert "".join(tips[-1].itertext()) == "step 99a: 198"
+    assert ".nu-at:hover .nu-tip" in STYLE
+
+
+def test_marks_stand_at_their_x_and_none_outside_the_lines():
+    line = Line("a", [(0, 1.0), (10, 2.0)])
+    picture = line_chart("loss", [line], "step", marks=[(5, "epoch 1"), (20, "epoch 4")])
+    assert "epoch 1" in picture
+    assert "epoch 4" not in picture
+    [[start, end]] = lines_of(picture)
+    assert f"M{(start[0] + end[0]) / 2:.1f} " in picture
+
+
+def test_names_from_data_are_shown_and_not_run():
+    chart = line_chart(HOSTILE, [Line(HOSTILE, [(0, 1.0)])], HOSTILE, marks=[(0, HOSTILE)])
+    bars = bar_chart(HOSTILE, [HOSTILE], [(HOSTILE, [0.5])])
+    rows = image_rows([(HOSTILE, np.zeros((1, 2, 2)))], HOSTILE)
+    for picture in (chart, bars, rows):
+        assert HOSTILE not in picture
+        assert "&lt;img src=x" in picture
 
 
 def test_colour_images_keep_their_colours_and_every_image_has_its_text():

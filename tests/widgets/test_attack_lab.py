@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from views import DATA, alone, networks, wait
@@ -18,6 +19,15 @@ def test_the_attack_lab_shows_each_networks_answer():
     alone(page)
     assert "test image 3" in page
     assert all(name in page for name in ("net 0", "net 1", "flips at", "mean change"))
+    assert "probability of the right class, %, last values: net 0" in page
+
+
+def test_a_class_that_is_called_a_tag_is_shown_and_not_run():
+    hostile = "<img src=x onerror=alert(1)>"
+    data = replace(DATA, classes=(hostile,) * 10)
+    page = AttackLab(networks(), data, interactive=False).static()
+    assert hostile not in page
+    assert "&lt;img src=x" in page
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -22,13 +22,13 @@ def test_every_noise_has_a_last_frame(noise):
     alone(page)
     assert KINDS[noise].title.split("(")[0].strip() in html.unescape(page)
     if noise != "none":
-        assert ("η, the noise" in page) == (noise != "adaptive_noise"), "which is still quiet"
+        assert ("the noise η of" in page) == (noise != "adaptive_noise"), "which is still quiet"
 
 
 def test_a_slider_counts_while_it_trains(started):
     started.strength.value = 0.7
     started.rate.value = 0.005
-    wait(lambda: "ε = 0.7, learning rate 0.005" in started.status.value)
+    wait(lambda: "ε = 0.7 (" in started.status.value and "learning rate 0.005" in started.status.value)
     noisy = started.session.runs["adversarial noise"]
     assert (noisy.noise.epsilon, noisy.schedule.learning_rate) == (0.7, 0.005)
     assert started.session.runs["no noise"].schedule.learning_rate == 0.005
@@ -37,14 +37,109 @@ def test_a_slider_counts_while_it_trains(started):
 def test_another_noise_waits_for_the_next_start(started):
     first = started.session
     started.noise.value = "gaussian_noise"
-    assert "press Stop and then Start" in started.message.value
     assert started.strength.value == KINDS["gaussian_noise"].usual
+    assert started.strength.description == "strength σ, next training"
     started.strength.value = 1.5  # of the noise to come: what runs has another
+    said = started.waiting.value
+    assert "Set for the next training: Gaussian noise on activations, σ = 1.5, after ReLU" in said
+    assert "In training: ANL, ε = 0.1" in said
     assert first.runs["adversarial noise"].noise.epsilon == PARAMS.strength
-    started.stop.click()
+    assert started.start.description == "▶ Restart"
     started.start.click()
     wait(lambda: started.session is not first and started.session.steps > 1)
+    assert not first.running
     assert started.session.runs["gaussian noise"].noise.std == 1.5
+    assert started.waiting.value == ""
+    assert (started.start.description, started.strength.description) == ("▶ Start", "strength σ")
+
+
+def test_a_next_training_that_cannot_be_loaded_leaves_the_one_that_runs(started):
+    first = started.session
+    started.data.value = "./no/such/folder"
+    started.start.click()
+    assert "no/such/folder" in started.message.value
+    assert started.session is first
+    assert first.running
+
+
+def test_a_paused_training_goes_on_though_the_next_was_chosen_and_given_up(started):
+    started.pause.click()
+    wait(lambda: started.session.state == "paused")
+    started.seed.value = 5
+    assert "seed 5" in started.waiting.value
+    started.seed.value = PARAMS.seed
+    assert started.waiting.value == ""
+    stood, first = started.session.steps, started.session
+    started.start.click()
+    wait(lambda: first.steps > stood)
+    assert started.session is first
+
+
+def test_where_noise_goes_is_chosen_in_the_list_before_anything_is_touched(live):
+    assert live.after.value == ("ReLU",)
+    assert live.params.after == ()
+    live.after.value = ()
+    assert live.after.value == ("ReLU",), "nothing chosen is the usual place"
+    live.model.value = "resnet20"
+    assert live.after.value == ("BatchNorm2d",)
+    live.after.value = ("Conv2d",)
+    live.noise.value = "weight_noise"
+    assert live.after.value == ()
+    assert live.after.disabled
+    live.noise.value = "gaussian_noise"
+    assert live.after.value == ("Conv2d",)
+
+
+def test_a_sliders_value_is_copied_without_the_rounding_errors_of_its_steps(live):
+    live.strength.value = 0.10000000000000009
+    assert live.params.strength == 0.1
+    assert "strength: 0.1\n" in html.unescape(live.copy.value)
+    live.save.click()
+    assert "strength: 0.1\n" in live.text.value
+
+
+def test_defaults_come_back_by_one_click_and_the_training_goes_on(started):
+    first = started.session
+    started.strength.value, started.rate.value = 0.7, 0.005
+    started.usual.click()
+    assert (started.strength.value, started.rate.value) == (PARAMS.strength, PARAMS.learning_rate)
+    wait(lambda: f"ε = {PARAMS.strength:g} (" in started.status.value)
+    assert started.session is first
+    started.noise.value = "gaussian_noise"
+    started.strength.value = 1.9
+    started.usual.click()
+    assert started.strength.value == KINDS["gaussian_noise"].usual
+    assert first.pending.strength == PARAMS.strength
+
+
+def test_feature_maps_are_of_the_convolution_chosen(started):
+    assert [value for _, value in started.maps_of.options] == ["", "conv2"]
+    started.maps_of.value = "conv2"
+    wait(lambda: started.record.last["no noise"].maps_of == "conv2")
+    assert "feature maps of conv2" in started.record.board()
+    started.images.value = "3"
+    wait(lambda: len(started.record.last["no noise"].maps) == 1)
+    assert started.record.last["no noise"].maps_of == "conv2"
+
+
+def test_a_training_pauses_after_the_epoch_asked_for_with_its_test(live):
+    live.pause_after.value = 2
+    live.start.click()
+    wait(lambda: live.session.state == "paused")
+    wait(lambda: "Paused after epoch 2" in live.message.value)
+    assert len(live.record.last["no noise"].tests) == 2
+    live.pause_after.value = 1
+    assert "2 have been trained" in live.message.value
+    live.start.click()
+    wait(lambda: live.session.epochs_trained > 3)
+
+
+def test_names_of_classes_data_and_errors_are_shown_and_not_run(live):
+    hostile = "<img src=x onerror=alert(1)>"
+    live.data.value = hostile
+    live.start.click()
+    assert hostile not in live.message.value + live.waiting.value
+    assert "&lt;img" in live.message.value
 
 
 def test_going_back_to_the_noise_that_is_trained_brings_its_strength_back(started):
@@ -57,7 +152,7 @@ def test_going_back_to_the_noise_that_is_trained_brings_its_strength_back(starte
 def test_a_slider_counts_though_the_data_is_mistyped(started):
     started.data.value = "cifra10"
     started.strength.value = 0.4
-    wait(lambda: "ε = 0.4" in started.status.value)
+    wait(lambda: "ε = 0.4 (" in started.status.value)
 
 
 def test_an_old_trainings_last_words_do_not_reach_the_new_one(live):
@@ -152,7 +247,7 @@ def test_what_is_typed_wrong_is_said_and_nothing_is_lost(live):
 
 
 def test_a_training_that_fails_is_said_on_the_page(live, monkeypatch):
-    def broken(self, probes):
+    def broken(self, *probes):
         raise RuntimeError("a broken record")
 
     monkeypatch.setattr(training.Record, "add", broken)
@@ -165,11 +260,12 @@ def test_controls_copied_as_yaml_are_what_papermill_and_the_command_line_take(li
     live.noise.value = "image_blur"
     live.strength.value = 1.4
     live.after.value = ()
-    live.copy.click()
+    live.save.click()
     path = tmp_path / "outputs" / "live_lab" / "params.yaml"
     told = read_profile(Params, "live_lab", str(path))
     assert (told.noise, told.strength, told.profile) == ("image_blur", 1.4, "mine")
     assert live.text.value == path.read_text()
+    assert html.escape(live.text.value) in live.copy.value, "what the page's button copies"
     values = yaml.safe_load(path.read_text())
     assert list(values) == list(Params.model_fields)
     assert TrainingLab(told, interactive=False).session.runs == pair(told)

@@ -65,6 +65,6 @@ def test_a_notebook_saved_with_a_live_view_becomes_a_page_with_its_last_frame(li
     path = tmp_path / "saved.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
     page = to_html(path)
-    assert "step 2, epoch 1" in page
+    assert "Epoch 1, step 2" in page
     assert pictures(page) >= 8
     assert "model_id" not in page
