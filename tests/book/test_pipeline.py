@@ -96,3 +96,13 @@ def test_the_live_lab_has_nothing_to_publish():
     params = study_params("live_lab", "smoke")
     with pytest.raises(UserError, match="study to publish 'live_lab' is not known; allowed: noisy_dropout"):
         pipeline.publish(params)
+
+
+def test_what_is_not_rendered_is_not_published_by_half(tmp_path, monkeypatch):
+    path = pipeline.reference_root() / "noisy_dropout" / "cifar10-jpeg" / "params.yaml"
+    params = study_params("noisy_dropout", str(path))
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(pipeline, "reference_root", lambda: tmp_path / "reference")
+    with pytest.raises(UserError, match="figures is not there: run `noiseutils run noisy_dropout`"):
+        pipeline.publish(params)
+    assert not (tmp_path / "reference").exists()

@@ -104,6 +104,15 @@ def test_notebook_runs_in_its_own_folder_on_this_interpreter_with_the_parameters
     assert json.loads(printed[0]) == [str(notebook.parent), sys.executable, "digits", 5]
 
 
+def test_an_installed_notebook_runs_where_the_command_was_called(tmp_path, monkeypatch):
+    """Its own folder is site-packages: results would be written, and data looked for, in there."""
+    monkeypatch.setattr(render_module, "in_checkout", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    source = write(tmp_path / "site-packages" / "notebooks", "from pathlib import Path\nPath('mark').touch()")
+    render(source, tmp_path / "made", {}, "stamp")
+    assert (tmp_path / "mark").exists()
+
+
 def test_kept_notebook_names_no_folder_of_this_machine(rendered):
     _, folder, _ = rendered
     metadata = json.loads((folder / "01_study.ipynb").read_text())["metadata"]
