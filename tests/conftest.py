@@ -11,6 +11,7 @@ import noiseutils  # noqa: F401  its shim must run before a test imports torchvi
 # number of cores. The variable is for child processes and notebook kernels.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NOISEUTILS_NOTEBOOKS", "train")  # notebooks run in their smallest form
 
 
 @pytest.fixture(autouse=True)

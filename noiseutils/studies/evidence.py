@@ -50,9 +50,7 @@ def results_of(folder: Path) -> Results:
     """Return the committed results of one folder under outputs/reference; trains and renders nothing."""
     study = STUDIES[folder.parent.name]
     params = study.Params.read(read_yaml(folder / "params.yaml"), str(folder / "params.yaml"))
-    store = Store(folder / "runs")
-    found = [result for run in study.runs_known(params, store) if (result := store.load(run)) is not None]
-    return study.results(params, found, study.answers(params, store))
+    return study.stored(params, Store(folder / "runs"))
 
 
 def _best(known: pd.DataFrame) -> pd.DataFrame:

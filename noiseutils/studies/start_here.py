@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from noiseutils import plots
+from noiseutils.config import Run
 from noiseutils.data import Dataset
 from noiseutils.studies.output import Drawn, OutputWriter
 from noiseutils.studies.params import StudyParams
-from noiseutils.training.loop import Result
+from noiseutils.sweeps.progress import Bar
+from noiseutils.training.loop import Result, train
 
 NOTEBOOK = "00_start_here"
 PLACE = StudyParams(study="start_here", profile="quick")  # its folder under outputs/
@@ -25,6 +29,25 @@ def show_images(data: Dataset) -> None:
         ax.grid(False)
     alt = f"One training image of each class: {', '.join(data.classes)}."
     OutputWriter(PLACE, data.label).show([Drawn("images", figure, alt, ())])
+
+
+def train_each(runs: Mapping[str, Run], data: Dataset) -> dict[str, Result]:
+    """Train networks one after the other, with a progress bar over the epochs of all; return name -> result.
+
+    Each is `train(run, data=data)`, with one thread, as in the workers of a sweep.
+    """
+    threads, results = torch.get_num_threads(), {}
+    torch.set_num_threads(1)
+    try:
+        with Bar(list(runs.values()), shown=True) as bar:
+            for name, run in runs.items():
+                results[name] = train(
+                    run, data=data, on_epoch=lambda row, _, run=run: bar.on_event("epoch", run, row)
+                )
+                bar.on_event("done", run, None)
+    finally:
+        torch.set_num_threads(threads)
+    return results
 
 
 def show_curves(results: Mapping[str, Result]) -> None:

@@ -124,11 +124,19 @@ class Study(Generic[P, C]):
         """Judge every claim of the paper by results: a row a claim, see `registry.judge`."""
         return judge(self.claims, results, self.settings, self.looks(results.params))
 
-    def collect(self, params: P, executor: str = "auto") -> Results[P, C]:
+    def stored(self, params: P, store: Store) -> Results[P, C]:
+        """Return the results of a profile that are in a store; trains and analyses nothing."""
+        found = [result for run in self.runs_known(params, store) if (result := store.load(run)) is not None]
+        return self.results(params, found, self.answers(params, store))
+
+    def collect(self, params: P, executor: str = "auto", *, train: bool = True) -> Results[P, C]:
         """Return the results of a profile; what is not stored is trained, then analysed, first.
 
+        train: False leaves out what is not stored.
         Failures are printed and left out. Raises UserError where nothing finished.
         """
+        if not train:
+            return self.stored(params, open_store())
         self.check(params)  # before hours of training, not after
         store = open_store()
         found = gather(self.runs(params), store, executor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -16,8 +17,12 @@ class Bar:
     def __init__(self, runs: list[Run], shown: bool) -> None:
         self.left = {run.key: run.epochs for run in runs}
         total = sum(self.left.values())
+        name = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+        watched = in_jupyter()
         # disable=None: silent where the output is no terminal, so that executed notebooks stay clean
-        self.bar = tqdm(total=total, unit="epoch", desc=f"{len(runs)} runs", disable=None if shown else True)
+        disable = (False if watched else None) if shown else True
+        file = sys.stdout if watched else None  # notebooks show standard error in red
+        self.bar = tqdm(total=total, unit="epoch", desc=name, disable=disable, file=file, leave=not watched)
 
     def on_event(self, event: str, run: Run, detail: Any) -> None:
         """Show an event: claimed, epoch (detail: its history row), done, failed (detail: a traceback)."""
@@ -39,3 +44,11 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
+
+
+def in_jupyter() -> bool:
+    """Tell whether a Jupyter server started this kernel for a notebook that a person has open.
+
+    The server sets the variable; papermill, nbval and Voilà start their kernels without it.
+    """
+    return "JPY_SESSION_NAME" in os.environ
