@@ -24,11 +24,14 @@ quicktest: .venv/.complete ## lint, and the tests that start no processes: a min
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow" tests
 
-lab: .venv/.complete ## JupyterLab in notebooks/, for this machine only; the address it prints holds the token
-	$(BIN)/jupyter-lab --ip=127.0.0.1 --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
+# Small networks train fastest with one thread each; .jupyter/ has JupyterLab's settings and the app's page.
+LAB = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} JUPYTER_CONFIG_PATH='$(CURDIR)/.jupyter' JUPYTER_PATH='$(CURDIR)/.jupyter'
+
+lab: .venv/.complete ## the live lab in JupyterLab, for this machine only; the address it prints holds the token
+	$(LAB) $(BIN)/jupyter-lab --ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/notebooks/06_live_lab.ipynb
 
 classroom: .venv/.complete ## the live lab as an app without its code, for this machine only; the address holds the token
-	$(BIN)/voila notebooks/06_live_lab.ipynb --Voila.ip=127.0.0.1 --token
+	$(LAB) $(BIN)/voila notebooks/06_live_lab.ipynb --Voila.ip=127.0.0.1 --token --template=classroom
 
 clean: ## remove .venv, caches and rendered outputs; outputs/runs (trained results) and outputs/reference stay
 	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info notebooks/.ipynb_checkpoints

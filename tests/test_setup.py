@@ -1,5 +1,6 @@
 """Set-up: the dependency files agree, torchvision imports beside any torch, and make does nothing twice."""
 
+import copy
 import os
 import re
 import shutil
@@ -244,6 +245,33 @@ def test_make_quicktest_checks_the_lines_and_runs_the_tests_that_start_no_proces
     assert tools == ["python", "ruff", "ruff", "python"]
     assert "ipynb" not in lines[-1]
     assert lines[-1].endswith('-m "not slow" tests')
+
+
+def test_make_lab_saves_the_projects_notebooks_without_outputs(capsys):
+    """Else a lesson that was run would be a change that git shows."""
+
+    class Settings:
+        FileContentsManager = type("Manager", (), {})
+
+    names = {"get_config": Settings, "__file__": str(ROOT / ".jupyter" / "jupyter_server_config.py")}
+    exec((ROOT / ".jupyter" / "jupyter_server_config.py").read_text(), names)
+    strip = Settings.FileContentsManager.pre_save_hook
+    assert "not saved" in capsys.readouterr().out
+    cell = {"cell_type": "code", "source": "1", "execution_count": 3, "outputs": [{}]}
+    cell["metadata"] = {"tags": ["parameters"], "execution": {}, "scrolled": True}
+    ran = {"cells": [cell], "metadata": {"kernelspec": {}, "language_info": {"version": "3"}, "widgets": {}}}
+    for path, stripped in (("notebooks/00_start_here.ipynb", True), ("notebooks/mine.ipynb", False)):
+        content = copy.deepcopy(ran)
+        strip(model={"type": "notebook", "content": content}, path=path, contents_manager=None)
+        if not stripped:
+            assert content == ran, "a notebook of one's own keeps its outputs"
+            continue
+        assert content["metadata"] == {"kernelspec": {}, "language_info": {"name": "python"}}
+        assert content["cells"][0] == cell | {
+            "execution_count": None,
+            "outputs": [],
+            "metadata": {"tags": ["parameters"]},
+        }
 
 
 def test_the_environment_is_built_once_and_updated_when_pins_change(checkout):
