@@ -28,7 +28,10 @@ def checkout(tmp_path):
     shutil.copy(ROOT / "Makefile", root)
     (root / "notebooks").mkdir()
     cells = [
-        nbformat.v4.new_markdown_cell("# Tiny\n\nSee [the start](00_start_here.ipynb).", id="title"),
+        nbformat.v4.new_markdown_cell(
+            '# Tiny\n\n<p class="in-jupyterlab">Run it.</p>\n\nSee [the start](00_start_here.ipynb).',
+            id="title",
+        ),
         nbformat.v4.new_code_cell("import torch\n\nprint('threads:', torch.get_num_threads())", id="threads"),
     ]
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -86,6 +89,7 @@ def test_the_classroom_app_asks_no_other_server_and_leads_to_no_page_that_it_doe
         page.get_by_text("threads: 1", exact=True).wait_for(timeout=1000 * PATIENCE)
         assert page.get_by_text("See the start.").count() == 1
         assert page.locator('a[href*=".ipynb"]').count() == 0
+        assert page.get_by_text("Run it.").count() == 0
         own = (address.partition("/?")[0].split("?")[0], "data:", "blob:")
         assert [url for url in asked if not url.startswith(own)] == []
         assert errors == []
