@@ -120,15 +120,15 @@ def plain_loop(
     return model.state_dict()
 
 
-def plain_epochs(model, noise, epochs, losses, criterion=F.cross_entropy, *, accumulate=1, bfloat16=False):
+def plain_epochs(model, noise, epochs, validate, criterion=F.cross_entropy, *, accumulate=1, bfloat16=False):
     """Train in a plain loop, SGD at 0.1, with noise on gradients and weights; return the state dict.
 
-    epochs: of batches (x, y).   losses: the validation loss after each epoch.   accumulate: batches a step.
+    epochs: of batches (x, y).   validate: (model) -> loss, called after each.   accumulate: batches a step.
     """
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    on_optimizer = attach_to_optimizer(optimizer, noise, epochs=len(losses))
+    on_optimizer = attach_to_optimizer(optimizer, noise, epochs=len(epochs))
     acted = False
-    for data, validation_loss in zip(epochs, losses, strict=True):
+    for data in epochs:
         acted = acted or on_optimizer.action.noisy
         for i, (x, y) in enumerate(data, start=1):
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -137,9 +137,17 @@ def plain_epochs(model, noise, epochs, losses, criterion=F.cross_entropy, *, acc
             if i % accumulate == 0:
                 optimizer.step()
                 optimizer.zero_grad()
-        on_optimizer.end_epoch(validation_loss)
+        on_optimizer.end_epoch(validate(model))
     assert acted, "nothing is compared"
     return model.state_dict()
+
+
+@torch.no_grad()
+def clean_loss(model, x, y) -> float:
+    """Return the loss in eval mode; the model goes back to training mode."""
+    loss = F.cross_entropy(model.eval()(x), y).item()
+    model.train()
+    return loss
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from pages import (
     assert_same,
     batches,
     blocks,
+    clean_loss,
     images,
     net,
     plain_epochs,
@@ -66,25 +67,50 @@ def test_two_steps_of_four_batches_in_bf16_and_their_average_equal_a_plain_loop(
     assert_same(page["model"].state_dict(), average.module.state_dict())
 
 
+IMPORTS, _, _ = TRAINING.partition("class ")
+
+
 @pytest.mark.parametrize("kind", ON_OPTIMIZER)
-def test_noise_on_gradients_and_weights_follows_the_validation_losses_as_in_a_plain_loop(kind):
-    page = run(TRAINING.split("average = ")[0], GRADIENTS)
+def test_noise_on_gradients_and_weights_follows_the_validation_losses_and_is_not_in_the_best_weights(kind):
+    noise, judged = ON_OPTIMIZER[kind], images(8)
+    names = {"parameter_noise": noise, "loader": loader(16), "validation_loader": loader(8)}
+    page = run(IMPORTS, GRADIENTS, model=net(), **names)
     losses = []
 
-    class Told(page["Adaptive"]):
-        def on_validation_epoch_end(self):
-            losses.append(self.trainer.callback_metrics["validation_loss"].item())
+    def validate(model):
+        losses.append(clean_loss(model, *judged))
+        return losses[-1]
 
-    module = Told(net(), ON_OPTIMIZER[kind])
-    trainer = L.Trainer(max_epochs=3, accumulate_grad_batches=4, num_sanity_val_steps=0)
-    trainer.fit(module, loader(), loader(8))
-    expected = plain_epochs(net(), ON_OPTIMIZER[kind], [batches(8)] * 3, losses, accumulate=4)
-    assert_same(module.model.state_dict(), expected)
+    assert_same(page["model"].state_dict(), plain_epochs(net(), noise, [batches(2)] * 3, validate))
+    stored = torch.load(page["best"].best_model_path, weights_only=True)["state_dict"]
+    model = net()
+    model.load_state_dict({name.removeprefix("model."): value for name, value in stored.items()})
+    assert clean_loss(model, *judged) == pytest.approx(min(losses))
+
+
+@pytest.mark.parametrize("kind", ON_OPTIMIZER)
+def test_a_training_with_noise_on_gradients_resumes_from_what_was_stored_last(kind, monkeypatch):
+    page = run(IMPORTS, GRADIENTS.partition("best = ")[0])
+
+    def train(stop: bool = False, checkpoint: str | None = None):
+        module = page["Adaptive"](net(), ON_OPTIMIZER[kind])
+        callbacks = [L.pytorch.callbacks.LambdaCallback(on_validation_end=stopping)] if stop else []
+        trainer = L.Trainer(max_epochs=3, enable_checkpointing=False, callbacks=callbacks)
+        trainer.fit(module, loader(16), loader(8), ckpt_path=checkpoint)
+        return trainer, module.model.state_dict()
+
+    def stopping(trainer, module):
+        trainer.should_stop = not trainer.sanity_checking
+
+    stopped, _ = train(stop=True)
+    assert stopped.current_epoch == 1
+    stopped.save_checkpoint("last.ckpt")
+    assert_same(train(checkpoint="last.ckpt")[1], train()[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_resumed_from_a_trainers_checkpoint_ends_as_an_uninterrupted_one(kind):
-    page = run(TRAINING.split("average = ")[0])
+    page = run(TRAINING.partition("average = ")[0])
 
     def train(epochs: int, checkpoint: str | None = None):
         module = page["Classifier"](net(), KINDS[kind])
