@@ -127,7 +127,12 @@ def arrange(chart: Chart) -> Layout | None:
 
 def line_chart(title: str, lines: Sequence[Line], x_label: str, **options) -> str:
     """Draw curves over x as SVG, whose text gives the last values; options as in `Chart`."""
-    chart = Chart(title, lines, x_label, **options)
+    return draw(Chart(title, lines, x_label, **options))
+
+
+def draw(chart: Chart) -> str:
+    """Draw a chart as SVG, whose text gives the last values."""
+    title, x_label = chart.title, chart.x_label
     size, found = (chart.width, chart.height), arrange(chart)
     if found is None:
         nothing = _text(chart.width / 2, chart.height / 2, "nothing yet", "middle")

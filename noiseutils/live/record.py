@@ -8,18 +8,21 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from noiseutils.live.pictures import (
     PLAIN,
     POINTS,
+    Chart,
     Line,
     beside,
     card,
+    draw,
     grid,
     image_rows,
-    line_chart,
     signed,
     swatch,
 )
@@ -35,6 +38,27 @@ TEST = "test accuracy, noise off, %"
 MARKED = 7  # epochs whose ends are marked
 MAGNIFIED = 10  # times, in a second row of the noise
 PLAIN_NAME = "no noise"
+FRAMES, FRAME_BYTES = 120, 2**25  # of the recording; beyond either every other frame goes
+
+Probes = Mapping[str, Probe]
+Rows = list[tuple[str, np.ndarray]]
+
+
+class Frame(NamedTuple):
+    """Hold one frame of the recording: the probes, of less precision, and the headline as plain text."""
+
+    step: int
+    text: str
+    probes: Probes
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of the images."""
+        images = [
+            (p.images, p.maps, *((p.noise.before, p.noise.noise) if p.noise else ()))
+            for p in self.probes.values()
+        ]
+        return sum(image.nbytes for one in images for image in one)
 
 
 def styles(names: Mapping[str, object]) -> dict[str, int]:
@@ -47,7 +71,8 @@ class Record:
     """Keep the probes of some trainings, by name: curves of bounded length, last probe and change."""
 
     def __init__(self) -> None:
-        self.last: Mapping[str, Probe] = {}
+        self.last: Probes = {}
+        self.frames: list[Frame] = []
         self._curves: dict[tuple[str, str], list[tuple[float, float]]] = {}
         self._setting = ""
         self._moving = False  # the setting changed at the last probe: a slider that is dragged is one change
@@ -72,44 +97,103 @@ class Record:
                 curve.append((probe.step, value))
                 if len(curve) > KEPT:
                     del curve[1:-1:2]
+        self._keep_frame()
+
+    def _keep_frame(self) -> None:
+        step = max(probe.step for probe in self.last.values())
+        self.frames.append(Frame(step, self.text(), {n: _small(probe) for n, probe in self.last.items()}))
+        if len(self.frames) > FRAMES or sum(frame.size for frame in self.frames) > FRAME_BYTES:
+            del self.frames[1:-1:2]
+
+    def text(self) -> str:
+        """Describe the last probes in one line."""
+        ahead = max(self.last.values(), key=lambda probe: probe.step)
+        tested = ", ".join(f"{name} {_percent(probe.tests)}" for name, probe in self.last.items())
+        begun = f"{self._setting}, " if self._setting else ""
+        return f"{begun}epoch {ahead.epoch}, step {ahead.step:,}. Test accuracy, noise off: {tested}"
 
     def board(self) -> str:
         """Return all pictures as one grid of HTML. Without a probe, charts say so."""
-        drawn = styles(self.last)
-        options = {"marks": self._marks()}
-        tests = [
-            Line(name, [(x, 100 * y) for x, y in probe.tests], drawn[name])
-            for name, probe in self.last.items()
-        ]
-        charts = {
-            what: line_chart(
-                title,
-                [Line(name, self._points(name, what), drawn[name]) for name in self.last],
-                "step",
-                log=what != "accuracy",
-                **options,
-            )
-            for what, title in QUANTITIES.items()
-        }
+        test, loss, accuracy, norm = (card(draw(chart)) for chart in self.charts(self.last))
+        maps = [image_rows(rows, about, _scale(rows)) for about, rows in self.map_rows(self.last)]
+        title, rows, legend = self.noise_rows(self.last)
+        noise = image_rows(rows, legend, _scale(rows)) + f'<div style="font-size:11px">{legend}</div>'
+        of = next((f"of {probe.maps_of}" for probe in self.last.values()), "")
         return grid(
             [
-                card(line_chart(TEST, tests, "step", **options)),
-                card(charts["loss"]),
-                self._noise(),
-                self._maps(),
-                card(charts["accuracy"]),
+                test,
+                loss,
+                card(noise, title),
+                card(beside(maps), f"feature maps {of}, noise off (sigmoid: black 0, white 1)", wide=True),
+                accuracy,
                 card(self._stds(), f"activation std by layer, noise on{self._since()}", wide=True),
-                card(charts["gradient_norm"]),
+                norm,
             ]
         )
 
-    def _points(self, name: str, what: str) -> list[tuple[float, float]]:
-        points = self._curves.get((name, what), [])
-        return [(x, 100 * y) for x, y in points] if what == "accuracy" else points
+    def charts(self, probes: Probes, until: float = math.inf) -> list[Chart]:
+        """Return the charts of test accuracy, loss, training accuracy and gradient norm, up to a step."""
+        drawn, marks = styles(probes), self._marks(probes)
+        tests = [
+            Line(name, [(x, 100 * y) for x, y in probe.tests if x <= until], drawn[name])
+            for name, probe in probes.items()
+        ]
+        charts = [Chart(TEST, tests, "step", marks=marks)]
+        for what, title in QUANTITIES.items():
+            lines = [Line(name, self._points(name, what, until), drawn[name]) for name in probes]
+            charts.append(Chart(title, lines, "step", log=what != "accuracy", marks=marks))
+        return charts
 
-    def _marks(self) -> list[tuple[float, str]]:
+    def std_charts(self, probes: Probes, until: float = math.inf) -> list[Chart]:
+        """Return one small chart a layer, all on one scale."""
+        drawn = styles(probes)
+        layers = list(dict.fromkeys(layer for probe in probes.values() for layer in probe.stds))
+        every = [y for (_, what), points in self._curves.items() if what[:4] == "std/" for _, y in points]
+        every = [y for y in every if math.isfinite(y) and y > 0]
+        marks = [(float(self._changed[0]), "")] if self._changed else []
+        return [
+            Chart(
+                f"std of {layer}",
+                [Line(name, self._points(name, f"std/{layer}", until), drawn[name]) for name in probes],
+                "step",
+                log=True,
+                marks=marks,
+                y_range=(min(every), max(every)) if every else None,
+                width=230,
+                height=165,
+                legend=False,
+            )
+            for layer in layers
+        ]
+
+    def map_rows(self, probes: Probes) -> list[tuple[str, Rows]]:
+        """Return the test images, and each training's feature maps, with a text for each."""
+        parts: list[tuple[str, Rows]] = []
+        for name, probe in probes.items():
+            if not parts:
+                parts.append(("", [("test images", probe.images)]))
+            about = f"{name}: feature maps, {probe.maps_of}, through a sigmoid, black 0, white 1"
+            parts.append((about, [(f"{name}, image {i + 1}", maps) for i, maps in enumerate(probe.maps)]))
+        return parts
+
+    def noise_rows(self, probes: Probes) -> tuple[str, Rows, str]:
+        """Return title, rows and legend of the noise of the first training that has one."""
+        for name, probe in probes.items():
+            if probe.noise is not None:
+                source = "of this step" if probe.noise.own else "a draw like the step's"
+                rows, legend = _on_one_scale(probe.noise)
+                return f"the noise η of {name}, {source}", rows, legend
+        noisy = any(probe.noisy for probe in probes.values())
+        nothing = "No step with noise has been probed yet." if noisy or not probes else "No noise."
+        return "the noise η", [], nothing
+
+    def _points(self, name: str, what: str, until: float = math.inf) -> list[tuple[float, float]]:
+        factor = 100 if what == "accuracy" else 1
+        return [(x, factor * y) for x, y in self._curves.get((name, what), []) if x <= until]
+
+    def _marks(self, probes: Probes) -> list[tuple[float, str]]:
         """Return the ends of some epochs, at most `MARKED`."""
-        probe = next(iter(self.last.values()), None)
+        probe = next(iter(probes.values()), None)
         if probe is None:
             return []
         count = probe.step // probe.steps_per_epoch
@@ -121,52 +205,10 @@ class Record:
         return f"; {self._setting} since step {self._changed[0]:,}" if self._changed else ""
 
     def _stds(self) -> str:
-        """Draw one small chart a layer, all on one scale."""
-        drawn = styles(self.last)
-        layers = list(dict.fromkeys(layer for probe in self.last.values() for layer in probe.stds))
-        every = [y for (_, what), points in self._curves.items() if what[:4] == "std/" for _, y in points]
-        every = [y for y in every if math.isfinite(y) and y > 0]
-        marks = [(float(self._changed[0]), "")] if self._changed else []
-        charts = [
-            line_chart(
-                f"std of {layer}",
-                [Line(name, self._points(name, f"std/{layer}"), drawn[name]) for name in self.last],
-                "step",
-                log=True,
-                marks=marks,
-                y_range=(min(every), max(every)) if every else None,
-                width=230,
-                height=165,
-                legend=False,
-            )
-            for layer in layers
-        ]
+        drawn, charts = styles(self.last), "".join(map(draw, self.std_charts(self.last)))
         columns = "display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr))"
         keys = " ".join(f"{swatch(drawn[name])} {html.escape(name)}" for name in self.last)
-        return f'<div style="{columns}">{"".join(charts)}</div><div style="font:11px sans-serif">{keys}</div>'
-
-    def _maps(self) -> str:
-        parts = []
-        for name, probe in self.last.items():
-            scale = max(1, round(56 / probe.maps.shape[-1]))
-            rows = [(f"{name}, image {image + 1}", maps) for image, maps in enumerate(probe.maps)]
-            alt = f"{name}: feature maps, {probe.maps_of}, through a sigmoid, black 0, white 1"
-            parts.append(image_rows(rows, alt, scale))
-            if len(parts) == 1:
-                shown = image_rows([("test images", probe.images)], "", max(1, 56 // probe.images.shape[1]))
-                parts.insert(0, shown)
-        of = next((f"of {probe.maps_of}" for probe in self.last.values()), "")
-        return card(beside(parts), f"feature maps {of}, noise off (sigmoid: black 0, white 1)", wide=True)
-
-    def _noise(self) -> str:
-        noisy = any(probe.noisy for probe in self.last.values())
-        for name, probe in self.last.items():
-            if probe.noise is not None:
-                source = "of this step" if probe.noise.own else "a draw like the step's"
-                rows = _on_one_scale(probe.noise, f"Step {probe.step}.")
-                return card(rows, f"the noise η of {name}, {source}")
-        nothing = "No step with noise has been probed yet." if noisy or not self.last else "No noise."
-        return card(f"<p>{nothing}</p>", "the noise η")
+        return f'<div style="{columns}">{charts}</div><div style="font:11px sans-serif">{keys}</div>'
 
     def headline(self) -> str:
         """Describe the last probes in words, as HTML: test accuracies, and the layer whose std moved most."""
@@ -215,15 +257,30 @@ def _percent(tests: list[tuple[float, float]]) -> str:
     return f"{100 * tests[-1][1]:.1f} %" if tests else "not yet"
 
 
-def _on_one_scale(picture: NoisePicture, alt: str) -> str:
-    """Draw the values and their noise on one scale, and the noise once more, magnified by a fixed number."""
-    before, noise = np.abs(picture.before), np.abs(picture.noise)
-    top = 1.0 if picture.pixels else float(max(before.max(), noise.max()))
-    scale = max(1, round(56 / picture.before.shape[2]))
-    first = picture.before if picture.pixels else signed(picture.before, top)
-    share = f", {100 * noise.max() / top:.2g} % of the scale" if top > 0 else ""
-    rows = [(picture.what, first), (f"η: largest {noise.max():.3g}{share}", signed(picture.noise, top))]
-    if MAGNIFIED * noise.max() <= top:
-        rows.append((f"η × {MAGNIFIED}", signed(MAGNIFIED * picture.noise, top)))
-    legend = f"One scale: brown −{top:.3g}, white 0, purple {top:.3g}."
-    return image_rows(rows, f"{legend} {alt}", scale) + f'<div style="font-size:11px">{legend}</div>'
+def _on_one_scale(picture: NoisePicture) -> tuple[Rows, str]:
+    """Colour values and their noise on one scale, and the noise once more, magnified by a fixed number."""
+    values, noise = picture.before.astype(float), picture.noise.astype(float)
+    largest = float(np.abs(noise).max())
+    top = 1.0 if picture.pixels else max(float(np.abs(values).max()), largest)
+    share = f", {100 * largest / top:.2g} % of the scale" if top > 0 else ""
+    first = values if picture.pixels else signed(values, top)
+    rows = [(picture.what, first), (f"η: largest {largest:.3g}{share}", signed(noise, top))]
+    if MAGNIFIED * largest <= top:
+        rows.append((f"η × {MAGNIFIED}", signed(MAGNIFIED * noise, top)))
+    return rows, f"One scale: brown −{top:.3g}, white 0, purple {top:.3g}."
+
+
+def _scale(rows: Rows) -> int:
+    """Return by how much to enlarge rows of small images."""
+    return max(1, round(56 / rows[0][1].shape[2])) if rows else 1
+
+
+def _small(probe: Probe) -> Probe:
+    """Store images in a quarter or half of their bytes, as a recording has many."""
+    noise = probe.noise and replace(
+        probe.noise,
+        before=probe.noise.before.astype(np.float16),
+        noise=probe.noise.noise.astype(np.float16),
+    )
+    maps, images = ((255 * np.nan_to_num(x)).astype(np.uint8) for x in (probe.maps, probe.images))
+    return replace(probe, maps=maps, images=images, noise=noise)

@@ -5,6 +5,7 @@ The lab is no study of its own: it shows one seed, to look at and to play with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,6 +37,7 @@ from noiseutils.studies.params import Count, OneSetParams, data_of, known_model
 from noiseutils.studies.study import Study, gather, open_store
 
 EPOCHS = 6  # of the attack lab's networks
+Beside = Annotated[tuple[str, ...], Field(strict=False, max_length=2)]
 Indices = Annotated[tuple[Count, ...], Field(strict=False, max_length=4)]
 DROPPED = 0.25  # probability of dropping a neuron, that in the middle of the first paper's grid
 
@@ -200,6 +202,7 @@ class Params(OneSetParams):
     strength: Finite = 0.1
     after: Names = ()
     compare: bool = True
+    beside: Beside = ()
     learning_rate: Positive = 0.02
     momentum: Probability = 0.9
     batch_size: PositiveInt = 64
@@ -221,6 +224,17 @@ class Params(OneSetParams):
         if name not in KINDS:
             raise one_of("noise", name, KINDS)
         return name
+
+    @field_validator("beside")
+    @classmethod
+    def _known_beside(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            name, strength = _named_strength(text)
+            if strength < 0 and KINDS[name].symbol != "ε":
+                raise UserError(f"beside {text!r}: the strength of {name} must be at least 0")
+        if len(set(texts)) < len(texts):
+            raise UserError(f"beside {list(texts)}: one training is there twice; allowed: each once")
+        return texts
 
     @property
     def kind(self) -> Kind:
@@ -267,12 +281,32 @@ def plain_run(params: Params) -> Run:
     )
 
 
+def _named_strength(text: str) -> tuple[str, float]:
+    """Read "gaussian_noise 0.2". Raises UserError for other text."""
+    name, _, number = text.partition(" ")
+    if name not in KINDS or name == "none":
+        raise one_of("beside", name, [kind for kind in KINDS if kind != "none"])
+    try:
+        strength = float(number)
+    except ValueError:
+        strength = math.nan
+    if not math.isfinite(strength):
+        raise UserError(
+            f"beside {text!r}: write a noise and its strength, such as {name} {KINDS[name].usual:g}"
+        )
+    return name, strength
+
+
 def pair(params: Params) -> dict[str, Run]:
-    """Return the trainings of the training lab by name: with noise, and where compared, without."""
-    if params.noise == "none":
-        return {"no noise": plain_run(params)}
-    named = {params.noise.replace("_", " "): noisy_run(params)}
-    return named | ({"no noise": plain_run(params)} if params.compare else {})
+    """Return the training lab's trainings by name: with noise, those beside it, and without noise."""
+    named = {}
+    if params.noise != "none":
+        named[params.noise.replace("_", " ")] = noisy_run(params)
+    for name, strength in map(_named_strength, params.beside):
+        other = params.replace(noise=name, strength=strength, beside=())
+        named[f"{name.replace('_', ' ')}, {other.kind.symbol} = {strength:g}"] = noisy_run(other)
+    plain = params.compare or params.noise == "none"
+    return named | ({"no noise": plain_run(params)} if plain else {})
 
 
 def networks(params: Params) -> dict[str, nn.Module]:
@@ -293,7 +327,7 @@ def networks(params: Params) -> dict[str, nn.Module]:
 
 def attacked(params: Params) -> dict[str, Run]:
     """Return the trainings of the attack lab's networks by name: the same two, for a few epochs."""
-    return pair(params.replace(epochs=min(EPOCHS, params.epochs), compare=True))
+    return pair(params.replace(epochs=min(EPOCHS, params.epochs), compare=True, beside=()))
 
 
 def choices(model: str) -> Sequence[str]:

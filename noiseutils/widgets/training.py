@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import base64
 import html
 import shlex
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -16,6 +18,7 @@ from noiseutils.config import EMBEDDED
 from noiseutils.data import Dataset, load
 from noiseutils.errors import UserError
 from noiseutils.live.record import Record
+from noiseutils.live.recording import gif_of, png_of
 from noiseutils.live.session import Probes, Session
 from noiseutils.live.watching import convolutions
 from noiseutils.models import MODELS, build_model
@@ -46,7 +49,8 @@ PROBES = 30  # of a training that runs at once
 SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
 FIRST = ""  # the convolution whose maps are shown, unless another is chosen
 # values that need a new training, where strength, learning rate and what is shown count at once
-FIXED = ("data", "model", "width", "noise", "after", "seed", "compare")
+FIXED = ("data", "model", "width", "noise", "after", "seed", "compare", "beside")
+MIME = {"png": "image/png", "gif": "image/gif"}
 
 _open: weakref.WeakSet[TrainingLab] = weakref.WeakSet()
 
@@ -101,6 +105,11 @@ class TrainingLab(View):
         self.usual = button("Defaults", "the noise's usual strength, the first learning rate", self._usual)
         self.more = widgets.ToggleButton(description="More settings", tooltip="data, network, seed, pictures")
         self.more.layout.width = "auto"
+        self.add = button("Add to comparison", "train this noise beside the next, too", self._add_beside)
+        self.clear = button("Clear comparison", "compare with no other noise", self._clear_beside)
+        self.picture = button("Save picture", "as PNG", lambda: self._save_images("png"))
+        self.recording = button("Save recording", "as GIF", lambda: self._save_images("gif"))
+        self._saver = ThreadPoolExecutor(1, "noiseutils-save")
         self.save = button("Save params.yaml", "write the controls as a file for papermill", self._save)
         self.copy = widgets.HTML()  # a button of the page, as a kernel has no clipboard
         self.waiting = widgets.HTML()  # what the next training will have
@@ -125,7 +134,7 @@ class TrainingLab(View):
         runs.add_class("nu-runs")
         choice.add_class("nu-choice")
         shown = row(self.images, self.maps_of, self.pause_after)
-        files = row(self.copy, self.save)
+        files = row(self.add, self.clear, self.picture, self.recording, self.copy, self.save)
         self.settings = widgets.VBox([row(self.data, self.model, self.seed), shown, files, self.text])
         self.settings.layout.display = "none"
         self.box = self.laid_out(bar, self.settings, self.board)
@@ -201,6 +210,7 @@ class TrainingLab(View):
             "noise": self.noise.value,
             "after": after,
             "compare": self.compare.value,
+            "beside": self.params.beside,
             "seed": self.seed.value,
             "shown": numbers(self.images.value),
             "strength": value_of(self.strength),
@@ -249,6 +259,51 @@ class TrainingLab(View):
             self.strength.value = self.first.strength if first else self.params.kind.usual
             self.rate.value = self.first.learning_rate
         self._sliders_changed()
+
+    @shows_errors
+    def _add_beside(self) -> None:
+        """Keep the present noise and strength as a training beside the next."""
+        p = self.params
+        if p.noise == "none":
+            raise UserError("no noise is compared with by its own box: choose a noise to add")
+        added = f"{p.noise} {p.strength:g}"
+        if added in p.beside or len(p.beside) == 2:
+            raise UserError(f"beside are {', '.join(p.beside)}; allowed: two, each once")
+        self.params = self._read_controls(beside=(*p.beside, added))
+        self._beside_changed()
+
+    @shows_errors
+    def _clear_beside(self) -> None:
+        self.params = self._read_controls(beside=())
+        self._beside_changed()
+
+    def _beside_changed(self) -> None:
+        others = (
+            f"Beside the next training: {', '.join(self.params.beside)}. Choose another noise, and Start."
+        )
+        self.show_message(others if self.params.beside else "Compared with no other noise.")
+        self._show_waiting()
+
+    @shows_errors
+    def _save_images(self, kind: str) -> None:
+        """Write what was recorded as a picture or a GIF, in a thread, and offer to download it."""
+        record, path = self.record, outputs_root() / "live_lab" / f"training_lab.{kind}"
+        self.show_message(f"Writing {path.name}.")
+
+        def save() -> None:
+            try:
+                data = (png_of if kind == "png" else gif_of)(record)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            except Exception as error:
+                self.message.value = problem(error)
+                return
+            source = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
+            where = html.escape(near(path))
+            link = f'<a download="{path.name}" href="{source}">Download</a>'
+            self.message.value = f'<p role="status">Written to {where}. {link}</p>'
+
+        self._saver.submit(save)
 
     @property
     def running(self) -> bool:
@@ -424,8 +479,9 @@ def described(params: Params) -> str:
     title = params.kind.title.split(":")[0].split(" (")[0]
     strength = f", {setting(params)}" if params.kind.symbol else ""
     where = f", after {', '.join(params.after or usual_places(params.model))}" if params.kind.sites else ""
-    alone = "" if params.compare or params.noise == "none" else ", alone"
-    return f"{title}{strength}{where}{alone}, {params.model} on {params.data}, seed {params.seed}"
+    alone = "" if params.compare or params.noise == "none" else ", not beside no noise"
+    others = "".join(f", beside {text}" for text in params.beside)
+    return f"{title}{strength}{where}{alone}{others}, {params.model} on {params.data}, seed {params.seed}"
 
 
 @cache

@@ -96,7 +96,7 @@ def test_the_headline_names_the_layer_that_moved_most_and_a_drag_is_one_change()
 def test_epochs_are_marked_and_never_too_many(epochs):
     record = Record()
     record.add({"noise": probe(5 * epochs)})
-    marks = record._marks()
+    marks = record._marks(record.last)
     assert 1 <= len(marks) <= 7
     assert marks[0][0] == 5 * int(marks[0][1].removeprefix("epoch "))
 

@@ -37,6 +37,11 @@ def test_every_attack_has_a_last_frame(attack):
     assert ATTACKS[attack].title.split(",")[0] in page
 
 
+def test_a_sliders_number_has_no_digits_that_say_nothing():
+    lab = AttackLab(networks(1), DATA, attack="minimal_change", interactive=False)
+    assert lab.size.readout_format == ".4", "100, not 100.000"
+
+
 def test_networks_that_are_still_to_be_made_do_not_keep_a_page_waiting():
     made = threading.Event()
 

@@ -17,6 +17,9 @@ def test_the_explorer_shows_cells_curves_classes_and_ours_beside_the_papers():
         "30 runs in 5 cells",
         "top-1 error",
         "accuracy by class",
+        "A: the plain one",
+        "B: std 0.07975",
+        "test accuracy, %",
         "Ours beside the paper",
         "counted as top-1 error",
     ):

@@ -278,3 +278,58 @@ def test_places_for_noise_are_those_of_the_network(live):
     assert next(iter(pair(live._read_controls()).values())).after == ("relu2",)
     live.noise.value = "image_noise"
     assert live.after.disabled
+
+
+def test_up_to_three_comparisons_train_from_one_seed_in_their_own_colours(live):
+    live.add.click()
+    live.noise.value = "gaussian_noise"
+    live.add.click()
+    live.add.click()
+    assert "allowed: two, each once" in live.message.value
+    assert "Beside the next training" not in live.message.value
+    live.noise.value = "weight_noise"
+    live.start.click()
+    wait(lambda: live.session.steps > 2)
+    names = ["weight noise", "adversarial noise, ε = 0.1", "gaussian noise, σ = 0.2", "no noise"]
+    assert list(live.session.runs) == names
+    wait(lambda: list(live.record.last) == names)
+    live.strength.value = 0.004  # of the first alone
+    wait(lambda: "σ = 0.004 (" in live.status.value)
+    assert live.session.runs["gaussian noise, σ = 0.2"].noise.std == 0.2
+    for name in names:
+        assert name in html.unescape(live.board.value)
+    live.clear.click()
+    assert live.params.beside == ()
+    assert "In training: Gaussian noise on weights" in live.waiting.value
+
+
+@pytest.mark.parametrize(
+    ("beside", "words"),
+    [
+        (("dropout 0.1",), "allowed: noisy_dropout"),
+        (("gaussian_noise",), "such as gaussian_noise 0.2"),
+        (("gaussian_noise nan",), "such as gaussian_noise 0.2"),
+        (("gaussian_noise -1",), "at least 0"),
+        (("gaussian_noise 1", "gaussian_noise 1"), "each once"),
+        (("gaussian_noise 1", "gaussian_noise 2", "gaussian_noise 3"), "beside"),
+    ],
+)
+def test_what_cannot_be_compared_is_an_error(beside, words):
+    with pytest.raises(UserError, match=words):
+        PARAMS.replace(beside=beside)
+
+
+def test_comparisons_do_not_change_the_trainings_that_were_there():
+    more = pair(PARAMS.replace(beside=("gaussian_noise 0.3",)))
+    assert {name: more[name].key for name in pair(PARAMS)} == {n: run.key for n, run in pair(PARAMS).items()}
+    assert live_lab.attacked(PARAMS.replace(beside=("gaussian_noise 0.3",))) == live_lab.attacked(PARAMS)
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_pictures_are_saved_and_offered_while_it_trains(started, tmp_path, kind):
+    (started.picture if kind == "png" else started.recording).click()
+    path = tmp_path / "outputs" / "live_lab" / f"training_lab.{kind}"
+    wait(lambda: "Download" in started.message.value)
+    assert path.stat().st_size > 1000
+    assert f'download="training_lab.{kind}"' in started.message.value
+    assert started.session.running
