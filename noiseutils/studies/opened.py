@@ -34,17 +34,16 @@ def opened(kind: type[P], names: Mapping[str, Any], show: str | None, **also: An
     Raises UserError for a parameter that is not allowed.
     """
     use_one_thread()
-    given, passed = kind.from_notebook(names), set(_passed(names))
+    given, passed = kind.from_notebook(names), set(passed_by_papermill(names))
     smallest = read_profile(kind, given.study, "smoke")
     run_quick = f"noiseutils run {given.study} --profile quick"
     if show is not None and given == smallest and not passed and os.environ.get(VARIABLE) != "train":
         place = f"outputs/reference/{given.study}/{show}"
         path = reference_root() / given.study / show / "params.yaml"
         if path.is_file():
-            print(
-                f"Committed results are shown ({place}); nothing is trained. To train: change a parameter in "
-                f"the folded cell above, or run in a terminal: {run_quick}"
-            )
+            others = ", and others, named in this cell" if also else ""
+            print(f"Committed results are shown ({place}{others}); nothing is trained.")
+            print(f"To train: change a parameter in the folded cell above, or run in a terminal: {run_quick}")
             return read_profile(kind, given.study, str(path)).replace(profile=OPENED, **also), False
         print(f"The committed results are not here ({place}): they are in a checkout of the project alone.")
     if given != smallest and given.profile == smallest.profile and "profile" not in passed:
@@ -57,11 +56,19 @@ def opened(kind: type[P], names: Mapping[str, Any], show: str | None, **also: An
     return given, True
 
 
-def _passed(names: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the parameters that papermill passes: names in the cell that it adds."""
+def passed_by_papermill(names: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of parameters in the cell that papermill adds to a notebook with these `globals()`."""
     for source in names.get("In", ()):
         if source.startswith("# Parameters\n"):
             yield from (node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name))
+
+
+def notebook_names() -> Mapping[str, Any]:
+    """Return the `globals()` of the notebook that this code runs in; empty outside of one."""
+    from IPython.core.getipython import get_ipython  # of the notebooks extra
+
+    shell = get_ipython()
+    return shell.user_ns if shell is not None else {}
 
 
 def images_at_hand(data: Data) -> Dataset:

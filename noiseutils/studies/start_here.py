@@ -9,6 +9,7 @@ import torch
 from noiseutils import plots
 from noiseutils.config import Run
 from noiseutils.data import Dataset
+from noiseutils.studies.opened import CHANGED, notebook_names, passed_by_papermill
 from noiseutils.studies.output import Drawn, OutputWriter
 from noiseutils.studies.params import StudyParams
 from noiseutils.sweeps.progress import Bar
@@ -28,7 +29,13 @@ def show_images(data: Dataset) -> None:
         ax.set_title(name, fontsize=9)
         ax.grid(False)
     alt = f"One training image of each class: {', '.join(data.classes)}."
-    OutputWriter(PLACE, data.label).show([Drawn("images", figure, alt, ())])
+    OutputWriter(_place(), data.label).show([Drawn("images", figure, alt, ())])
+
+
+def _place() -> StudyParams:
+    """Return the start page's folder: another one where papermill passes parameters."""
+    changed = any(passed_by_papermill(notebook_names()))
+    return PLACE.replace(profile=CHANGED) if changed else PLACE
 
 
 def train_each(runs: Mapping[str, Run], data: Dataset) -> dict[str, Result]:
@@ -65,7 +72,7 @@ def show_curves(results: Mapping[str, Result]) -> None:
         ax.legend(fontsize=8)
     labels = sorted({result.info["data"]["label"] for result in results.values()})
     figure.suptitle(f"{', '.join(labels)}, one seed")
-    OutputWriter(PLACE, labels).show([Drawn("curves", figure, _ends(results), results.values())])
+    OutputWriter(_place(), labels).show([Drawn("curves", figure, _ends(results), results.values())])
 
 
 def _ends(results: Mapping[str, Result]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 from matplotlib import pyplot
 
 from noiseutils.config import Data
+from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.studies import STUDIES, study
+from noiseutils.studies import STUDIES, output, start_here, study
 from noiseutils.studies.opened import VARIABLE, images_at_hand, opened, use_one_thread
 from noiseutils.studies.output import OutputWriter
 from noiseutils.studies.profiles import read_profile
@@ -70,12 +72,12 @@ def test_a_lesson_as_opened_shows_results_of_real_images_and_trains_nothing(
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_the_parameters_are_folded_and_stand_behind_the_title(name):
+def test_what_comes_before_the_first_figure_is_folded(name):
     nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
     path = ROOT / "notebooks" / f"{STUDIES[name].notebook}.ipynb"
     first = nbformat.read(path, as_version=4).cells[:5]
     assert [cell.id for cell in first] == ["title", "parameters", "imports", "opened", "grid"]
-    assert first[1].metadata.jupyter.source_hidden
+    assert all(cell.metadata.jupyter.source_hidden for cell in first[1:])
 
 
 def test_a_notebook_trains_as_soon_as_a_parameter_is_changed(names, capsys):
@@ -120,6 +122,19 @@ def test_no_text_of_a_lesson_speaks_of_one_profile(name):
     path = ROOT / "notebooks" / f"{STUDIES[name].notebook}.ipynb"
     assert "mean nothing" not in path.read_text()
     assert "smallest form" not in path.read_text()
+
+
+def test_what_papermill_passes_to_the_start_page_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    monkeypatch.setattr(output, "display", lambda _: None)
+    images = load(Data(name="digits", train_size=200, test_size=10))
+    for source, profile in (("seed = 1", "quick"), ("# Parameters\nseed = 1\n", "changed")):
+        monkeypatch.setattr(start_here, "notebook_names", lambda source=source: {"In": ["", source]})
+        start_here.show_images(images)
+        assert [path.name for path in (tmp_path / "start_here").glob("*") if path.name == profile] == [
+            profile
+        ]
+        shutil.rmtree(tmp_path / "start_here")
 
 
 def test_without_committed_results_a_notebook_says_so_and_trains(names, capsys):
