@@ -6,10 +6,13 @@ BIN := .venv/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb notebooks/solutions/*.ipynb)
 
 .DEFAULT_GOAL := help
-.PHONY: figures test quicktest lab classroom clean help
+.PHONY: figures docs test quicktest lab classroom clean help
 
-figures: .venv/.complete ## every study on the embedded data: figures, tables and their index in outputs/
+figures: .venv/.complete ## every study on the embedded data: figures, tables and the book, in outputs/
 	$(BIN)/noiseutils run all --profile quick
+
+docs: .venv/.complete ## the book alone, of what is there: findings, chapters, how-to guides, API; outputs/book/index.html
+	$(BIN)/noiseutils book
 
 # One pytest for the tests and the notebooks: its closing line counts both and comes last.
 # loadscope keeps the cells of a notebook on one worker, in order.
@@ -46,5 +49,5 @@ help: ## this list
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $(PYTHON) is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
 	@if test -e $@; then rm $@; else $(PYTHON) -m venv --clear .venv; fi
-	$(BIN)/python -m pip install --disable-pip-version-check -c pins.txt -e '.[notebooks,attacks,dev,frameworks]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c pins.txt -e '.[notebooks,attacks,dev,frameworks,docs]'
 	@touch $@

@@ -47,6 +47,7 @@ def run(
 ) -> None:
     """Train what is missing, then render the study's notebook: figures, tables, HTML."""
     from noiseutils.book import pipeline
+    from noiseutils.book.extras import require_docs
     from noiseutils.studies import profiles
 
     if launched():
@@ -54,9 +55,14 @@ def run(
     names = pipeline.everything(profile, changes or ()) if study == "all" else [study]
     wanted = [profiles.study_params(name, profile, changes or ()) for name in names]
     pipeline.require_notebooks()
-    failed = False
-    for params in wanted:
+    if study == "all":
+        require_docs()  # the book comes last
+    failed, begun = False, time.monotonic()
+    for count, params in enumerate(wanted):
         started = time.monotonic()
+        if len(wanted) > 1:
+            left = _left(begun, count, len(wanted))
+            typer.echo(f"{params.study}, study {count + 1} of {len(wanted)}{left}")
         with _resumable():
             done = pipeline.sweep_study(params, executor, workers)
             failed |= _say_failures(done)
@@ -71,7 +77,12 @@ def run(
         for folder in (rendered.html.parent / name for name in ("figures", "tables")):
             if folder.is_dir():
                 typer.echo(f"  {folder.name:<9} {_near(folder)}/")
-    typer.echo(f"Open {_near(pipeline.index())} in a browser.")
+    if study == "all":
+        with _resumable():
+            pipeline.render_start_here()
+            _build_book()
+    else:
+        typer.echo("The book has a chapter of it: noiseutils book")
     raise typer.Exit(1 if failed else 0)
 
 
@@ -174,6 +185,32 @@ def report() -> None:
     typer.echo(
         f"{built.pages} pages, {time.monotonic() - started:.0f} s. Open {_near(built.index)} in a browser."
     )
+
+
+@app.command()
+def book() -> None:
+    """Build the book in outputs/book/: what was found, the chapters, how-to guides, the API."""
+    with _resumable():
+        _build_book()
+
+
+def _build_book() -> None:
+    from noiseutils.book import site
+
+    started = time.monotonic()
+    built = site.book(app, lambda stage: typer.echo(f"book: {stage}"))
+    for problem in built.problems:
+        typer.echo(f"  left out: {problem}", err=True)
+    spent = "up to date" if built.already else f"{time.monotonic() - started:.0f} s"
+    typer.echo(f"book: {built.pages} pages, {spent}. Open {_near(built.index)} in a browser.")
+
+
+def _left(begun: float, done: int, count: int) -> str:
+    """Return the time that the studies left will take, by the mean of those done."""
+    if not done:
+        return ""
+    seconds = (time.monotonic() - begun) / done * (count - done)
+    return f"; about {seconds / 60:.0f} min left" if seconds >= 90 else f"; about {seconds:.0f} s left"
 
 
 @app.command()

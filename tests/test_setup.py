@@ -21,7 +21,7 @@ import noiseutils
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
-TARGETS = ("figures", "test", "quicktest", "lab", "classroom", "clean", "help")
+TARGETS = ("figures", "docs", "test", "quicktest", "lab", "classroom", "clean", "help")
 
 # Before the code under test, in a fresh process: what the compiled library does when torch loads it.
 WITH_A_LIBRARY_THAT = """
@@ -43,7 +43,8 @@ print(len(calls), shim.LIBRARY is not None, *sorted(name for space, name in foun
 INTERPRETER = """#!/bin/sh
 case "$*" in
   "-m venv --clear .venv") echo venv >>log; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev,frameworks]") echo pip >>log; [ ! -e offline ] ;;
+  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev,frameworks,docs]")
+    echo pip >>log; [ ! -e offline ] ;;
   "-c "*) ;;
   *) exit 1 ;;
 esac
@@ -79,7 +80,7 @@ def requirements() -> list[Requirement]:
     extras = PYPROJECT["optional-dependencies"]
     texts = [
         *PYPROJECT["dependencies"],
-        *(text for name in ("notebooks", "dev", "frameworks") for text in extras[name]),
+        *(text for name in ("notebooks", "dev", "frameworks", "docs") for text in extras[name]),
     ]
     return [Requirement(text) for text in texts]
 
@@ -213,6 +214,7 @@ def test_make_knows_its_targets(checkout, target):
     assert done.returncode == 0, done.stderr
     expected = {
         "figures": ".venv/bin/noiseutils run all --profile quick",
+        "docs": ".venv/bin/noiseutils book",
         "test": ".venv/bin/python -m pytest",
         "quicktest": '-m "not slow" tests',
         "lab": "--ip=127.0.0.1",

@@ -146,7 +146,11 @@ def test_the_wheel_holds_the_package_its_profiles_and_its_notebooks(wheel):
     wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "noiseutils").rglob("*.py")}
     wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "noiseutils").rglob("*.csv")}
     wanted |= {f"noiseutils/params/{p.parent.name}/{p.name}" for p in (ROOT / "params").glob("*/*.yaml")}
-    wanted |= {f"noiseutils/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    parts = (("notebooks", "*.ipynb"), ("notebooks", "solutions/*.ipynb"), ("docs", "**/*.md"))
+    for folder, pattern in parts:
+        wanted |= {f"noiseutils/{path.relative_to(ROOT)}" for path in (ROOT / folder).glob(pattern)}
+    wanted |= {f"noiseutils/docs/{name}" for name in ("conf.py", "_ext/book_extension.py")}
+    wanted |= {f"noiseutils/docs/_static/book.{kind}" for kind in ("css", "js")}
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert names == wanted | {"noiseutils/py.typed"}
 

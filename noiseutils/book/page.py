@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import mimetypes
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from noiseutils.book.extras import notebooks_extra
+from noiseutils.book.mathml import MATH_STYLE, mathml, typeset
+from noiseutils.book.notebooks import read_notebook, title_of
 from noiseutils.errors import UserError
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -67,7 +66,7 @@ def _exporter(name: str) -> Any:
 
         def math(self, tex: str, display: str) -> str:
             try:
-                return _mathml(tex, display)
+                return mathml(tex, display)
             except ValueError as error:
                 if self.strict:
                     raise UserError(f"{name}: equation {tex.strip()!r}: {error}") from None
@@ -83,7 +82,7 @@ def _exporter(name: str) -> Any:
             return self.math(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
 
         def block_html(self, html: str) -> str:
-            return _typeset(super().block_html(html))  # may be half of a <details>: no parser may complete it
+            return typeset(super().block_html(html))  # may be half of a <details>: no parser may complete it
 
     class OfflineExporter(HTMLExporter):
         @pass_context
@@ -96,122 +95,12 @@ def _exporter(name: str) -> Any:
     return OfflineExporter(
         extra_loaders=[DictLoader({"offline.html.j2": PAGE})],
         template_file="offline.html.j2",
-        filters={"typeset": _typeset},
+        filters={"typeset": typeset},
         config=Config({"NbConvertBase": {"display_data_priority": SHOWN}}),
     )
 
 
-def _typeset(text: str) -> str:
-    """HTML with $...$ and $$...$$ outside its tags and code as MathML; what is no equation stays."""
-
-    def drawn(found: re.Match[str]) -> str:
-        block, inline = found["block"], found["inline"]
-        try:
-            return _mathml(html.unescape(block or inline), "block" if block else "inline")
-        except (TypeError, ValueError):  # TypeError: neither, a tag or code
-            return found[0]
-
-    inline = r"(?<![\\$\w])\$(?P<inline>[^\s$<](?:[^$<]*[^\s$<])?)\$(?![\d$])"
-    skipped = r"<(pre|code|script|style|math)\b(?s:.)*?</\1>|<[^>]*>"
-    return re.sub(rf"{skipped}|\$\$(?P<block>[^$<]+)\$\$|{inline}", drawn, text)
-
-
-def _mathml(tex: str, display: str) -> str:
-    """An equation as MathML; ValueError for one that latex2mathml would draw wrongly or not at all."""
-    with notebooks_extra():
-        from latex2mathml.converter import convert
-    for pattern, plain in TEX:
-        tex = re.sub(pattern, plain, tex)
-    if unknown := set(re.findall(r"\\begin\{([^}]*)\}", tex)) - ENVIRONMENTS:
-        raise ValueError(
-            f"environment {min(unknown)} is not known; allowed: {', '.join(sorted(ENVIRONMENTS))}"
-        )
-    try:
-        drawn = convert(tex, display=display)
-    except (
-        Exception
-    ) as error:  # the library's errors have no common base, and broken TeX brings out others too
-        raise ValueError(f"not valid TeX ({type(error).__name__})") from None
-    if found := re.search(r">(\\[A-Za-z]+|&)<", drawn):
-        raise ValueError(f"{found[1]} is not known, or not here")
-    for wrong, right in MATHML:
-        drawn = drawn.replace(wrong, right)
-    return f'<span class="equation">{drawn}</span>' if display == "block" else drawn
-
-
-def read_notebook(notebook: Path) -> dict[str, Any]:
-    """A notebook's JSON, read without the Jupyter stack."""
-    try:
-        nb = json.loads(notebook.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{notebook}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{notebook}: is not a notebook, or is cut off: not valid JSON") from None
-    if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not {"cells", "metadata"} <= nb.keys():
-        raise UserError(f"{notebook}: is not a notebook of format 4")
-    return nb
-
-
-def title_of(nb: dict[str, Any]) -> str | None:
-    """The first heading of a notebook, without its markup; None where there is none."""
-    texts = ("".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown")
-    found = next((m for text in texts if (m := re.search(r"^#{1,6} +(.+)$", text, re.M))), None)
-    return re.sub(r"[*`$\\]", "", found[1]).strip() if found else None
-
-
-@contextmanager
-def notebooks_extra() -> Iterator[None]:
-    """Around imports of the Jupyter stack: without it, an error that says how to get it."""
-    # jsonschema checks IRIs with its help if it is there. No notebook has any, and it compiles 38 grammars as
-    # it is imported: over a second, four fifths of what importing the stack takes
-    hidden = "rfc3987_syntax" not in sys.modules
-    if hidden:
-        sys.modules["rfc3987_syntax"] = None  # pyright: ignore[reportArgumentType]
-    try:
-        yield
-    except ImportError as error:
-        raise UserError(
-            f"rendering a notebook needs the notebooks extra: pip install 'noiseutils[notebooks]' ({error})"
-        ) from None
-    finally:
-        if hidden:
-            sys.modules.pop("rfc3987_syntax", None)
-
-
-ENVIRONMENTS = {
-    "align*",
-    "array",
-    "bmatrix",
-    "cases",
-    "equation",
-    "equation*",
-    "matrix",
-    "pmatrix",
-    "vmatrix",
-}
-TEX = (  # what latex2mathml does not read, as it reads it
-    (r"\{(?:align|aligned|split)\}", "{align*}"),
-    (r"\\arg\s*\\(min|max)", r"\\arg\1"),
-    (r"(\\math(?:bb|bf|cal|rm)) +([A-Za-z])", r"\1{\2}"),
-    (r"(?s)^(.*)\\tag\{([^}]*)\}(.*)$", r"\1\3\\qquad\\text{(\2)}"),
-)
-MATHML = (  # what it writes, as browsers draw it; the namespace is implied in HTML
-    (' xmlns="http://www.w3.org/1998/Math/MathML"', ""),
-    ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
-    ("<mi>&#x000B1;</mi>", "<mo>&#x000B1;</mo>"),
-    ('"negativethinmathspace"', '"-0.167em"'),
-    (r"\%", "%"),
-)
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
-
-MATH_STYLE = r""".equation { display: block; overflow: auto hidden; padding: 0.3em 0; }
-/* by name: Chromium finds no mathematical font by itself on Linux, and then stretches no bracket */
-math { font: 1.1em "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
-mtd[columnalign=left] { text-align: -webkit-left; text-align: left; }
-mtd[columnalign=right] { text-align: -webkit-right; text-align: right; }
-mi[mathvariant|=bold] { font-weight: bold; }
-mi[mathvariant=bold] { text-transform: none; }
-"""
 
 PAGE = (
     r"""{% extends 'index.html.j2' %}

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from noiseutils.book.page import notebooks_extra
+from noiseutils.book.extras import notebooks_extra
+from noiseutils.book.notebooks import placeless
 from noiseutils.book.render import Rendered, current, render, stamp, write_index
-from noiseutils.config import Data
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
@@ -125,15 +125,6 @@ def publish(params: StudyParams) -> Path:
     text = yaml.safe_dump(values, sort_keys=False)
     (folder / "params.yaml").write_text(f"# What these results were made with.\n{text}")
     return folder
-
-
-def placeless(text: str | None) -> str | None:
-    """Data as typed, without the folder: a name is its identity, where it lay is nobody's business."""
-    if text is None or (data := Data.parse(text)).root is None:
-        return text
-    if data.name == "folder":
-        return f"./{data.label}"
-    return f"{data.name}:./{data.label}" + (f":{data.label}" if data.label != data.name else "")
 
 
 def index() -> Path:

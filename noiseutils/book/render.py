@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from noiseutils.book.page import notebooks_extra, read_notebook, title_of, to_html
+from noiseutils.book.extras import notebooks_extra
+from noiseutils.book.notebooks import read_notebook, title_of
+from noiseutils.book.page import to_html
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import PACKAGE, in_checkout
 

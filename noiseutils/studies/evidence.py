@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ from noiseutils.sweeps.store import Store
 JUDGED = ("held", "the opposite", "not shown")  # verdicts; anything else says why there is none
 
 
-def evidence(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> pd.DataFrame:
+def evidence(
+    studies: Iterable[str] = STUDIES,
+    reference: Path | None = None,
+    more: Mapping[str, Sequence[pd.DataFrame]] | None = None,
+) -> pd.DataFrame:
     """Judge every claim by each profile under outputs/reference, and keep the best evidence for each.
 
     Returns a row a claim, and one a reading or control beside: study, profile and the columns of
     `registry.judge`. The best is that with a verdict, then that closest to the paper's setting, then that of
-    most seeds.   reference: the folder of committed results; None: the project's.
+    most seeds.   reference: the folder of committed results; None: the project's.   more: by study, further
+    tables of verdicts with their profile.
     """
     rows, reference = [], reference or reference_root()
     for name in studies:
@@ -36,6 +41,7 @@ def evidence(studies: Iterable[str] = STUDIES, reference: Path | None = None) ->
         without_results = study.results(study.Params.read({}, "its defaults"), [])
         folders = sorted(path.parent for path in (reference / name).glob("*/params.yaml"))
         tables = [study.verdicts(without_results).assign(profile=""), *map(verdicts_of, folders)]
+        tables += (more or {}).get(name, ())
         known = pd.concat(tables, ignore_index=True)
         rows.append(_best(known).assign(study=name))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
@@ -89,7 +95,7 @@ def summary(claims: pd.DataFrame) -> pd.DataFrame:
 def lines(claims: pd.DataFrame) -> Iterator[str]:
     """Yield claims as lines of text, under the names of their studies."""
     study = ""
-    for row in _rows(claims):
+    for row in rows_of(claims):
         if row["study"] != study:
             study = row["study"]
             yield study
@@ -103,7 +109,7 @@ def line(row: Mapping[str, Any]) -> str:
         effect = Interval(row["difference"], row["low"], row["high"], int(row["n"]))
         found = f": {effect.format(4)}; {row['images']}, {row['epochs']} epochs, width {row['width']}"
     beside = "" if row["counted"] else "beside, "
-    return f"[{_word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
+    return f"[{word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
 
 
 def committed(reference: Path | None = None) -> pd.DataFrame:
@@ -137,14 +143,16 @@ def images_of(data: Mapping[str, Any]) -> str:
 def markdown(reference: Path | None = None) -> str:
     """Return what was found as Markdown: counts, claims judged on real images, and all committed results."""
     claims, counted = evidence(reference=reference), ("claims", "judged", "replicated", "held", *JUDGED[1:])
-    rows = [[_paper(row["study"]), *(str(row[name]) for name in counted)] for row in _rows(summary(claims))]
+    rows = [
+        [paper_name(row["study"]), *(str(row[name]) for name in counted)] for row in rows_of(summary(claims))
+    ]
     parts = [markdown_table(("paper", "claims", "judged on real images", *counted[2:]), rows)]
     judged = claims.loc[claims.verdict.isin(JUDGED) & (claims.n >= MIN_SEEDS)]
     for which, title in (
         (True, "Judged so far:"),
         (False, "Other readings and controls, beside the claims:"),
     ):
-        rows = [_row(row) for row in _rows(judged.loc[judged.counted == which])]
+        rows = [_row(row) for row in rows_of(judged.loc[judged.counted == which])]
         heads = ("paper", "claim", "tested by", "found", "verdict")
         parts += [title, markdown_table(heads, rows)] if rows else []
     heads = (
@@ -157,17 +165,17 @@ def markdown(reference: Path | None = None) -> str:
         "runs",
         "hours of training",
     )
-    sets = [_set(row) for row in _rows(committed(reference))]
+    sets = [_set(row) for row in rows_of(committed(reference))]
     return "\n\n".join([*parts, markdown_table(heads, sets)])
 
 
 def _set(row: Mapping[str, Any]) -> list[str]:
     place = f"outputs/reference/{row['study']}/{row['set']}"
     values = [str(row[name]) for name in ("images", "networks", "epochs", "width", "seeds", "runs")]
-    return [f"[{_paper(row['study'])}: {row['set']}]({place})", *values, f"{row['hours']:.1f}"]
+    return [f"[{paper_name(row['study'])}: {row['set']}]({place})", *values, f"{row['hours']:.1f}"]
 
 
-def _word(row: Mapping[str, Any]) -> str:
+def word(row: Mapping[str, Any]) -> str:
     """Return a verdict, told apart where it held on the paper's own images at its setting."""
     return "replicated" if (row["verdict"], row["settings"]) == ("held", "paper") else row["verdict"]
 
@@ -175,13 +183,15 @@ def _word(row: Mapping[str, Any]) -> str:
 def _row(row: Mapping[str, Any]) -> list[str]:
     effect = Interval(row["difference"], row["low"], row["high"], int(row["n"])).format(4)
     made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
-    where = f"{_paper(row['study'])}, {row['section']}"
-    return [where, row["claim"], row["test"], f"{effect}; {made}", f"**{_word(row)}**"]
+    where = f"{paper_name(row['study'])}, {row['section']}"
+    return [where, row["claim"], row["test"], f"{effect}; {made}", f"**{word(row)}**"]
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table by column."""
     return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
-def _paper(study: str) -> str:
+def paper_name(study: str) -> str:
+    """Return a study's name for readers."""
     return study.replace("_", " ").capitalize()

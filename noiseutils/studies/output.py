@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -119,14 +120,15 @@ class OutputWriter:
             caption += f" The first {rows} of {len(folded)} rows; all: tables/{name}.csv."
             folded = folded.head(rows)
         texts = [name for name in folded if not is_numeric_dtype(table[name])]
-        styled = folded.style.set_caption(caption.strip()).hide(axis="index")
+        styled = folded.style.set_caption(html.escape(caption.strip(), quote=False)).hide(axis="index")
+        styled.format_index(escape="html", axis=1)  # a class may be called anything
         styled.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
         to_the_left = [{"selector": "th", "props": "text-align: left"}]
         styled.set_table_styles(dict.fromkeys(texts, to_the_left), overwrite=False)  # pyright: ignore[reportArgumentType]
         styled.set_properties(subset=texts, **{"text-align": "left"})  # pyright: ignore[reportArgumentType]
         wide = [name for name in texts if folded[name].map(str).str.len().max() > 40]
         styled.set_properties(subset=wide, **{"min-width": "15em"})  # pyright: ignore[reportArgumentType]
-        display(styled.format(brief))
+        display(styled.format(brief, escape="html"))
 
 
 def _check_images(results: Sequence[Result], label: str) -> None:

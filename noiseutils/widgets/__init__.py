@@ -8,7 +8,7 @@ A view is alive where a page can handle controls (JupyterLab, Voila); elsewhere,
 runs at once and shows the last frame. No other room imports this one.
 """
 
-from noiseutils.book.page import notebooks_extra
+from noiseutils.book.extras import notebooks_extra
 
 with notebooks_extra():
     from noiseutils.widgets.attack import AttackLab

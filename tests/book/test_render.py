@@ -12,7 +12,7 @@ import pytest
 
 import noiseutils
 from noiseutils.book import render as render_module
-from noiseutils.book.page import notebooks_extra
+from noiseutils.book.extras import notebooks_extra
 from noiseutils.book.render import current, render, stamp, to_html, write_index
 from noiseutils.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from noiseutils.book.page import read_notebook
+from noiseutils.book.notebooks import read_notebook
 
 
 def captions(notebook: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 
-from noiseutils.book.page import MATH_STYLE
+from noiseutils.book.mathml import MATH_STYLE
 
 STYLE = (
     r"""

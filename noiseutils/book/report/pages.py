@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from noiseutils.bench import table as bench_table
-from noiseutils.book.page import notebooks_extra, to_html
+from noiseutils.book.extras import notebooks_extra
+from noiseutils.book.page import to_html
 from noiseutils.book.report import verdicts
 from noiseutils.book.report.figures import (
     Figure,

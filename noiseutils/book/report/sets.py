@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from noiseutils.book.page import read_notebook, title_of
-from noiseutils.book.pipeline import placeless
+from noiseutils.book.notebooks import placeless, read_notebook, title_of
 from noiseutils.book.report.captions import captions
 from noiseutils.book.report.figures import Figure, read_figures
 from noiseutils.book.report.tables import read_table, told

@@ -1,0 +1,176 @@
+"""First page of the book: every claim of the papers with its best evidence, as Markdown and HTML."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from noiseutils.book.tables import Html, read_table, table_html
+from noiseutils.book.verdicts import WORDS, badge
+from noiseutils.config import EMBEDDED
+from noiseutils.errors import UserError
+from noiseutils.stats import MIN_SEEDS
+from noiseutils.studies import STUDIES, evidence
+
+NEEDED = {
+    "name",
+    "claim",
+    "test",
+    "claimed",
+    "difference",
+    "low",
+    "high",
+    "n",
+    "verdict",
+    "settings",
+    "counted",
+}
+NEEDED |= {"section", "images", "epochs", "width"}
+HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on")
+TESTED = (*HEADS, "tested by")  # on the page of all claims
+TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "epochs", "width", "settings"]
+MINIATURE = "miniature"  # what the pages call embedded images
+MAIN = 8  # claims in the box of a chapter
+
+
+def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """Return every claim with its best evidence among committed and rendered results, and what is damaged.
+
+    rendered: folders outputs/<study>/<profile>, each with tables/claims.csv where its notebook judges claims.
+    """
+    more: dict[str, list[pd.DataFrame]] = {}
+    problems = []
+    for folder in rendered:
+        path = folder / "tables" / "claims.csv"
+        if folder.parent.name not in STUDIES or not path.is_file():
+            continue
+        try:
+            table = read_table(path)
+            if missing := NEEDED - set(table.columns):
+                raise UserError(f"claims.csv: has no column {min(missing)}; render the study again")
+        except UserError as error:
+            problems.append(f"{'/'.join(folder.parts[-2:])}/tables/{error}")
+            continue
+        table[TEXTS] = table[TEXTS].astype(object).fillna("").astype(str)
+        known = {claim.name for claim in STUDIES[folder.parent.name].claims}
+        kept = table.loc[table.name.isin(known)].drop(columns=["data", "commit", "device"], errors="ignore")
+        more.setdefault(folder.parent.name, []).append(kept.assign(profile=folder.name))
+    return evidence.evidence(reference=reference, more=more), problems
+
+
+def is_real(claims: pd.DataFrame) -> pd.Series:
+    """Tell, row by row, whether a claim has a verdict from real images."""
+    return claims.verdict.isin(evidence.JUDGED) & (claims.n >= MIN_SEEDS)
+
+
+def in_a_sentence(claims: pd.DataFrame) -> str:
+    """Return what was found in two sentences: how many claims, and how their verdicts went."""
+    counts = evidence.summary(claims).iloc[-1]
+    went = [f"**{counts[name]}** {name.replace('_', ' ')}" for name in ("replicated", "held")]
+    went[1] += " elsewhere"
+    went += [f"**{counts[name]}** {name}" for name in evidence.JUDGED[1:]]
+    return (
+        f"The four papers make **{counts['claims']}** claims that a training can test. On real images, with "
+        f"six seeds or more, **{counts['judged']}** of them have a verdict so far: {', '.join(went)}."
+    )
+
+
+def counts_table(claims: pd.DataFrame) -> str:
+    """Return the counts of verdicts by paper as HTML."""
+    names = ("claims", "judged", "replicated", "held", *evidence.JUDGED[1:])
+    rows = [
+        [evidence.paper_name(row["study"]), *(str(row[name]) for name in names)]
+        for row in evidence.rows_of(evidence.summary(claims))
+    ]
+    heads = ["paper", "claims", "judged", "replicated", "held elsewhere", *evidence.JUDGED[1:]]
+    return table_html(heads, rows, "", sort=False)
+
+
+def judged_table(claims: pd.DataFrame) -> str:
+    """Return the claims with a verdict from real images as HTML."""
+    found = claims.loc[is_real(claims) & claims.counted]
+    return claims_html(found, "", fold=False) if len(found) else "<p>No claim has a verdict yet.</p>"
+
+
+def all_tables(claims: pd.DataFrame) -> str:
+    """Return every claim, then what stands beside the claims, as Markdown with tables in HTML."""
+    counted, real = claims.loc[claims.counted], is_real(claims.loc[claims.counted])
+    small = (counted.n > 0) & ~real & (counted.settings == "embedded")
+    some = (counted.n > 0) & ~real & ~small
+    parts = [
+        ("Judged on real images", counted.loc[real]),
+        ("Measured on real images, without a verdict", counted.loc[some]),
+        (f"Seen in {MINIATURE}: embedded images, which decide nothing", counted.loc[small]),
+        ("Not run yet", counted.loc[~real & ~small & ~some]),
+        ("Other readings and controls, beside the claims", claims.loc[~claims.counted & (claims.n > 0)]),
+    ]
+    return "\n\n".join(
+        f"## {title}\n\n{claims_html(rows, '', fold='beside' in title, heads=TESTED)}"
+        for title, rows in parts
+        if len(rows)
+    )
+
+
+def box(claims: pd.DataFrame, study: str) -> str:
+    """Return the main claims of a paper with their verdicts as HTML, those with evidence first."""
+    own = claims.loc[(claims.study == study) & claims.counted]
+    rank = is_real(own) * 4 + (own.n > 0) * 2 + (own.settings != "embedded")
+    shown = own.loc[rank.sort_values(ascending=False, kind="stable").index].head(MAIN)
+    return claims_html(shown, "", fold=False, heads=HEADS[1:])
+
+
+def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: Iterable[str] = HEADS) -> str:
+    """Return claims as a table in HTML.   heads: the columns, of TESTED."""
+    heads = list(heads)
+    rows = [[_row(row)[name] for name in heads] for row in evidence.rows_of(claims)]
+    return table_html(heads, rows, caption, fold)
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, str]:
+    n, unit = int(row["n"]), 100 if in_points(row["test"]) else 1
+    claimed = str(row["claimed"])
+    if unit == 100 and (found := re.fullmatch(r"within ±(.+)", claimed)):
+        claimed = f"within ±{100 * float(found[1]):g} points"
+    made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}" if n else "–"
+    if n and set(str(row["images"]).split(", ")) & set(EMBEDDED):
+        made = f"{MINIATURE}: {made}"
+    return {
+        "paper": f"{evidence.paper_name(row['study'])}, {row['section']}",
+        "claim": row["claim"],
+        "verdict": Html(badge(evidence.word(row))),
+        "effect [95 % interval]": effect(row["difference"], row["low"], row["high"], unit) if n else "–",
+        "n": str(n),
+        "trained on": made,
+        "tested by": f"{row['test']}; claimed: {claimed}",
+    }
+
+
+def in_points(test: str) -> bool:
+    """Tell whether a claim's contrast is a difference of shares, which reads best in percentage points."""
+    first = test.partition(",")[0]
+    return bool(re.search(r"\b(accuracy|error|precision)\b", first)) and not first.startswith("slope")
+
+
+def effect(mean: float, low: float, high: float, unit: float) -> str:
+    """Return a mean and its interval with the digits that the interval leaves.   unit: 100 for points."""
+    mean, low, high = unit * mean, unit * low, unit * high
+    half = (high - low) / 2
+    digits = 2 if not half > 0 else next((d for d in range(1, 5) if half * 10**d >= 2), 4)
+    bounds = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if half >= 0 else ""
+    return f"{mean:+.{digits}f}{bounds}{' points' if unit == 100 else ''}".replace("-", "−")
+
+
+def legend() -> str:
+    """Return the meaning of each verdict word as HTML."""
+    rows = [[Html(badge(word)), outcome.meaning, why] for word, (outcome, why) in WORDS.items()]
+    return table_html(("verdict", "what it says", "when"), rows, "", sort=False)
+
+
+def escaped(text: str) -> str:
+    """Return text for a line of Markdown, free of markup."""
+    return re.sub(r"([\\`*_\[\]<>$|{}#])", r"\\\1", html.unescape(text))

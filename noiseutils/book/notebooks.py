@@ -1,0 +1,78 @@
+"""Notebooks as files: read without the Jupyter stack, and freed of paths of this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from noiseutils.config import Data
+from noiseutils.errors import UserError
+from noiseutils.provenance import data_root, project_root
+
+
+def read_notebook(notebook: Path) -> dict[str, Any]:
+    """A notebook's JSON, read without the Jupyter stack."""
+    try:
+        nb = json.loads(notebook.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{notebook}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{notebook}: is not a notebook, or is cut off: not valid JSON") from None
+    if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not {"cells", "metadata"} <= nb.keys():
+        raise UserError(f"{notebook}: is not a notebook of format 4")
+    return nb
+
+
+def title_of(nb: dict[str, Any]) -> str | None:
+    """The first heading of a notebook, without its markup; None where there is none."""
+    texts = ("".join(cell["source"]) for cell in nb["cells"] if cell["cell_type"] == "markdown")
+    found = next((m for text in texts if (m := re.search(r"^#{1,6} +(.+)$", text, re.M))), None)
+    return re.sub(r"[*`$\\]", "", found[1]).strip() if found else None
+
+
+def placeless(text: str | None) -> str | None:
+    """Data as typed, without the folder: a name is its identity, where it lay is nobody's business."""
+    if text is None or (data := Data.parse(text)).root is None:
+        return text
+    if data.name == "folder":
+        return f"./{data.label}"
+    return f"{data.name}:./{data.label}" + (f":{data.label}" if data.label != data.name else "")
+
+
+def private_paths(outputs: Path, parameters: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Paths of this machine and what stands for them on a page, longer ones first.
+
+    parameters: of a notebook; those that name data in a folder are among the paths.
+    """
+    said = {str(outputs): "outputs", str(data_root()): "data", str(project_root()): ".", sys.prefix: "python"}
+    said[tempfile.gettempdir()] = "tmp"
+    for value in (parameters or {}).values():
+        for text in _strings(value):
+            try:
+                data = Data.parse(text)
+            except UserError:
+                continue
+            if data.root is not None:
+                said[text] = placeless(text) or ""
+                said[str(Path(data.root).expanduser())] = f"./{data.label}"
+    if len(Path.home().parts) > 1:
+        said[str(Path.home())] = "~"
+    return dict(sorted(said.items(), key=lambda item: -len(item[0])))
+
+
+def _strings(value: object) -> Iterator[str]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str) and "/" in item:
+            yield item
+
+
+def pathless(text: str, private: Mapping[str, str]) -> str:
+    """A text without this machine's paths.   private: what to say instead of each."""
+    for path, said in private.items():
+        text = re.sub(rf"(?<![\w/.]){re.escape(path)}(?![\w-])", lambda _, said=said: said, text)
+    return text
