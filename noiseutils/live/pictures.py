@@ -12,6 +12,7 @@ import html
 import io
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -114,6 +115,10 @@ def arrange(chart: Chart) -> Layout | None:
     base = 10 ** y_range[0] if log else y_range[0]
     decades = _decades(*y_range) if log else []
     narrow = _ticks(10 ** y_range[0], 10 ** y_range[1]) if log else _ticks(*y_range)
+    room = (chart.height - TOP - BOTTOM) / 13  # numbers above each other
+    if len(decades) > room:
+        powers = [y for y in decades if f"{y:e}".startswith("1.0")]
+        decades = powers if len(powers) > 1 else decades[:: math.ceil(len(decades) / room)]
     y_values = decades if len(decades) > 1 else narrow
     return Layout(
         f"{chart.title} (log)" if log else chart.title,
@@ -151,7 +156,9 @@ def draw(chart: Chart) -> str:
     for line in found.lines:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (found.place(*p) for p in thinned(line.points)))
         dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
-        keys.append((line.label, f'<path d="M0 4H24" stroke="{line.colour}" stroke-width="3"{dash}/>'))
+        key = f'<path d="M0 4H24" stroke="{line.colour}" stroke-width="3"{dash}/>'
+        dot = f'<circle cx="12" cy="4" r="3" fill="{line.colour}"/>'
+        keys.append((line.label, dot if len(line.points) == 1 else key))
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="1.8"{dash}/>'
         )
@@ -175,8 +182,7 @@ def _tips(found: Layout, x_label: str, right: float, bottom: float) -> list[str]
         texts = [f"{x_label} {x:g}"]
         for line in found.lines:
             if line.points and line.points[0][0] <= x <= line.points[-1][0]:
-                _, value = min(line.points, key=lambda point, x=x: abs(point[0] - x))
-                texts.append(f"{line.label}: {value:.3g}")
+                texts.append(f"{line.label}: {_nearest(line.points, x):.3g}")
         left = across > (LEFT + right) / 2
         begun = across - 6 if left else across + 6
         anchor, room = ("end" if left else "start"), 6 + 5.6 * max(map(len, texts))
@@ -193,6 +199,12 @@ def _tips(found: Layout, x_label: str, right: float, bottom: float) -> list[str]
             f'<text y="{TOP + 12}" text-anchor="{anchor}">{lines}</text></g></g>'
         )
     return parts
+
+
+def _nearest(points: Sequence[tuple[float, float]], x: float) -> float:
+    """Return the value of the point nearest to x.   points: in the order of their x."""
+    i = bisect_left(points, (x,))
+    return min(points[max(i - 1, 0) : i + 1], key=lambda point: abs(point[0] - x))[1]
 
 
 def bar_chart(

@@ -124,7 +124,11 @@ class Record:
                 test,
                 loss,
                 card(noise, title),
-                card(beside(maps), f"feature maps {of}, noise off (sigmoid: black 0, white 1)", wide=True),
+                card(
+                    "".join(maps[:1]) + beside(maps[1:]),
+                    f"feature maps {of}, noise off (sigmoid: black 0, white 1)",
+                    wide=True,
+                ),
                 accuracy,
                 card(self._stds(), f"activation std by layer, noise on{self._since()}", wide=True),
                 norm,
@@ -217,7 +221,7 @@ class Record:
         drawn, ahead = styles(self.last), max(self.last.values(), key=lambda probe: probe.step)
         tested = [
             f'<span style="white-space:nowrap">{swatch(drawn[name])} {html.escape(name)} '
-            f'<b style="font-size:17px">{_percent(probe.tests)}</b></span>'
+            f"{_large(_percent(probe.tests)) if probe.tests else 'after its first epoch'}</span>"
             for name, probe in self.last.items()
         ]
         return (
@@ -232,7 +236,8 @@ class Record:
         if plain is None or first == PLAIN_NAME or not (plain.tests and self.last[first].tests):
             return ""
         points = 100 * (self.last[first].tests[-1][1] - plain.tests[-1][1])
-        return f" &ensp; ({points:+.1f} points, one seed)"
+        words = f"{first} {points:+.1f} points" if len(self.last) > 2 else f"{points:+.1f} points"
+        return f" &ensp; ({html.escape(words)}, one seed)"
 
     def _moved(self) -> str:
         """Name the layers whose std differs most from the training without noise, and since the change."""
@@ -251,6 +256,10 @@ class Record:
                 layer = max(ratios, key=lambda name: abs(math.log(ratios[name])))
                 texts.append(f"{words}: {layer} moved most, × {ratios[layer]:.2g}")
         return "; ".join(texts)
+
+
+def _large(text: str) -> str:
+    return f'<b style="font-size:17px">{text}</b>'
 
 
 def _percent(tests: list[tuple[float, float]]) -> str:

@@ -35,6 +35,7 @@ BAR = """
 .nu-lab .widget-label { padding-right: 4px; }
 .nu-lab .widget-html { margin-top: 0; margin-bottom: 0; }
 .nu-runs { align-items: center; }
+.nu-runs > *, .nu-runs button { align-self: center; margin-top: 2px; margin-bottom: 2px; }
 .nu-bar, .nu-runs { position: sticky; top: 0; z-index: 5; background: white; }
 .nu-bar { border-bottom: 1px solid #bbb; overflow: visible; }
 .nu-choice > * { min-width: 0; flex: 1 1 280px; }

@@ -2,6 +2,7 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,9 +15,12 @@ from noiseutils.live.pictures import (
     POINTS,
     POSITIVE,
     STYLE,
+    Chart,
     Line,
     _decades,
+    _nearest,
     _ticks,
+    arrange,
     bar_chart,
     image_rows,
     line_chart,
@@ -181,3 +185,16 @@ def test_colour_images_keep_their_colours_and_every_image_has_its_text():
     [row] = decoded(picture)
     assert tuple(row[0, 0]) == (255, 0, 0)
     assert 'alt="test &lt;images&gt;. of &quot;digits&quot;"' in picture
+
+
+def test_the_value_told_is_that_of_the_nearest_point():
+    points = [(0.0, 1.0), (10.0, 2.0), (20.0, 3.0)]
+    assert [_nearest(points, x) for x in (-5, 0, 4, 6, 10, 16, 99)] == [1, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("height", [120, 165, 200, 400])
+def test_numbers_beside_an_axis_do_not_touch(height):
+    line = Line("a", [(0, 0.05), (1, 12.0)])
+    found = arrange(Chart("std", [line], "step", log=True, height=height))
+    places = sorted(y for y, _ in found.y_ticks)
+    assert min(b - a for a, b in pairwise(places)) >= 9
