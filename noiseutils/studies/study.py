@@ -133,10 +133,15 @@ class Study(Generic[P, C]):
         """Return the results of a profile; what is not stored is trained, then analysed, first.
 
         train: False leaves out what is not stored.
-        Failures are printed and left out. Raises UserError where nothing finished.
+        Failures are printed and left out. Raises UserError where nothing finished, or nothing is stored.
         """
         if not train:
-            return self.stored(params, open_store())
+            results = self.stored(params, open_store())
+            if results.frame.empty:
+                raise UserError(
+                    f"none of the {len(self.runs(params))} runs of {self.name} is stored: train them"
+                )
+            return results
         self.check(params)  # before hours of training, not after
         store = open_store()
         found = gather(self.runs(params), store, executor)

@@ -124,6 +124,13 @@ def test_no_text_of_a_lesson_speaks_of_one_profile(name):
     assert "smallest form" not in path.read_text()
 
 
+def test_results_that_are_not_stored_are_missed_aloud(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    quick = read_profile(KIND, "noisy_dropout", "quick")
+    with pytest.raises(UserError, match=r"none of the \d+ runs of noisy_dropout is stored"):
+        STUDIES["noisy_dropout"].collect(quick, train=False)
+
+
 def test_what_papermill_passes_to_the_start_page_has_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
     monkeypatch.setattr(output, "display", lambda _: None)
