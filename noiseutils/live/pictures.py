@@ -317,7 +317,9 @@ def beside(parts: Sequence[str]) -> str:
     """Lay pieces of HTML side by side, wrapping where there is no room."""
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start">'
-        + "".join(f'<div style="min-width:0">{part}</div>' for part in parts)
+        + "".join(
+            f'<div style="flex:1 1 260px;min-width:0;max-width:fit-content">{part}</div>' for part in parts
+        )
         + "</div>"
     )
 

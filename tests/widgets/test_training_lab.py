@@ -174,7 +174,7 @@ def test_a_training_whose_loss_breaks_is_named(live):
     live.model.value = "lenet5"
     live.start.click()
     wait(lambda: "no longer finite" in live.status.value, seconds=120)
-    wait(lambda: not live.session.running)
+    wait(lambda: not live.session.running, seconds=180)
     assert "Finished" not in live.message.value
 
 
