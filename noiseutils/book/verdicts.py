@@ -38,8 +38,8 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "no gap to close: no verdict": (NONE, "a regulariser is judged only where there is overfitting"),
     "other settings: no verdict": (NONE, "the profile changes what the number depends on, such as epochs"),
     "not run": (NONE, "the profile leaves it out, or its runs are not finished"),
-    "sturdier": (OTHER, "more images right than without noise, p < 0.05 after Holm's correction"),
-    "weaker": (OTHER, "fewer images right than without noise, p < 0.05 after Holm's correction"),
+    "more robust": (OTHER, "more images right than without noise, p < 0.05 after Holm's correction"),
+    "less robust": (OTHER, "fewer images right than without noise, p < 0.05 after Holm's correction"),
 }
 
 

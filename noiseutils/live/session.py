@@ -7,6 +7,7 @@ trainings and draws the probes, so rarely that probing and drawing take at most 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -169,7 +170,8 @@ class Session:
 
     def _work(self, steps: int | None, every: int = 0) -> None:
         threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, cores() - 1))  # another core draws, and answers
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, cores() - 1))  # another core draws, and answers
         trainings = {name: training(run, data=self.data, engine="eager") for name, run in self.runs.items()}
         ended = "failed"
         try:

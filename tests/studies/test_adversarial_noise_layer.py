@@ -362,7 +362,7 @@ def test_attack_reports_are_made_once_kept_and_shown(tmp_path, monkeypatch):
     assert len(attacks.masking_table(found)) == 3
     survival = attacks.survival_table(found)
     assert set(survival.attack) == {"FGSM", "all together"}
-    assert set(survival.verdict) <= {"sturdier", "weaker", "no difference shown"}
+    assert set(survival.verdict) <= {"more robust", "less robust", "no difference shown"}
     names = [drawn.name for drawn in robustness.attacks(results, found)]
     assert names == ["attacks_8_255", "attacks_curve"]
 

@@ -237,4 +237,4 @@ def survival_table(found: dict[tuple[Cell, int], Record]) -> pd.DataFrame:
 def _verdict(only_here: int, only_baseline: int, p: float, alpha: float = 0.05) -> str:
     if not p < alpha:
         return "no difference shown"
-    return "sturdier" if only_here > only_baseline else "weaker"
+    return "more robust" if only_here > only_baseline else "less robust"

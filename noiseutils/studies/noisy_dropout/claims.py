@@ -23,10 +23,10 @@ FGSM_255, INPUT_NOISE = 2.0, 0.1  # the named sizes: the paper gives none
 STABLE = 0.015  # of the top-5 error: the paper calls its own rises of up to 1.27 points stable
 # section 4.1, of the classes that CIFAR-10 has: the class, at which p, and what the paper says of it
 CLASSES: tuple[tuple[str, float, Literal["up", "down"], str], ...] = (
-    ("bird", 0.2, "up", "stands noise better than the classes do on average"),
-    ("bird", 0.25, "up", "stands noise better than the classes do on average"),
+    ("bird", 0.2, "up", "is more robust to noise than the classes on average"),
+    ("bird", 0.25, "up", "is more robust to noise than the classes on average"),
     ("automobile", 0.25, "down", "loses more to noise than the classes do on average"),
-    ("airplane", 0.3, "up", "stands noise better than the classes do on average"),
+    ("airplane", 0.3, "up", "is more robust to noise than the classes on average"),
     ("dog", 0.3, "down", "loses more to noise than the classes do on average"),
 )
 
@@ -204,7 +204,7 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     )  # fmt: skip
     fgsm = {"condition": "fgsm", "size": FGSM_255 / 255}
     yield Claim(
-        f"fgsm{end}", "abstract", f"noise makes the network sturdier against attacks{note}",
+        f"fgsm{end}", "abstract", f"noise makes the network more robust to attacks{note}",
         f"top-1 error under FGSM {FGSM_255:g}/255, {over}, p = 0.25", "down",
         noise_cost("top1_error", 0.25, reading, **fgsm), counted=counted,
     )  # fmt: skip
