@@ -40,6 +40,7 @@ html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_js_files = [("book.js", {"defer": "defer"})]
 html_use_index = False  # the search finds names, too
+html_show_search_summary = False  # a page read from disk may not fetch another
 html_show_sourcelink = False
 html_copy_source = False
 html_context = {"default_mode": "auto"}

@@ -171,20 +171,10 @@ def claims(
         shown.to_csv(csv, index=False)
 
 
-@app.command()
+@app.command(hidden=True)
 def report() -> None:
-    """Gather everything rendered, and the committed results, as a site in outputs/report/."""
-    from noiseutils.book import pipeline
-    from noiseutils.book import report as site
-
-    pipeline.require_notebooks()
-    started = time.monotonic()
-    built = site.report()
-    for problem in built.problems:
-        typer.echo(f"  {problem}", err=True)
-    typer.echo(
-        f"{built.pages} pages, {time.monotonic() - started:.0f} s. Open {_near(built.index)} in a browser."
-    )
+    """Say what took this command's place."""
+    raise UserError("`noiseutils report` is now `noiseutils book`: one site, outputs/book/index.html")
 
 
 @app.command()

@@ -1,11 +1,13 @@
 """Settings of every test: one thread, and a fixed state of torch's global generator."""
 
 import os
+import shutil
 
 import pytest
 import torch
 
 import noiseutils  # noqa: F401  its shim must run before a test imports torchvision
+from noiseutils.provenance import CHECKOUT
 
 # Small tensors gain nothing from more threads, workers run side by side, and sums must not depend on the
 # number of cores. The variable is for child processes and notebook kernels.
@@ -44,6 +46,32 @@ def rendered_outputs(tmp_path_factory):
         patch.setenv("NOISEUTILS_OUTPUTS", str(outputs))  # for the kernel
         render(source, outputs / "noisy_dropout" / "quick", {"data": "/secret/place/cifar10-jpeg"}, "stamp")
     return outputs
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory):
+    """A folder of committed results, those on MNIST, with a class that has markup for a name."""
+    import pandas as pd
+
+    root = tmp_path_factory.mktemp("committed") / "reference"
+    folder = root / "adversarial_noise_layer" / "mnist"
+    shutil.copytree(CHECKOUT / "outputs" / "reference" / "adversarial_noise_layer" / "mnist", folder)
+    told = {"data": "mnist", "commit": "abc123abc123", "device": "CPU, 2 threads"}
+    table = pd.DataFrame({"class": ["<img src=x onerror=alert(1)>", "7"], "top1_error": [0.123456, 0.1]})
+    table.assign(**told).to_csv(folder / "tables" / "per_class.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def book_site(tmp_path_factory, rendered_outputs, committed):
+    """The book of one rendering and one set of committed results, built once."""
+    pytest.importorskip("sphinx_book_theme", reason="needs the docs extra")
+    from noiseutils.book.site import build
+    from noiseutils.cli import app
+
+    outputs = tmp_path_factory.mktemp("book") / "outputs"
+    shutil.copytree(rendered_outputs, outputs)
+    return build(outputs, committed, app)
 
 
 WRITTEN = """

@@ -143,6 +143,7 @@ def test_a_bad_parameter_file_is_one_clear_screen_and_computes_nothing(
         (["data", "check", "cifra10"], "allowed: shapes, digits, cifar10"),
         (["bench", "everything"], "allowed: babycnn_epoch"),
         (["bench", "augmentation", "--json", "no/such/folder/x.json"], "no such folder"),
+        (["report"], "`noiseutils report` is now `noiseutils book`"),
         (["sweep"], "Missing argument"),
         (["sweep", "noisy_dropout", "--nosuch"], "No such option"),
     ],

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
-from noiseutils.book.page import to_html
+from noiseutils.book.export import to_html
 from noiseutils.book.render import render
 from noiseutils.studies import STUDIES
 

@@ -232,7 +232,7 @@ def test_the_newcomers_profile_starts(call, study):
         (("run", "noisy_dropout", "--profile", "nosuch"), "profiles of noisy_dropout: cifar10, overnight"),
         (("run", "noisy_dropout"), NOTEBOOKS),
         (("run", "all"), NOTEBOOKS),
-        (("report",), NOTEBOOKS),
+        (("book",), "pip install 'noiseutils[notebooks,docs]'"),
         (("publish", "noisy_dropout"), NOTEBOOKS),
         (("sweep", "training_data_variation"), "pip install 'noiseutils[attacks]'"),
     ],

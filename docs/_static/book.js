@@ -32,3 +32,11 @@ for (const table of document.querySelectorAll('table.sortable')) {
     });
   });
 }
+// The theme's arrows in the contents have no words of their own.
+for (const arrow of document.querySelectorAll('.bd-sidenav summary')) {
+  const page = arrow.closest('li')?.querySelector('a')?.textContent.trim() ?? 'this page';
+  arrow.setAttribute('aria-label', `Pages below ${page}`);
+}
+const start = document.querySelector('.sidebar-primary-items__start');
+start?.setAttribute('role', 'region');
+start?.setAttribute('aria-label', 'Site');

@@ -14,9 +14,9 @@ from urllib.parse import unquote
 
 from noiseutils.book.drawings import Drawing, drawing_html, image_html, read_drawings
 from noiseutils.book.mathml import typeset
+from noiseutils.book.notebooks import WIDGET
 from noiseutils.book.tables import in_boxes
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 FOLDED = {  # tag of a cell -> the line that opens it
     "parameters": "Parameters and their defaults",
     "injected-parameters": "Parameters of this rendering",

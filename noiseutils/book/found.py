@@ -88,13 +88,17 @@ def counts_table(claims: pd.DataFrame) -> str:
         for row in evidence.rows_of(evidence.summary(claims))
     ]
     heads = ["paper", "claims", "judged", "replicated", "held elsewhere", *evidence.JUDGED[1:]]
-    return table_html(heads, rows, "", sort=False)
+    return table_html(heads, rows, "Claims and verdicts by paper.", sort=False)
 
 
 def judged_table(claims: pd.DataFrame) -> str:
     """Return the claims with a verdict from real images as HTML."""
     found = claims.loc[is_real(claims) & claims.counted]
-    return claims_html(found, "", fold=False) if len(found) else "<p>No claim has a verdict yet.</p>"
+    return (
+        claims_html(found, "Claims judged on real images.", fold=False)
+        if len(found)
+        else "<p>No claim has a verdict yet.</p>"
+    )
 
 
 def all_tables(claims: pd.DataFrame) -> str:
@@ -110,7 +114,7 @@ def all_tables(claims: pd.DataFrame) -> str:
         ("Other readings and controls, beside the claims", claims.loc[~claims.counted & (claims.n > 0)]),
     ]
     return "\n\n".join(
-        f"## {title}\n\n{claims_html(rows, '', fold='beside' in title, heads=TESTED)}"
+        f"## {title}\n\n{claims_html(rows, f'{title}.', fold='beside' in title, heads=TESTED)}"
         for title, rows in parts
         if len(rows)
     )
@@ -121,7 +125,7 @@ def box(claims: pd.DataFrame, study: str) -> str:
     own = claims.loc[(claims.study == study) & claims.counted]
     rank = is_real(own) * 4 + (own.n > 0) * 2 + (own.settings != "embedded")
     shown = own.loc[rank.sort_values(ascending=False, kind="stable").index].head(MAIN)
-    return claims_html(shown, "", fold=False, heads=HEADS[1:])
+    return claims_html(shown, "The main claims.", fold=False, heads=HEADS[1:])
 
 
 def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: Iterable[str] = HEADS) -> str:
@@ -168,7 +172,7 @@ def effect(mean: float, low: float, high: float, unit: float) -> str:
 def legend() -> str:
     """Return the meaning of each verdict word as HTML."""
     rows = [[Html(badge(word)), outcome.meaning, why] for word, (outcome, why) in WORDS.items()]
-    return table_html(("verdict", "what it says", "when"), rows, "", sort=False)
+    return table_html(("verdict", "what it says", "when"), rows, "Verdict words.", sort=False)
 
 
 def escaped(text: str) -> str:

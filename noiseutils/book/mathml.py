@@ -32,15 +32,6 @@ MATHML = (  # what it writes, as browsers draw it; the namespace is implied in H
     (r"\%", "%"),
 )
 
-MATH_STYLE = r""".equation { display: block; overflow: auto hidden; padding: 0.3em 0; }
-/* by name: Chromium finds no mathematical font by itself on Linux, and then stretches no bracket */
-math { font: 1.1em "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
-mtd[columnalign=left] { text-align: -webkit-left; text-align: left; }
-mtd[columnalign=right] { text-align: -webkit-right; text-align: right; }
-mi[mathvariant|=bold] { font-weight: bold; }
-mi[mathvariant=bold] { text-transform: none; }
-"""
-
 
 def typeset(text: str) -> str:
     """HTML with $...$ and $$...$$ outside its tags and code as MathML; what is no equation stays."""

@@ -14,6 +14,8 @@ from noiseutils.config import Data
 from noiseutils.errors import UserError
 from noiseutils.provenance import data_root, project_root
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def read_notebook(notebook: Path) -> dict[str, Any]:
     """A notebook's JSON, read without the Jupyter stack."""

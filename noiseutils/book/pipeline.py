@@ -13,7 +13,7 @@ import yaml
 
 from noiseutils.book.extras import notebooks_extra
 from noiseutils.book.notebooks import placeless
-from noiseutils.book.render import Rendered, current, render, stamp, write_index
+from noiseutils.book.render import Rendered, current, render, stamp
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
@@ -125,11 +125,6 @@ def publish(params: StudyParams) -> Path:
     text = yaml.safe_dump(values, sort_keys=False)
     (folder / "params.yaml").write_text(f"# What these results were made with.\n{text}")
     return folder
-
-
-def index() -> Path:
-    """outputs/index.html over everything rendered so far."""
-    return write_index(outputs_root())
 
 
 def notebook_path(name: str) -> Path:

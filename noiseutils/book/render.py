@@ -1,4 +1,4 @@
-"""Notebooks executed with their parameters, a page of each, and an index of all.
+"""Notebooks executed with their parameters, and a page of each.
 
 A rendering is whole or not there: page and notebook are written under partial names and renamed, and the
 notebook carries the stamp of what it was made from.
@@ -7,18 +7,15 @@ notebook carries the stamp of what it was made from.
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from noiseutils.book.export import to_html
 from noiseutils.book.extras import notebooks_extra
-from noiseutils.book.notebooks import read_notebook, title_of
-from noiseutils.book.page import to_html
+from noiseutils.book.notebooks import read_notebook
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import PACKAGE, in_checkout
 
@@ -111,52 +108,6 @@ def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str)
     return made
 
 
-def write_index(outputs: Path) -> Path:
-    """outputs/index.html: every rendering below outputs/<study>/<profile>/, with one figure and links."""
-    paths = sorted(outputs.glob("*/*/*.ipynb"), key=lambda path: (path.stem, path.parts))
-    cards = [card for path in paths if path.with_suffix(".html").is_file() and (card := _card(path, outputs))]
-    nothing = "<p>Nothing is rendered yet: run <code>noiseutils run STUDY</code>.</p>"
-    outputs.mkdir(parents=True, exist_ok=True)
-    partial = outputs / f"index.html.partial{os.getpid()}"
-    partial.write_text(INDEX.replace("CARDS", "\n".join(cards) or nothing), encoding="utf-8")
-    return partial.replace(outputs / "index.html")
-
-
-def paper_first(figure: Path) -> tuple[bool, str]:
-    """A key to sort figures by: the paper's own before what lies beyond it."""
-    return not figure.name.startswith("figure_"), figure.name
-
-
-def _card(path: Path, outputs: Path) -> str | None:
-    try:
-        nb = read_notebook(path)
-    except UserError:
-        return None
-    papermill = nb["metadata"].get("papermill", {})
-    if "end_time" not in papermill:
-        return None
-
-    def link(target: Path, inside: str) -> str:
-        return f'<a href="{quote(target.relative_to(outputs).as_posix())}">{inside}</a>'
-
-    page, folder = path.with_suffix(".html"), path.parent
-    picture = ""
-    if figure := min((folder / "figures").glob("*.png"), key=paper_first, default=None):
-        source = quote(figure.relative_to(outputs).as_posix())
-        picture = link(page, f'<img src="{source}" alt="" loading="lazy">')
-    links = [link(page, "page"), link(path, "notebook")]
-    links += [link(folder / name, name) for name in ("figures", "tables") if (folder / name).is_dir()]
-    data = papermill.get("parameters", {}).get("data")
-    data = ", ".join(data) if isinstance(data, list) else data
-    when = datetime.fromisoformat(papermill["end_time"]).strftime("%Y-%m-%d %H:%M %Z")
-    facts = [folder.parent.name, f"profile {folder.name}", *([f"data {data}"] if data else []), when]
-    title = html.escape(title_of(nb) or path.stem)
-    return (
-        f"<article>{picture}<h2>{link(page, title)}</h2>"
-        f"<p>{html.escape(' · '.join(facts))}</p><p>{' · '.join(links)}</p></article>"
-    )
-
-
 def _places(notebook: Path, folder: Path) -> Rendered:
     return Rendered(folder / f"{notebook.stem}.ipynb", folder / f"{notebook.stem}.html")
 
@@ -225,29 +176,3 @@ def _own_kernel() -> type:
             return spec
 
     return OwnKernel
-
-
-INDEX = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>noiseutils: rendered notebooks</title>
-<style>
-:root { color-scheme: light dark; }
-body { max-width: 70rem; margin: 0 auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }
-main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
-article { border: 1px solid #8886; border-radius: 0.5rem; padding: 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 0.5rem 0; }
-p { margin: 0.4rem 0; }
-img { width: 100%; height: 12rem; object-fit: contain; background: white; }
-</style>
-</head>
-<body>
-<h1>noiseutils: rendered notebooks</h1>
-<main>
-CARDS
-</main>
-</body>
-</html>
-"""

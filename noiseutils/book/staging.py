@@ -369,7 +369,7 @@ def _set_page(
                 frame = for_readers(frame)
             parts += [
                 f"### {found.escaped(table.replace('_', ' ').capitalize())}",
-                frame_html(frame, captions.get(table, "")),
+                frame_html(frame, captions.get(table) or f"Table {table}."),
                 f'<p><a href="{file}">{html.escape(table)}.csv</a></p>',
             ]
     return "\n\n".join(parts) + "\n"

@@ -15,7 +15,7 @@ from typing import Any
 import ipywidgets as widgets
 from IPython.display import display, update_display
 
-from noiseutils.book.page import WIDGET
+from noiseutils.book.notebooks import WIDGET
 from noiseutils.errors import UserError
 from noiseutils.live.pictures import STYLE
 from noiseutils.provenance import project_root

@@ -25,8 +25,7 @@ pytestmark = pytest.mark.slow
 bs4 = pytest.importorskip("bs4", reason="needs the notebooks extra")
 pytest.importorskip("sphinx_book_theme", reason="needs the docs extra")
 
-REFERENCE = CHECKOUT / "outputs" / "reference"
-NASTY = "<img src=x onerror=alert(1)>"
+NASTY = "<img src=x onerror=alert(1)>"  # the name of a class in `committed`
 
 
 @pytest.fixture
@@ -35,28 +34,8 @@ def outputs(rendered_outputs, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory, rendered_outputs) -> Path:
-    """Committed results of one study, its claims judged, with a class that has a nasty name."""
-    root = tmp_path_factory.mktemp("committed") / "reference"
-    folder = root / "adversarial_noise_layer" / "mnist"
-    shutil.copytree(REFERENCE / "adversarial_noise_layer" / "mnist", folder)
-    told = {"data": "mnist", "commit": "abc123abc123", "device": "CPU, 2 threads"}
-    table = pd.DataFrame({"class": [NASTY, "7"], "top1_error": [0.123456, 0.1]}).assign(**told)
-    table.to_csv(folder / "tables" / "per_class.csv", index=False)
-    return root
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory, rendered_outputs, reference) -> site.Book:
-    """The site of one rendering and one set of committed results, built once."""
-    outputs = tmp_path_factory.mktemp("book") / "outputs"
-    shutil.copytree(rendered_outputs, outputs)
-    return build(outputs, reference, app)
-
-
-@pytest.fixture(scope="session")
-def pages(built) -> dict:
-    folder = built.index.parent
+def pages(book_site) -> dict:
+    folder = book_site.index.parent
     return {
         path.relative_to(folder).with_suffix("").as_posix(): bs4.BeautifulSoup(
             path.read_text(), "html.parser"
@@ -91,9 +70,9 @@ def text(page) -> str:
     return " ".join(page.find("article").get_text(" ").split())
 
 
-def test_first_page_says_what_was_found_and_three_ways_in(pages, reference):
+def test_first_page_says_what_was_found_and_three_ways_in(pages, committed):
     said = text(pages["index"])
-    counts = evidence.summary(evidence.evidence(reference=reference)).iloc[-1]
+    counts = evidence.summary(evidence.evidence(reference=committed)).iloc[-1]
     assert f"make {counts['claims']} claims" in said
     assert f"{counts['judged']} of them have a verdict so far: {counts['replicated']} replicated" in said
     table = next(t for t in pages["index"]("table") if t.find(string="effect [95 % interval]"))
@@ -126,7 +105,7 @@ def test_chapter_opens_with_the_claims_and_says_what_it_was_rendered_with(pages)
     assert "replicated" in said
 
 
-def test_committed_results_have_a_page_with_verdicts_figures_and_files(pages, built):
+def test_committed_results_have_a_page_with_verdicts_figures_and_files(pages, book_site):
     page = pages["results/adversarial_noise_layer/mnist"]
     assert "Images: mnist (60,000). Networks: lenet5" in text(page)
     assert page.find(class_="verdict agrees")
@@ -134,11 +113,11 @@ def test_committed_results_have_a_page_with_verdicts_figures_and_files(pages, bu
     assert images
     assert all(image["alt"].strip() and image["src"].endswith((".svg", ".png")) for image in images)
     assert all(int(image["width"]) and int(image["height"]) for image in images)
-    assert (built.index.parent / "tables/reference/adversarial_noise_layer/mnist/claims.csv").is_file()
+    assert (book_site.index.parent / "tables/reference/adversarial_noise_layer/mnist/claims.csv").is_file()
 
 
-def test_no_link_leads_nowhere_and_nothing_comes_from_elsewhere(built, pages):
-    assert list(broken_links(built.index.parent)) == []
+def test_no_link_leads_nowhere_and_nothing_comes_from_elsewhere(book_site, pages):
+    assert list(broken_links(book_site.index.parent)) == []
     for name, page in pages.items():
         for tag in page(["script", "img", "link", "source", "iframe"]):
             address = str(tag.get("src") or tag.get("href") or "")
@@ -151,8 +130,8 @@ def test_a_broken_link_and_a_missing_anchor_are_found(tmp_path):
     assert list(broken_links(tmp_path)) == ["a.html: b.html#no", "a.html: c.png"]
 
 
-def test_no_page_names_a_path_of_this_machine(built, tmp_path_factory):
-    for path in built.index.parent.rglob("*"):
+def test_no_page_names_a_path_of_this_machine(book_site, tmp_path_factory):
+    for path in book_site.index.parent.rglob("*"):
         if path.suffix in (".html", ".ipynb", ".csv", ".js") and "_static" not in path.parts:
             said = path.read_text(encoding="utf-8")
             for private in ("/secret", str(tmp_path_factory.getbasetemp()), str(CHECKOUT)):
@@ -167,11 +146,11 @@ def test_equations_are_mathml_and_links_between_notebooks_are_pages(pages):
     assert pages["chapters/03_adversarial_noise_layer"].select("span.equation math mfrac")
 
 
-def test_figures_of_a_notebook_come_from_files_with_their_words(pages, built):
+def test_figures_of_a_notebook_come_from_files_with_their_words(pages, book_site):
     (image,) = pages["chapters/01_noisy_dropout"].select("article a.drawing img")
     assert image["src"] == image.parent["href"] == "../figures/noisy_dropout/quick/figure_01_line.svg"
     assert image["alt"] == "A line that falls & rises. Data: shapes, embedded."
-    with Image.open(built.index.parent / "figures/noisy_dropout/quick/figure_01_line.png") as drawn:
+    with Image.open(book_site.index.parent / "figures/noisy_dropout/quick/figure_01_line.png") as drawn:
         assert int(image["width"]) / int(image["height"]) == pytest.approx(
             drawn.width / drawn.height, rel=0.01
         )
@@ -308,8 +287,8 @@ def test_a_warning_is_an_error_that_leaves_the_earlier_site(outputs, tmp_path):
 
 
 @pytest.mark.usefixtures("small_docs")
-def test_damaged_files_are_named_and_stop_nothing_else(outputs, reference, tmp_path):
-    copy = Path(shutil.copytree(reference, tmp_path / "reference"))
+def test_damaged_files_are_named_and_stop_nothing_else(outputs, committed, tmp_path):
+    copy = Path(shutil.copytree(committed, tmp_path / "reference"))
     folder = copy / "adversarial_noise_layer" / "mnist"
     torn = folder / "tables" / "per_class.csv"
     torn.write_bytes(torn.read_bytes()[:-9])
@@ -340,7 +319,7 @@ def test_pages_are_published_without_a_secret():
     assert "secrets." not in workflow
 
 
-def test_the_notebook_is_kept_for_download_as_it_was_executed(built, pages):
+def test_the_notebook_is_kept_for_download_as_it_was_executed(book_site, pages):
     (link,) = pages["chapters/01_noisy_dropout"].find_all("a", download=True)
-    path = (built.index.parent / "chapters" / unquote(link["href"])).resolve()
+    path = (book_site.index.parent / "chapters" / unquote(link["href"])).resolve()
     assert json.loads(path.read_text())["metadata"]["papermill"]["end_time"]

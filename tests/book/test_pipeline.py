@@ -9,8 +9,11 @@ import pytest
 
 from noiseutils import cli
 from noiseutils.book import pipeline
+from noiseutils.book.render import Rendered
 from noiseutils.errors import UserError
 from noiseutils.studies.profiles import study_params
+from noiseutils.studies.study import open_store
+from noiseutils.sweeps.sweep import Sweep
 from noiseutils.training.loop import Result
 
 pytest.importorskip("papermill", reason="needs the notebooks extra")
@@ -39,7 +42,7 @@ def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, mo
     said = run(monkeypatch, capsys)
     folder = outputs / "noisy_dropout" / "smoke"
     assert "30 of 30 runs" in said
-    assert str(outputs / "index.html") in said
+    assert "noiseutils book" in said
     figures = {path.stem for path in folder.glob("figures/*.png")}
     assert {int(m[1]) for name in figures if (m := re.match(r"figure_(\d+)_", name))} == set(range(1, 12))
     assert figures == {path.stem for path in folder.glob("figures/*.svg")}
@@ -59,11 +62,9 @@ def test_run_leaves_every_file_and_a_second_call_does_nothing_twice(tmp_path, mo
     page = (folder / "01_noisy_dropout.html").read_text()
     assert page.count("<img") >= 13
     assert "Traceback" not in page
-    assert 'href="noisy_dropout/smoke/01_noisy_dropout.html"' in (outputs / "index.html").read_text()
     before = state(outputs)
     assert "up to date" in run(monkeypatch, capsys)
-    after = state(outputs)
-    assert {path for path in after if after[path] != before.get(path)} <= {outputs / "index.html"}
+    assert state(outputs) == before
 
 
 def test_a_page_is_drawn_again_when_its_results_have_changed(tmp_path, monkeypatch):
@@ -83,6 +84,33 @@ def test_a_page_is_drawn_again_when_its_results_have_changed(tmp_path, monkeypat
     pipeline.open_store().save(Result(run, "diverged", {}, pd.DataFrame({"epoch": [1]}), None, {}))
     pipeline.render_study(params)
     assert stamps[0] != stamps[1]
+
+
+def test_run_all_counts_the_studies_says_what_is_left_and_ends_with_the_book(monkeypatch, capsys):
+    from noiseutils.book import extras, site
+
+    params = [study_params(name, "smoke") for name in ("noisy_dropout", "adaptive_noise")]
+    done = Sweep([], open_store())
+    rendered = Rendered(Path("out/a.ipynb"), Path("out/a.html"))
+    calls = []
+    monkeypatch.setattr(extras, "require_docs", lambda: calls.append("extras"))
+    monkeypatch.setattr(pipeline, "everything", lambda *_: [one.study for one in params])
+    monkeypatch.setattr(pipeline, "sweep_study", lambda *_: done)
+    monkeypatch.setattr(pipeline, "render_study", lambda one: calls.append(one.study) or (rendered, False))
+    monkeypatch.setattr(pipeline, "render_start_here", lambda: calls.append("start"))
+    book = site.Book(Path("out/book/index.html"), 60, False, ["quick/tables/a.csv: is cut off"])
+    monkeypatch.setattr(site, "book", lambda *_: calls.append("book") or book)
+    monkeypatch.setattr(cli.time, "monotonic", iter(range(0, 10_000, 100)).__next__)
+    monkeypatch.setattr(sys, "argv", ["noiseutils", "run", "all", "--profile", "smoke"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert not exit_.value.code
+    assert calls == ["extras", "noisy_dropout", "adaptive_noise", "start", "book"]
+    out, err = capsys.readouterr()
+    assert re.search(r"noisy_dropout, study 1 of 2\n", out)
+    assert re.search(r"adaptive_noise, study 2 of 2; about \d+ min left\n", out)
+    assert out.endswith("Open out/book/index.html in a browser.\n")
+    assert "left out: quick/tables/a.csv: is cut off" in err
 
 
 def test_all_is_the_studies_and_the_live_lab_where_it_has_the_profile():

@@ -12,8 +12,9 @@ import pytest
 
 import noiseutils
 from noiseutils.book import render as render_module
+from noiseutils.book.export import to_html
 from noiseutils.book.extras import notebooks_extra
-from noiseutils.book.render import current, render, stamp, to_html, write_index
+from noiseutils.book.render import current, render, stamp
 from noiseutils.errors import UserError
 
 nbformat = pytest.importorskip("nbformat", reason="needs the notebooks extra")
@@ -312,35 +313,6 @@ def test_images_beside_the_notebook_are_embedded_and_links_are_left(tmp_path):
     assert '<a href="02_next.ipynb">next</a>' in page
 
 
-def test_index_lists_renderings_with_relative_links_that_exist(rendered):
-    _, folder, _ = rendered
-    outputs = folder.parents[1]
-    (folder / "figures").mkdir()
-    (folder / "figures" / "a b.png").write_bytes(PIXEL)
-    shutil.copy(folder / "01_study.ipynb", folder / "02_without_page.ipynb")
-    try:
-        index = write_index(outputs)
-    finally:
-        shutil.rmtree(folder / "figures")
-        (folder / "02_without_page.ipynb").unlink()
-    page = index.read_text()
-    assert index == outputs / "index.html"
-    assert page.count("<article>") == 1
-    for said in (
-        "Noise in sigma",
-        "study · profile quick · data digits · 20",
-        "study/quick/figures/a%20b.png",
-    ):
-        assert said in page
-    assert 'href="study/quick/01_study.html"' in page
-    assert "http" not in page
-    assert [path.name for path in outputs.iterdir() if "partial" in path.name] == []
-
-
-def test_index_of_nothing_says_what_to_do(tmp_path):
-    assert "noiseutils run" in write_index(tmp_path / "outputs").read_text()
-
-
 @pytest.mark.slow
 def test_browser_draws_the_equation_and_the_figure(rendered, tmp_path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -370,13 +342,3 @@ def test_browser_draws_the_equation_and_the_figure(rendered, tmp_path):
     assert heights["main_img"] >= 20
     assert heights["summary"] > 5
     assert heights["details_p"] == 0  # hidden until opened
-
-
-def test_index_names_all_sets_of_a_study_that_has_several(rendered, tmp_path):
-    _, folder, _ = rendered
-    copy = tmp_path / "study" / "quick"
-    shutil.copytree(folder, copy)
-    notebook = nbformat.read(copy / "01_study.ipynb", as_version=4)
-    notebook.metadata["papermill"]["parameters"]["data"] = ["mnist", "cifar10"]
-    nbformat.write(notebook, copy / "01_study.ipynb")
-    assert "· data mnist, cifar10 ·" in write_index(tmp_path).read_text()

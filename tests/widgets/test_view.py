@@ -3,7 +3,8 @@
 import nbformat
 from views import PARAMS, alone, pictures, wait
 
-from noiseutils.book.page import WIDGET, to_html
+from noiseutils.book.export import to_html
+from noiseutils.book.notebooks import WIDGET
 from noiseutils.widgets import TrainingLab, view
 from noiseutils.widgets.view import STATIC
 
