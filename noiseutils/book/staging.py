@@ -421,7 +421,7 @@ def models() -> str:
 def commands(program: typer.Typer) -> str:
     """Return the command line's help as Markdown, a section a command."""
     command = get_command(program)
-    with typer.Context(command, info_name="noiseutils") as ctx:
-        text = get_docs_for_click(obj=command, ctx=ctx, name="noiseutils")
+    context = typer.Context(command, info_name="noiseutils")
+    text = get_docs_for_click(obj=command, ctx=context, name="noiseutils")
     text = re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+", "", text)  # cut to a few words each
     return re.sub(r"^# .*\n", "", text, count=1)
