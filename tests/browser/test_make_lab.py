@@ -46,7 +46,11 @@ def checkout(tmp_path):
 def made(target: str, root: Path, *flags: str) -> Iterator[str]:
     """Start what a target of the Makefile starts, without a browser; yield the address with the token."""
     told = subprocess.run(
-        ["make", "-n", target, "-o", ".venv/.complete"], cwd=root, capture_output=True, text=True
+        ["make", "-n", "--no-print-directory", target, "-o", ".venv/.complete"],
+        cwd=root,
+        env={name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")},
+        capture_output=True,
+        text=True,
     )
     line = told.stdout.strip().splitlines()[-1].replace(".venv/bin", str(ROOT / ".venv/bin"))
     places = {name: str(root / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
