@@ -16,6 +16,7 @@ from noiseutils.errors import UserError
 from noiseutils.provenance import reference_root
 from noiseutils.studies.params import StudyParams
 from noiseutils.studies.profiles import read_profile
+from noiseutils.sweeps.progress import in_jupyter
 
 P = TypeVar("P", bound=StudyParams)
 
@@ -81,9 +82,10 @@ def images_at_hand(data: Data) -> Dataset:
 
 
 def use_one_thread() -> None:
-    """Let torch compute with one thread, as the workers of a sweep do, unless OMP_NUM_THREADS says otherwise.
+    """Let torch compute with one thread in Jupyter, as the workers of a sweep do.
 
-    Small networks gain little from more threads, and lose much where other programs use the cores, too.
+    Small networks gain little from more threads, and lose much where other programs use the cores, too. A
+    notebook that is rendered has the cores for itself, and OMP_NUM_THREADS is respected.
     """
-    if "OMP_NUM_THREADS" not in os.environ:
+    if in_jupyter() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

@@ -157,9 +157,14 @@ def test_images_that_are_not_here_are_stood_in_for_aloud(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_small_networks_get_one_thread_unless_the_environment_says_otherwise(monkeypatch):
+def test_small_networks_get_one_thread_in_jupyter_unless_the_environment_says_otherwise(monkeypatch):
     torch.set_num_threads(2)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     try:
+        use_one_thread()
+        assert torch.get_num_threads() == 2, "a rendered notebook has the cores for itself"
+        monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/01_noisy_dropout.ipynb")
         monkeypatch.setenv("OMP_NUM_THREADS", "2")
         use_one_thread()
         assert torch.get_num_threads() == 2
