@@ -17,20 +17,10 @@ from noiseutils.errors import UserError
 from noiseutils.stats import MIN_SEEDS
 from noiseutils.studies import STUDIES, evidence
 
-NEEDED = {
-    "name",
-    "claim",
-    "test",
-    "claimed",
-    "difference",
-    "low",
-    "high",
-    "n",
-    "verdict",
-    "settings",
-    "counted",
+NEEDED = {  # columns
+    *("name", "section", "claim", "test", "claimed", "difference", "low"),
+    *("high", "n", "verdict", "settings", "counted", "images", "epochs", "width"),
 }
-NEEDED |= {"section", "images", "epochs", "width"}
 HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on")
 TESTED = (*HEADS, "tested by")  # on the page of all claims
 TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "epochs", "width", "settings"]

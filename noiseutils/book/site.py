@@ -25,7 +25,9 @@ from filelock import FileLock, Timeout
 from typer import Typer
 
 from noiseutils.book.extras import require_docs
-from noiseutils.book.staging import Stage, renderings, stage_all
+from noiseutils.book.renderings import renderings
+from noiseutils.book.stage import Stage
+from noiseutils.book.staging import stage_all
 from noiseutils.errors import UserError
 from noiseutils.provenance import PACKAGE, outputs_root, reference_root, shipped
 

@@ -106,19 +106,22 @@ def feature_maps(model: nn.Module, images: AnyImages, count: int) -> dict[str, A
     labels = images.labels.cpu().numpy()
     _, at = np.unique(labels, return_index=True)
     chosen = images.take(int(max(at)) + 1).subset(torch.from_numpy(at[:count]).to(images.labels.device))
-    maps = first_maps(model, to_float(chosen.pixels))
+    maps = maps_of(model, convolutions(model)[0], to_float(chosen.pixels))
     return {"images": packed(chosen.pixels), "maps": packed((maps * 255).round().to(torch.uint8))}
 
 
-def first_convolution(model: nn.Module) -> nn.Conv2d:
-    """Return the convolution that is nearest to the images."""
-    return next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+def convolutions(model: nn.Module) -> list[str]:
+    """Name the convolutions of a network, in its order: the first is the nearest to the images."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
 
 
-def first_maps(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the first convolution's output through a sigmoid, (N, channels, H, W), in eval mode."""
+def maps_of(model: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """Return a convolution's output through a sigmoid, (N, channels, H, W), in eval mode.
+
+    layer: its dotted name.   x: (N, C, H, W) pixels in [0, 1].
+    """
     kept: list[Tensor] = []
-    hook = first_convolution(model).register_forward_hook(
+    hook = model.get_submodule(layer).register_forward_hook(
         lambda module, inputs, output: kept.append(output.sigmoid())
     )
     with hook, eval_mode(model), torch.no_grad(), full_float32():

@@ -13,19 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from noiseutils.live.pictures import (
-    PLAIN,
-    POINTS,
-    Chart,
-    Line,
-    beside,
-    card,
-    draw,
-    grid,
-    image_rows,
-    signed,
-    swatch,
-)
+from noiseutils.live.charts import PLAIN, POINTS, Chart, Line, draw, swatch
+from noiseutils.live.pictures import beside, card, grid, image_rows, signed
 from noiseutils.live.watching import NoisePicture, Probe
 
 KEPT = 2 * POINTS  # points of a curve; at that many every other one goes

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from noiseutils.errors import UserError
-from noiseutils.live.pictures import BOTTOM, LEFT, RIGHT, TOP, Chart, arrange, image_strip, thinned
+from noiseutils.live.charts import BOTTOM, LEFT, RIGHT, TOP, Chart, arrange, thinned
+from noiseutils.live.pictures import image_strip
 from noiseutils.live.record import Frame, Record, Rows
 
 SIZE, MARGIN = 1420, 10  # of a picture in pixels: its width, and what is left free

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
 from noiseutils.evaluation.attacks import fgsm
-from noiseutils.evaluation.inspection import first_convolution
-from noiseutils.models.modes import eval_mode, full_float32
+from noiseutils.evaluation.inspection import convolutions, maps_of
+from noiseutils.models.modes import eval_mode
 from noiseutils.rng import generator
 from noiseutils.training.classifier import Classifier
 from noiseutils.training.state import TrainState
@@ -109,7 +109,7 @@ class Watcher:
         self.forget()
         state, run = self.state, self.state.run
         loss, accuracy, norm = self._means()
-        maps_of = self.maps_of or convolutions(state.model)[0]
+        layer = self.maps_of or convolutions(state.model)[0]
         return Probe(
             step=state.step,
             epoch=state.epoch,
@@ -119,8 +119,8 @@ class Watcher:
             tests=tests_of(state),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
-            maps=maps(state.model, maps_of, self.images)[:, :CHANNELS].float().cpu().numpy(),
-            maps_of=maps_of.removeprefix("net."),
+            maps=maps_of(state.model, layer, self.images)[:, :CHANNELS].float().cpu().numpy(),
+            maps_of=layer.removeprefix("net."),
             noise=self._site_noise() or image_noise(state, self.images) or weight_noise(state),
             noisy=any((run.noise, run.corruption, run.adversarial_training, run.parameter_noise)),
             sites=tuple(s.removeprefix("net.") for s in state.handle.sites) if state.handle else (),
@@ -172,22 +172,6 @@ class Watcher:
         )
 
 
-def convolutions(model: nn.Module) -> list[str]:
-    """Name the convolutions of a network, in its order."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-
-
-def maps(model: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """Return a convolution's output through a sigmoid, (N, channels, H, W), in eval mode."""
-    kept: list[Tensor] = []
-    hook = model.get_submodule(layer).register_forward_hook(
-        lambda module, inputs, output: kept.append(output.sigmoid())
-    )
-    with hook, eval_mode(model), torch.no_grad(), full_float32():
-        model(x)
-    return kept[0]
-
-
 def image_noise(state: TrainState, images: Tensor) -> NoisePicture | None:
     """Change `images` as the run changes training images; return None if the run does not."""
     run = state.run
@@ -204,7 +188,9 @@ def image_noise(state: TrainState, images: Tensor) -> NoisePicture | None:
 
 def weight_noise(state: TrainState) -> NoisePicture | None:
     """Return the first convolution's filters, and a draw of the noise on parameters; None without noise."""
-    filters = first_convolution(state.model).weight.detach()[:CHANNELS].float().cpu()
+    filters = (
+        state.model.get_parameter(f"{convolutions(state.model)[0]}.weight").detach()[:CHANNELS].float().cpu()
+    )
     draw = state.parameter_noise.example(filters, generator(state.step, "picture"))
     if draw is None:
         return None

@@ -10,19 +10,18 @@ eval mode a forward pass is bitwise the clean model's. Parameters, buffers and t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from noiseutils.errors import UserError
 from noiseutils.models.modes import frozen, still_statistics
+from noiseutils.noise.first_pass import loss_gradients, underflow_scale, versions_of
 from noiseutils.noise.hooks import AnyHook, FirstPassHook, InputHook, OutputHook, noise_hooks, remove_hooks
-from noiseutils.noise.loss_scale import underflow_scale
 from noiseutils.noise.recomputation import RepeatableSite
 from noiseutils.noise.site import ActivationNoise, Pass
 from noiseutils.noise.sites import After, find_sites
@@ -139,7 +138,7 @@ class Handle:
 
     def _measure(self, criterion: Criterion, x: Any, y: Any, network: nn.Module) -> None:
         """Run the first of two passes: the loss gradient at every site, at eta = 0."""
-        versions = _versions((x, y))
+        before = versions_of((x, y))
         # with the parameters frozen no weight gradient is computed
         with self._inside_pass(y, measuring=True), torch.enable_grad(), frozen(self.model):
             logits = network(x)
@@ -149,9 +148,9 @@ class Handle:
                 raise UserError(f"none of the modules that get noise was run: {', '.join(self.sites)}")
             if any(site.half for site in self._sites.values()):
                 loss = loss * underflow_scale(loss, logits)
-            gradients = iter(_gradients(loss, etas))
+            gradients = iter(loss_gradients(loss, etas))
             self._pass.forget_recorded()
-        if versions != _versions((x, y)):
+        if before != versions_of((x, y)):
             raise UserError(
                 f"{self.noise!r} runs the network twice, and the first time has changed its input in place: "
                 "the second pass would see another. Let the network change a copy, as in x = x - mean"
@@ -286,32 +285,6 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"{self.noise!r} after {', '.join(self.sites)}"
-
-
-# words of torch's or Fabric's error where no gradient can be taken at activations, and what to do
-NO_GRADIENT = {
-    "use_reentrant": "re-entrant activation checkpointing does not allow: "
-    "use checkpoint(..., use_reentrant=False)",
-    "fabric.backward": "Fabric does not allow in a network that it has set up: attach to the network itself, "
-    "before fabric.setup, and call handle.loss inside `with fabric.autocast():`",
-}
-
-
-def _versions(values: object) -> list[int]:
-    tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
-    return [leaf._version for leaf in tensors if not leaf.is_inference()]
-
-
-def _gradients(loss: Tensor, etas: list[Any]) -> Sequence[Tensor | None]:
-    if not loss.requires_grad:  # all sites lie where no gradient is taken
-        return [None] * len(etas)
-    try:
-        return torch.autograd.grad(loss, etas, allow_unused=True)
-    except RuntimeError as error:
-        for word, said in NO_GRADIENT.items():
-            if word in str(error):
-                raise UserError(f"ANL takes the loss gradient at activations, which {said}") from error
-        raise
 
 
 def attach(

@@ -25,15 +25,22 @@ from __future__ import annotations
 import math
 import operator
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from noiseutils.errors import UserError
-from noiseutils.noise.parameters import Action, ParameterNoise, ParameterNoiseSpec, is_shared
+from noiseutils.noise.parameters import Action, ParameterNoise, ParameterNoiseSpec
+from noiseutils.noise.trained import (
+    device_of,
+    of_all_processes,
+    shard_of,
+    total_norm,
+    trained_parameters,
+    unwrapped_optimizer,
+)
 from noiseutils.rng import generator
 
 STATE = ("kind", "shapes", "shard", "epochs", "random")  # the keys of a stored state
@@ -65,9 +72,9 @@ class OptimizerNoise:
                 "weight_every='step_restored' puts noise on weights before the forward pass, which an "
                 "optimiser does not see: use 'epoch' or 'step' here, or `noiseutils.train`"
             )
-        self._optimizer = optimizer = _unwrapped(optimizer)
-        self.parameters = _trained(optimizer)
-        self._shard, device = _shard_of(self.parameters), _device_of(self.parameters)
+        self._optimizer = optimizer = unwrapped_optimizer(optimizer)
+        self.parameters = trained_parameters(optimizer)
+        self._shard, device = shard_of(self.parameters), device_of(self.parameters)
         purpose = "/".join(["parameters", *(f"shard {place}" for place in self._shard)])
         self.epochs = epochs
         self._noise = ParameterNoise(noise, epochs, self.parameters, generator(seed, purpose, device))
@@ -115,11 +122,11 @@ class OptimizerNoise:
         changes = [p.detach() - b for p, b in zip(self.parameters, self._before, strict=True)]
         row = {
             "gradient_norm": self._norms.item() / (self._steps - skipped),
-            "update_norm": _total_norm(changes).item(),
+            "update_norm": total_norm(changes).item(),
             "validation_loss": float(validation_loss),
             "train_loss": math.nan if train_loss is None else float(train_loss),
         }
-        row = _of_all_processes(row, self._seed, self._noise.device)
+        row = of_all_processes(row, self._seed, self._noise.device)
         if not math.isfinite(row["validation_loss"]):
             raise UserError(f"the validation loss must be a finite number, got {row['validation_loss']}")
         self._rows.append(row)
@@ -225,7 +232,7 @@ class OptimizerNoise:
         self._steps += 1
         taken, scale = self._scaling("found_inf"), self._scaling("grad_scale")
         if taken is None and scale is None:
-            self._norms += _total_norm(gradients)
+            self._norms += total_norm(gradients)
             self._noise.add_to_gradients()
             return None
         if taken is not None:
@@ -233,7 +240,7 @@ class OptimizerNoise:
             self._skipped += 1 - taken
             if _known_to_be_zero(taken):
                 return None
-        norm = _total_norm(gradients) if scale is None else _total_norm(gradients) / scale
+        norm = total_norm(gradients) if scale is None else total_norm(gradients) / scale
         self._norms += norm if taken is None else norm.where(taken > 0, 0)
         self._noise.add_to_gradients(scale)
         return None
@@ -267,7 +274,7 @@ class OptimizerNoise:
 
     def _follow(self) -> None:
         """Put the noise on what the optimiser trains now, and warn, where that has changed."""
-        trained = _trained(self._optimizer)
+        trained = trained_parameters(self._optimizer)
         if len(trained) == len(self.parameters) and all(map(operator.is_, trained, self.parameters)):
             if trained[0].device != self._noise.device:
                 raise UserError(
@@ -275,7 +282,7 @@ class OptimizerNoise:
                     "attach_to_optimizer: attach after the move"
                 )
             return
-        if _shard_of(trained) != self._shard or _device_of(trained) != self._noise.device:
+        if shard_of(trained) != self._shard or device_of(trained) != self._noise.device:
             raise UserError(
                 "the optimiser's parameters lie on another device or are shared otherwise than at "
                 "attach_to_optimizer: attach again, with replace=True"
@@ -324,56 +331,6 @@ def attach_to_optimizer(
     return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed, state=state, replace=replace)
 
 
-def _unwrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimiser inside wrappers that hold one: theirs is the step that has hooks."""
-    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        optimizer = inner
-    return optimizer
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-
-
-def _device_of(parameters: Sequence[Tensor]) -> torch.device:
-    """Return the parameters' device. Raises UserError unless there is one."""
-    devices = {p.device for p in parameters}
-    if len(devices) != 1:
-        names = ", ".join(sorted(map(str, devices))) or "none"
-        raise UserError(f"the optimiser's trainable parameters must lie on one device, they lie on: {names}")
-    return devices.pop()
-
-
-def _shard_of(parameters: Sequence[Tensor]) -> tuple[int, ...]:
-    """Return which of the parameters' shards this process has, by mesh dimension; () where it has the whole.
-
-    Raises UserError for parameters that are split in several ways, and for those of
-    FullyShardedDataParallel, which do not say what they are part of.
-    """
-    if any(getattr(p, "_fsdp_flattened", False) for p in parameters):
-        raise UserError(
-            "parameters of FullyShardedDataParallel do not say which shard they are: noise needs "
-            "torch.distributed.fsdp.fully_shard, or DistributedDataParallel"
-        )
-    shared: list[Any] = [p for p in parameters if is_shared(p)]
-    splits = {(p.device_mesh, tuple(not way.is_replicate() for way in p.placements)) for p in shared}
-    if len(splits) > 1 or len(shared) not in (0, len(parameters)):
-        raise UserError(
-            f"{len(shared)} of the optimiser's {len(parameters)} parameters are shared between processes, in "
-            f"{len(splits)} ways: noise needs all of them to be split over one mesh, in one way"
-        )
-    for mesh, split in splits:
-        place = mesh.get_coordinate()
-        return tuple(at for at, is_split in zip(place, split, strict=True) if is_split)
-    return ()
-
-
-def _total_norm(tensors: list[Tensor]) -> Tensor:
-    """Return the L2 norm of all tensors together, (): of shared ones that of the whole, in all processes."""
-    norm = nn.utils.get_total_norm(tensors).detach()
-    return norm.full_tensor() if is_shared(norm) else norm  # pyright: ignore[reportAttributeAccessIssue]
-
-
 def _known_to_be_zero(number: Tensor) -> bool:
     """Return whether a number, (), is 0, without waiting for a device: False where looking would."""
     return number.device.type == "cpu" and not number
@@ -387,22 +344,3 @@ def _difference(theirs: Any, ours: Any) -> str:
         return f"{len(theirs)} there, {len(ours)} here"
     i = next(i for i, (one, other) in enumerate(zip(theirs, ours, strict=True)) if one != other)
     return f"number {i} is {theirs[i]} there, {ours[i]} here"
-
-
-def _of_all_processes(row: dict[str, float], seed: int, device: torch.device) -> dict[str, float]:
-    """Return an epoch's row with the losses' means over the processes that train one network.
-
-    Processes that train one network have equal gradients; those that do not are left alone.
-    """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return row
-    rows = torch.zeros(dist.get_world_size(), 4, dtype=torch.float64, device=device)
-    mine = [row["gradient_norm"], row["validation_loss"], row["train_loss"], seed % 2**52]  # exact in float64
-    rows[dist.get_rank()] = torch.tensor(mine, dtype=torch.float64)
-    dist.all_reduce(rows)
-    norms, validation, train, seeds = rows.cpu().unbind(1)
-    if not torch.allclose(norms, norms[0].expand_as(norms), rtol=1e-4, atol=0):
-        return row
-    if len(set(seeds.tolist())) > 1:
-        raise UserError("processes that train one network need noise of one seed: theirs differ")
-    return row | {"validation_loss": validation.mean().item(), "train_loss": train.mean().item()}

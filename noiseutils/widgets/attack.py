@@ -18,7 +18,8 @@ from torch import nn
 from noiseutils.data import Dataset, Images
 from noiseutils.errors import UserError, one_of
 from noiseutils.live.attacking import ATTACKS, Answer, Attack, Attacker
-from noiseutils.live.pictures import Line, bar_chart, beside, card, grid, image_rows, line_chart, signed
+from noiseutils.live.charts import Line, bar_chart, line_chart
+from noiseutils.live.pictures import beside, card, grid, image_rows, signed
 from noiseutils.live.record import styles
 from noiseutils.live.watching import shown_images
 from noiseutils.widgets.training import TrainingLab

@@ -9,7 +9,8 @@ import math
 import ipywidgets as widgets
 
 from noiseutils.errors import UserError, one_of
-from noiseutils.live.pictures import Line, bar_chart, card, grid, line_chart
+from noiseutils.live.charts import Line, bar_chart, line_chart
+from noiseutils.live.pictures import card, grid
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import outputs_root, reference_root
 from noiseutils.studies import STUDIES

@@ -17,13 +17,14 @@ import yaml
 from noiseutils.config import EMBEDDED
 from noiseutils.data import Dataset, load
 from noiseutils.errors import UserError
+from noiseutils.evaluation.inspection import convolutions
 from noiseutils.live.record import Record
 from noiseutils.live.recording import gif_of, png_of
 from noiseutils.live.session import Probes, Session
-from noiseutils.live.watching import convolutions
 from noiseutils.models import MODELS, build_model
 from noiseutils.provenance import outputs_root
-from noiseutils.studies.live_lab import KINDS, STUDY, Params, choices, facts, usual_places
+from noiseutils.studies.lab_noises import KINDS
+from noiseutils.studies.live_lab import STUDY, Params, choices, facts, usual_places
 from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
 from noiseutils.widgets.view import (

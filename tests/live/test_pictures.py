@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noiseutils.live.pictures import (
+from noiseutils.live.charts import (
     COLOURS,
     HOVERED,
-    NEGATIVE,
     POINTS,
-    POSITIVE,
-    STYLE,
     Chart,
     Line,
     _decades,
@@ -22,11 +19,9 @@ from noiseutils.live.pictures import (
     _ticks,
     arrange,
     bar_chart,
-    image_rows,
     line_chart,
-    png,
-    signed,
 )
+from noiseutils.live.pictures import NEGATIVE, POSITIVE, STYLE, image_rows, png, signed
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

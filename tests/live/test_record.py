@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noiseutils.live.pictures import COLOURS, PLAIN
+from noiseutils.live.charts import COLOURS, PLAIN
 from noiseutils.live.record import PLAIN_NAME, Record, styles
 from noiseutils.live.watching import NoisePicture, Probe
 

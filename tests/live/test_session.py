@@ -12,7 +12,8 @@ from noiseutils.errors import UserError
 from noiseutils.live.record import KEPT, Record
 from noiseutils.live.session import NAME, SHARE, SOONEST, Session, next_probe
 from noiseutils.studies import live_lab
-from noiseutils.studies.live_lab import KINDS, Params, pair
+from noiseutils.studies.lab_noises import KINDS
+from noiseutils.studies.live_lab import Params, pair
 from noiseutils.training.loop import training
 
 PARAMS = Params(train_size=160, test_size=40, batch_size=64, epochs=2)  # three steps an epoch

@@ -10,7 +10,8 @@ from views import PARAMS, alone, wait
 from noiseutils.errors import UserError
 from noiseutils.live.session import NAME
 from noiseutils.studies import live_lab
-from noiseutils.studies.live_lab import KINDS, Params, pair
+from noiseutils.studies.lab_noises import KINDS
+from noiseutils.studies.live_lab import Params, pair
 from noiseutils.studies.profiles import read_profile
 from noiseutils.widgets import TrainingLab, training
 
