@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from noiseutils.errors import UserError
 
-FIRST = 2.0**16  # a scale to look at the outputs' gradient with: a mean over one sample is 2^16 at most
+FIRST = 2.0**12  # a scale to look at the outputs' gradient with: a sum over samples is 2^12 at each at most
 LARGEST = 64.0  # of the logits' scaled gradient: a thousandth of float16's range, 10^9 times its least number
 # words of torch's or Fabric's error where no gradient can be taken at activations, and what to do
 NO_GRADIENT = {
@@ -55,7 +55,8 @@ def underflow_scale(loss: Tensor, outputs: Any) -> Tensor:
     if not peaks:
         return torch.ones_like(loss)
     scale = torch.exp2(torch.floor(torch.log2(LARGEST * FIRST / torch.stack(peaks).amax())))
-    return torch.where(scale.isfinite(), scale, torch.ones_like(scale))
+    # nothing left of the gradient, or more than float16 holds
+    return torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
 
 
 def versions_of(values: object) -> list[int]:

@@ -344,6 +344,20 @@ def test_noise_of_a_confident_network_survives_float16():
     assert found[torch.float16] == pytest.approx(found[torch.float32], rel=0.1)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.parametrize("weight", [1, 50])
+def test_a_loss_whose_scaled_gradient_would_overflow_float16_keeps_its_noise(reduction, size, weight):
+    def wrong(logits: Tensor, y: Tensor) -> Tensor:  # the largest gradient that a sample can have
+        return weight * F.cross_entropy(logits - 30 * F.one_hot(y, CLASSES), y, reduction=reduction)
+
+    model, (x, y) = net()[:1].append(nn.Flatten()).append(nn.Linear(6 * 36, CLASSES)), batch(n=size)
+    with torch.autocast("cpu", torch.float16):
+        clean = wrong(model(x), y)
+        loss = attach(model, AdversarialNoise(epsilon=4.0), after="0", seed=1).loss(wrong, x, y)
+    assert loss > clean
+
+
 # state
 
 
