@@ -86,8 +86,7 @@ def _escaped(text: str) -> str:
     parts = re.split(r"`+([^`]+)`+", text)
     said = [re.sub(r"([\\*|_])", r"\\\1", part) for part in parts]
     said[1::2] = [f"``{part}``" for part in parts[1::2]]
-    joined = "".join(said)
-    return re.sub(r"(?<=\w)(``)|(``)(?=\w)", lambda m: m[0], joined)
+    return "".join(said)
 
 
 def _fields(model: type[BaseModel]) -> Iterator[str]:

@@ -101,7 +101,7 @@ def _draw_rows(image: Image.Image, rows: Rows, at: tuple[int, int]) -> tuple[int
 
 
 def _draw_chart(image: Image.Image, chart: Chart, at: tuple[int, int]) -> None:
-    """Draw a chart as `pictures.draw` does, with its legend below."""
+    """Draw a chart as `charts.draw` does, with its legend below."""
     draw, (left, top) = ImageDraw.Draw(image), at
     found = arrange(chart)
     draw.text((left + 8, top + 4), found.title if found else chart.title, "black", _font(11))
