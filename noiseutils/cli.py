@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noiseutils.errors import UserError, one_of
+from noiseutils.sweeps.signals import Stop
 from noiseutils.training.distributed import launched, leave, on_rank0, speaks
 
 if TYPE_CHECKING:
     from noiseutils.sweeps.sweep import Sweep
 
+STOP = Stop()
 HEARD = 5.0  # seconds that the process which speaks has for it
 
 app = typer.Typer(
@@ -276,17 +278,18 @@ def _near(path: Path) -> str:
 
 @contextmanager
 def _resumable() -> Iterator[None]:
-    """Exit as shells expect after Ctrl-C, and say what it leaves."""
+    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say what it leaves."""
+    STOP.word = "stopped; what is finished is kept, the same command goes on"
     try:
         yield
     except KeyboardInterrupt:
-        if speaks():
-            typer.echo("\nnoiseutils: stopped; what is finished is kept, the same command goes on", err=True)
-        raise typer.Exit(130) from None
+        STOP.say()
+        raise typer.Exit(STOP.code) from None
 
 
 def main() -> None:
     """Run the command line; bad input is one screen on standard error and exit code 2."""
+    STOP.listen()
     try:
         app()
     except UserError as error:
@@ -296,6 +299,12 @@ def main() -> None:
             time.sleep(HEARD)  # torchrun ends all processes as soon as one has ended: first comes the word
         leave(2)
         sys.exit(2)
-    except SystemExit as end:
-        leave(end.code if isinstance(end.code, int) else int(end.code is not None))
-        raise
+    except BaseException as end:
+        if STOP.number is not None:
+            code = STOP.code  # click's is 1, outside of `_resumable`
+        elif isinstance(end, SystemExit):
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        else:
+            raise
+        leave(code)
+        sys.exit(code)

@@ -19,6 +19,7 @@ from noiseutils.bench.plain import PlainLoop
 from noiseutils.bench.ratios import Ratio, Side
 from noiseutils.errors import UserError
 from noiseutils.training.loop import train
+from noiseutils.training.orphans import Guardian
 
 INTERVAL = 0.05  # seconds between two readings
 
@@ -67,8 +68,9 @@ def peak_of(command: Sequence[str]) -> tuple[int, int]:
     if not psutil.LINUX:
         raise UserError("peak memory is the sum of proportional set sizes: this needs Linux")
     proportional = resident = 0
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as errors, Guardian() as guardian:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        guardian.watch(process.pid)
         root = psutil.Process(process.pid)
         try:
             while process.poll() is None:
@@ -79,6 +81,7 @@ def peak_of(command: Sequence[str]) -> tuple[int, int]:
         finally:
             process.kill()
             process.wait()
+            guardian.forget(process.pid)
         if process.returncode:
             errors.seek(0)
             message = errors.read().decode(errors="replace")

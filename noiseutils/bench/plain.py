@@ -6,8 +6,10 @@ with pinned memory and copies that do not wait, but no autocast, compiler or gra
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from noiseutils.data import AnyImages, Dataset
 from noiseutils.models import build_model
+from noiseutils.training.orphans import die_with_parent
 
 WORKERS = 2
 
@@ -36,6 +39,10 @@ class PilImages(torch.utils.data.Dataset):
         from PIL import Image
 
         return self.transform(Image.fromarray(self.arrays[index])), self.labels[index]
+
+
+def _end_with(parent: int, worker: int) -> None:
+    die_with_parent(parent)
 
 
 class PlainLoop:
@@ -62,6 +69,7 @@ class PlainLoop:
             batch_size,
             shuffle=True,
             num_workers=workers,
+            worker_init_fn=partial(_end_with, os.getpid()) if workers else None,
             persistent_workers=workers > 0,
             pin_memory=pinned,
         )

@@ -11,13 +11,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from noiseutils.book.export import to_html
 from noiseutils.book.extras import notebooks_extra
 from noiseutils.book.notebooks import read_notebook
 from noiseutils.errors import UserError, one_of
 from noiseutils.provenance import PACKAGE, in_checkout
+from noiseutils.training.orphans import Guardian
 
 
 @dataclass(frozen=True)
@@ -78,18 +79,19 @@ def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str)
     partial = folder / f"{notebook.stem}.partial{os.getpid()}.ipynb"
     page = folder / f"{notebook.stem}.html.partial{os.getpid()}"
     try:
-        papermill.execute_notebook(
-            _plain(notebook),
-            _plain(partial),
-            parameters,
-            engine_name=_engine(),
-            kernel_name="python3",
-            language="python",
-            # an installed notebook writes to outputs/ of the folder that noiseutils was called in
-            cwd=str(notebook.parent if in_checkout() else Path.cwd()),
-            progress_bar=False,
-            kernel_manager_class=_own_kernel(),
-        )
+        with Guardian() as guardian:
+            papermill.execute_notebook(
+                _plain(notebook),
+                _plain(partial),
+                parameters,
+                engine_name=_engine(),
+                kernel_name="python3",
+                language="python",
+                # an installed notebook writes to outputs/ of the folder that noiseutils was called in
+                cwd=str(notebook.parent if in_checkout() else Path.cwd()),
+                progress_bar=False,
+                kernel_manager_class=_own_kernel(guardian),
+            )
         done = nbformat.read(partial, as_version=4)
         done.metadata["noiseutils"] = {"stamp": stamp}
         done.metadata["papermill"].update(input_path=notebook.name, output_path=made.notebook.name)
@@ -161,8 +163,11 @@ def _engine() -> str:
     return "noiseutils"
 
 
-def _own_kernel() -> type:
-    """A kernel manager that starts this interpreter, whatever kernels are registered under which names."""
+def _own_kernel(guardian: Guardian) -> type:
+    """A kernel manager that starts this interpreter, whatever kernels are registered under which names.
+
+    guardian: ends the kernel when this process has ended.
+    """
     with notebooks_extra():
         from ipykernel.kernelspec import get_kernel_dict
         from jupyter_client.kernelspec import KernelSpec
@@ -174,5 +179,14 @@ def _own_kernel() -> type:
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
+
+        async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
+            await super()._async_launch_kernel(kernel_cmd, **options)
+            self.pid: int = cast("Any", self.provisioner).pid
+            guardian.watch(self.pid)
+
+        async def _async_cleanup_resources(self, restart: bool = False) -> None:
+            await super()._async_cleanup_resources(restart)
+            guardian.forget(self.pid)
 
     return OwnKernel

@@ -234,8 +234,12 @@ def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
         tqdm(total=len(paths), desc=f"decode {data.label}", unit="image", disable=None) as bar,
         ThreadPoolExecutor(min(os.cpu_count() or 1, 32)) as workers,
     ):
-        for done in workers.map(decode, range(0, len(paths), AT_ONCE)):
-            bar.update(done)
+        try:
+            for done in workers.map(decode, range(0, len(paths), AT_ONCE)):
+                bar.update(done)
+        except BaseException:  # Ctrl-C, or a damaged image: the rest need not be decoded first
+            workers.shutdown(cancel_futures=True)
+            raise
     if grey and data.name != "imagenet":  # ImageNet has some, and everybody takes them as RGB
         if len(grey) < len(paths):
             raise UserError(

@@ -83,6 +83,8 @@ def _claim(run: Run, job: Job, claim: ExitStack) -> tuple[str, str]:
     if store.finished(run):
         return "done", ""
     job.on_event("claimed", run, None)
+    if job.owner:
+        store.mark(run, job.owner)
     return "claimed", ""
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from noiseutils.config import Data, Run
 from noiseutils.data import Dataset
@@ -60,3 +63,22 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def on_cuda(device: str | None) -> bool:
+    """Return whether a device, None for CUDA where there is one, is a GPU of CUDA."""
+    return torch.cuda.is_available() if device is None else device.startswith("cuda")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Give torch one thread inside the block, as each of several runs side by side on CPU has.
+
+    Sums over threads round differently for another number of threads.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

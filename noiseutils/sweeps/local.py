@@ -28,29 +28,47 @@ def local(job: Job) -> None:
     done, trouble = job.done, ""
     owner = secrets.token_hex(8)  # in the claims of this sweep's workers: see Store.claim
     holding: dict[Connection, Run] = {}
+    count = min(job.workers or default_workers(), len(job.todo))
+    replacements = count  # of processes killed with no run in hand, which each might be
     with Processes() as workers:
 
         def start() -> None:
             todo = [run for run in job.todo if run.key not in done.failed]
             workers.start(_work, todo, done.store, job.deadline, job.device, owner)
 
-        for _ in range(min(job.workers or default_workers(), len(job.todo))):
+        def ended(run: Run | None, code: int | None) -> str:
+            """Take note of a process's end; return what to say if runs are left that none has computed."""
+            nonlocal replacements
+            if run is not None and done.store.finished(run):  # it died before it could say so
+                job.on_event("done", run, "")
+            elif run is not None:  # blame the run, go on with the others
+                why = "killed, or out of memory" if code and code < 0 else "by itself, without a word"
+                trace = f"its process ended with exit code {code}: {why}"
+                done.store.record_failure(run, trace)
+                done.failed[run.key] = trace
+                job.on_event("failed", run, trace)
+            elif not code:
+                return ""
+            elif code > 0:  # it would die again: nothing is known of why
+                return (
+                    f"a worker ended with exit code {code} before it took a run. In a script, call sweep "
+                    "below `if __name__ == '__main__':`; else see above, or try executor='inline'"
+                )
+            elif not replacements:
+                return (
+                    f"workers were killed before they took a run (exit code {code}), perhaps for memory: try "
+                    "fewer workers, or executor='inline'"
+                )
+            else:
+                replacements -= 1
+            start()
+            return ""
+
+        for _ in range(count):
             start()
         for worker, message in workers.messages():
             if isinstance(message, Ended):
-                if (run := holding.pop(worker, None)) is not None:
-                    # it died with a run in hand: blame the run, go on with the others
-                    trace = f"its process ended with exit code {message.code}: killed, or out of memory"
-                    done.store.record_failure(run, trace)
-                    done.failed[run.key] = trace
-                    job.on_event("failed", run, trace)
-                    start()
-                elif message.code:  # it would die again: nothing is known of why
-                    trouble = (
-                        f"a worker ended with exit code {message.code} before it took a run. In a script, "
-                        "call sweep below `if __name__ == '__main__':`; else see above, or try "
-                        "executor='inline'"
-                    )
+                trouble = ended(holding.pop(worker, None), message.code) or trouble
                 continue
             event, run, detail = message
             if event == "claimed":
@@ -64,8 +82,10 @@ def local(job: Job) -> None:
                 if run.key in done.failed:  # another worker, which found it failed, said so before
                     continue
                 done.failed[run.key] = detail
+            if event == "done":  # perhaps by another worker than the one that died of it
+                done.failed.pop(run.key, None)
             job.on_event(event, run, detail)
-    if trouble:
+    if trouble and len(done.missing) > len(done.failed):
         raise UserError(trouble)
 
 

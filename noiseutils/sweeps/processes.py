@@ -1,4 +1,7 @@
-"""Processes side by side: spawned, each with a pipe of its own, ended with the block that they belong to."""
+"""Processes side by side: spawned, each with a pipe of its own, ended with the block that they belong to.
+
+They end with their parent, too, however that ends: see `noiseutils.training.orphans`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,15 @@ import platform
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
 import torch
 
 from noiseutils.errors import portable
+from noiseutils.sweeps.signals import SIGNALS
+from noiseutils.training.orphans import Guardian, die_with_parent
 
 Send = Callable[[Any], None]
 
@@ -39,15 +45,19 @@ class Processes:
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
         self._running: dict[Connection, Any] = {}
+        self._guardian = Guardian()
 
     def start(self, work: Callable[..., None], *arguments: Any) -> None:
         """Start a process that calls `work(send, *arguments)`: a function at the top level of a module."""
         # a pipe each: a process killed while it writes to a shared queue would take the queue's lock with it
         receive, send = SPAWN.Pipe(duplex=False)
-        process = SPAWN.Process(target=_child, args=(self.threads, send, work, arguments), daemon=True)
-        with ignore_sigint(), tuned_malloc():
+        child = (os.getpid(), self.threads, send, work, arguments)
+        process = SPAWN.Process(target=_child, args=child, daemon=True)
+        resource_tracker.ensure_running()  # unblocks signals: now, not between their block and the start
+        with block_signals(), tuned_malloc():
             process.start()
             self._running[receive] = process
+            self._guardian.watch(cast("int", process.pid))
         send.close()
 
     def messages(self) -> Iterator[tuple[Connection, Any]]:
@@ -57,30 +67,37 @@ class Processes:
                 try:
                     message = pipe.recv()
                 except (EOFError, OSError):
-                    process = self._running.pop(pipe)
+                    process = self._running[pipe]
                     process.join()
+                    self._guardian.forget(process.pid)
+                    del self._running[pipe]
                     message = Ended(process.exitcode)
                 if isinstance(message, Exception):
                     raise message
                 yield pipe, message
 
     def __enter__(self) -> Processes:
+        self._guardian.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process in self._running.values():
-            process.terminate()
-        for process in self._running.values():
-            process.join()
+        try:
+            for process in self._running.values():
+                process.kill()  # a stopped process would not hear SIGTERM
+            for process in self._running.values():
+                process.join()
+                self._guardian.forget(process.pid)
+        finally:
+            self._guardian.__exit__()
 
 
 @contextlib.contextmanager
-def ignore_sigint() -> Iterator[None]:
-    """Let processes started inside ignore Ctrl-C, which a terminal sends to all: their parent ends them.
+def block_signals() -> Iterator[None]:
+    """Let processes started inside hear no `SIGNALS`: see `_child`.
 
-    The parent gets it when the block ends; if it ignored the signal, one sent meanwhile would be lost.
+    The parent gets a signal when the block ends; if it ignored the signal, one sent meanwhile would be lost.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # children inherit it
     try:
         yield
     finally:
@@ -103,7 +120,14 @@ def tuned_malloc() -> Iterator[None]:
         del os.environ["GLIBC_TUNABLES"]
 
 
-def _child(threads: int, pipe: Connection, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _child(
+    parent: int, threads: int, pipe: Connection, work: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    die_with_parent(parent)
+    # A terminal sends these to all processes of a command, and so do batch systems. The parent ends its
+    # children; a death before that would be blamed on the work.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(threads)
 
     def send(message: Any) -> None:

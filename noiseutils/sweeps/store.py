@@ -207,35 +207,50 @@ class Store:
     def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
         """Yield whether this process has the run to itself inside the block; a killed process gives it up.
 
-        owner: a name that the processes of one sweep share. A run that one of them died of is not given to
-        another of them, which might die of it, too; to the next sweep it is.
+        owner: a name that the processes of one sweep share. A run that one of them marked and died of is not
+        given to another of them, which might die of it, too; to the next sweep it is.
         """
-        locks = self.root / ".locks"
-        with _clear_errors(locks):
-            locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / run.key)
-        with _clear_errors(locks / run.key):
+        place, mark = self.root / ".locks" / run.key, self._mark_of(run)
+        lock, mine = FileLock(place), True
+        with _clear_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(blocking=False)
-                mine = True
             except Timeout:  # an OSError, but no trouble: somebody else has it
                 mine = False
         if not mine:
             yield False
             return
-        mark = locks / f"{run.key}.owner"
-        if owner and mark.exists() and mark.read_text() == owner:
-            lock.release()
-            yield False
-            return
         try:
-            mark.write_text(owner)
-            for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
-                torn.unlink(missing_ok=True)
-            yield True
+            with _clear_errors(mark):
+                mine = not owner or not mark.is_file() or mark.read_bytes() != owner.encode()
+            if not mine:
+                yield False
+                return
+            with _clear_errors(self.root / run.key):
+                for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
+                    torn.unlink(missing_ok=True)
+            try:
+                yield True
+            finally:
+                with contextlib.suppress(OSError):  # a mark that stays says the name of a sweep that is over
+                    mark.unlink()
         finally:
-            mark.unlink(missing_ok=True)
             lock.release()
+
+    def mark(self, run: Run, owner: str) -> None:
+        """Write the owner's name beside a claim; called inside it, once the owner has been told of it.
+
+        A process that is killed before has not begun, and the run is free for the others.
+        """
+        mark = self._mark_of(run)
+        with _clear_errors(mark):
+            mark.unlink(missing_ok=True)  # never written to: it may be a link
+            with mark.open("x") as file:
+                file.write(owner)
+
+    def _mark_of(self, run: Run) -> Path:
+        return self.root / ".locks" / f"{run.key}.owner"
 
     def _folders(self, run: Run) -> tuple[Path, ...]:
         """Return the folders that may hold a result, this store's own first."""

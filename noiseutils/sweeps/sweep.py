@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-
-import torch
+from contextlib import nullcontext
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError, one_of
 from noiseutils.sweeps.execution import execute
-from noiseutils.sweeps.jobs import Job, Sweep
+from noiseutils.sweeps.jobs import Job, Sweep, on_cuda, one_thread
 from noiseutils.sweeps.local import default_workers, local
 from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
@@ -43,10 +42,11 @@ def sweep(
 ) -> Sweep:
     """Compute what is not stored yet; a failing run is recorded and does not stop the others.
 
-    executor: "inline" (this process), "local" (`workers` processes of one thread side by side, default one a
-    core, at most 4), "threads" (`workers` threads on one GPU, default 8), "distributed" (under torchrun: all
-    its processes train each run together), or "auto": distributed under torchrun, else inline for one run,
-    and for several threads on CUDA, local on CPU.
+    executor: "inline" (this process, with as many threads as torch has here), "local" (`workers` processes of
+    one thread side by side, default one a core, at most 4), "threads" (`workers` threads on one GPU, default
+    8), "distributed" (under torchrun: all its processes train each run together), or "auto": distributed
+    under torchrun, else for one run this process, on CPU with one thread, and for several threads on CUDA,
+    local on CPU. So what is left to do does not change the bits of a result on CPU.
     budget: seconds; the sweep ends cleanly, resumable, before they are over.
     device: where to train, default CUDA where there is one.
     Missing data raises UserError before anything is computed; a full disk StoreError. Ctrl-C ends it and
@@ -80,12 +80,15 @@ def sweep(
         on_rank0(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
     with Bar(todo, progress and rank() == 0) as bar:
         job = Job(todo, sets, done, bar.on_event, deadline, device, workers)
-        EXECUTORS[chosen(job) if executor == "auto" else executor](job)
+        if executor == "auto":
+            with nullcontext() if on_cuda(device) else one_thread():
+                EXECUTORS[chosen(job)](job)
+        else:
+            EXECUTORS[executor](job)
     return done
 
 
 def chosen(job: Job) -> str:
     """Return the executor of "auto": one run is trained in this process, several go side by side."""
-    on_cuda = torch.cuda.is_available() if job.device is None else job.device.startswith("cuda")
-    executor, workers = ("threads", WORKERS) if on_cuda else ("local", default_workers())
+    executor, workers = ("threads", WORKERS) if on_cuda(job.device) else ("local", default_workers())
     return executor if min(job.workers or workers, len(job.todo)) > 1 else "inline"

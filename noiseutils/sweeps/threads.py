@@ -6,7 +6,9 @@ threads would take turns, processes do better: see `noiseutils.sweeps.local`.
 
 from __future__ import annotations
 
+import ctypes
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,8 @@ from noiseutils.sweeps.execution import execute
 from noiseutils.sweeps.jobs import Job
 
 WORKERS = 8  # threads by default
+LOOK_SECONDS = 0.1  # between two looks at the threads
+PATIENCE = 1.0  # seconds that an interrupted thread has before it is interrupted again
 
 
 def threads(job: Job) -> None:
@@ -31,23 +35,34 @@ def threads(job: Job) -> None:
     mine = replace(job, on_event=on_event)
 
     def work() -> None:
-        try:
-            execute(mine)
-        except BaseException as error:
-            if not stop.is_set():
-                troubles.append(error)
-            stop.set()
+        with suppress(KeyboardInterrupt):  # one that comes while it notes the first
+            try:
+                execute(mine)
+            except BaseException as error:
+                if not stop.is_set():
+                    troubles.append(error)
+                stop.set()
 
     running = [threading.Thread(target=work) for _ in range(min(job.workers or WORKERS, len(job.todo)))]
-    for thread in running:
-        thread.start()
     try:
         for thread in running:
-            thread.join()
-    except BaseException:
-        stop.set()  # each ends at its next epoch; what it has done since the last checkpoint is lost
+            thread.start()
+        while any(thread.is_alive() for thread in running) and not stop.wait(LOOK_SECONDS):
+            pass
+    finally:
+        stop.set()  # what a thread has done since its last checkpoint is lost
         for thread in running:
-            thread.join()
-        raise
+            _interrupt(thread)
+        for thread in running:
+            while thread.is_alive():
+                thread.join(PATIENCE)
+                _interrupt(thread)
     if troubles:
         raise troubles[0]
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """Raise KeyboardInterrupt in a living thread, before its next line of Python: not an epoch later."""
+    if thread.is_alive():
+        interrupt, ident = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.c_ulong(thread.ident or 0)
+        interrupt(ident, ctypes.py_object(KeyboardInterrupt))

@@ -49,7 +49,7 @@ class Result:
     and `activation_std.<module>` for every convolution, BatchNorm and dense layer (over the outputs for the
     first test images, in eval mode).
     model: trained network, pixels in [0, 1] to logits; None for a result stored without weights.
-    info: device, engine, seconds, parameters, data set with the fingerprint of its images.
+    info: device, threads, engine, seconds, parameters, data set with the fingerprint of its images.
     """
 
     run: Run
@@ -152,12 +152,13 @@ def training(
                 if on_epoch is not None:
                     with raise_on_all():
                         on_epoch(row, partial(take_checkpoint, state))
+        if state.handle is not None:
+            state.handle.remove()
+        return _result(state)  # evaluated with the training's threads
     finally:
-        used = torch.get_num_threads()
         torch.set_num_threads(threads)
         if state.handle is not None:
             state.handle.remove()
-    return _result(state, used)
 
 
 def _remove_noise(state: TrainState) -> None:
@@ -191,18 +192,20 @@ def _finite(row: dict[str, float]) -> bool:
     return all(map(math.isfinite, row.values()))
 
 
-def _result(state: TrainState, threads: int) -> Result:
-    """Evaluate the trained network.   threads: torch's threads during the training."""
+def _result(state: TrainState) -> Result:
+    """Evaluate the trained network, without noise."""
     run, data, device = state.run, state.data, state.device
     finished = _finite(state.rows[-1])
     metrics: dict[str, Any] = {}
     if finished:
         options = {"criterion": state.criterion, "loss": run.loss, "seed": run.seed}
         metrics = on_rank0(lambda: evaluate(state.model, data, run.evaluation, **options))
+    threads = torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads} threads"
     world = distributed.world()
     info = {
         "device": name + (f", {world} processes" if world > 1 else ""),
+        "threads": threads,  # on CPU, for a run whose sums another number of threads would round differently
         "engine": state.engine.description,
         "seconds": sum(row["seconds"] for row in state.rows),
         "parameters": sum(p.numel() for p in state.parameters),

@@ -1,0 +1,94 @@
+"""No process outlives the one that started it, however that one ends: an exception, a signal, SIGKILL.
+
+A child ends itself once its own code runs, see `die_with_parent`. Before that, and where another's program is
+started, a guardian ends it, see `Guardian`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+LOOK_SECONDS = 0.5  # between two looks at the parent, where the kernel does not tell
+
+# Reads process ids, a line each, one with a minus to forget it. The pipe closes when its writer has ended.
+GUARDIAN = """
+import os, sys
+wards = set()
+for line in sys.stdin:
+    number = int(line)
+    wards.add(number) if number > 0 else wards.discard(-number)
+for ward in wards:
+    try:
+        os.kill(ward, 9)
+    except OSError:
+        pass
+"""
+
+
+def die_with_parent(parent: int) -> None:
+    """Kill this process when the one that started it ends, whatever computes here meanwhile.
+
+    parent: process id of the starter, which may have ended already.
+    Linux does it when the starter's thread ends, and to a stopped process, too (prctl(2), PR_SET_PDEATHSIG).
+    Elsewhere a thread looks twice a second, which a stopped process does not do.
+    """
+    if not _told_by_kernel():
+        threading.Thread(target=_watch, args=(parent,), name="noiseutils-parent", daemon=True).start()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _told_by_kernel() -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    return ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)) == 0
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Guardian:
+    """Small process that kills its wards as soon as this process has ended; ended with the block itself.
+
+    The guardian is in a session of its own: no Ctrl-C and no stop of the terminal reaches it.
+    """
+
+    def __enter__(self) -> Guardian:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", GUARDIAN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    def watch(self, ward: int) -> None:
+        """Take a process, by its id, into care."""
+        self._write(ward)
+
+    def forget(self, ward: int) -> None:
+        """Drop a process that has ended: its id may be another's soon."""
+        self._write(-ward)
+
+    def _write(self, number: int) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the guardian was killed; what it guarded goes on
+            os.write(self._process.stdin.fileno(), b"%d\n" % number)
+
+    def __exit__(self, *_: object) -> None:
+        """End the guardian, and with it the processes that are still in its care."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
