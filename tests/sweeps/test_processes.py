@@ -89,3 +89,19 @@ def test_processes_keep_freed_memory_unless_the_user_has_tuned_malloc(monkeypatc
     assert tunables == (users or TUNABLES)
     if users is None:
         assert count < 1000  # of 61,440 pages
+
+
+def threads_of(job: Path) -> None:
+    job.write_text(str(torch.get_num_threads()))
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize(("jobs", "budget"), [(1, None), (1, 60.0), (3, None)])
+def test_a_job_has_one_thread_however_many_are_left(tmp_path, jobs, budget):
+    torch.set_num_threads(2)
+    try:
+        work_off([tmp_path / str(i) for i in range(jobs)], threads_of, "jobs", budget)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["1"] * jobs

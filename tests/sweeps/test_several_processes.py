@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from left_over import descendants, left_after, usual_signals
 from small_runs import BASE, RUNS, equal, stored_weights
 
 from noiseutils.config import Run
@@ -133,8 +134,18 @@ def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(tmp_p
         assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
 
 
-@pytest.mark.parametrize("executor", ["inline", "local"])
-def test_ctrl_c_is_clean_and_the_same_command_goes_on(tmp_path, executor):
+@pytest.mark.parametrize(
+    ("executor", "number", "code"),
+    [
+        ("inline", signal.SIGINT, 130),
+        ("inline", signal.SIGTERM, 143),
+        ("local", signal.SIGINT, 130),
+        ("local", signal.SIGTERM, 143),
+        ("local", signal.SIGHUP, 129),
+        ("threads", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_to_end_is_clean_and_the_same_command_goes_on(tmp_path, executor, number, code):
     """As a terminal sends it: to every process of the group at once."""
     profile = tmp_path / "long.yaml"
     profile.write_text(LONG)
@@ -145,19 +156,21 @@ def test_ctrl_c_is_clean_and_the_same_command_goes_on(tmp_path, executor):
         stderr=subprocess.PIPE,
         start_new_session=True,
         env=os.environ | {"NOISEUTILS_OUTPUTS": str(tmp_path / "outputs")},
-        # a shell's background job ignores Ctrl-C, and so would all that it starts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=usual_signals,
     )
     while not list(root.glob("*/run.json")):
         assert process.poll() is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
+    others = descendants(process.pid)
+    os.killpg(process.pid, number)
     try:
         _, err = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
+    assert process.returncode == code
+    assert not left_after(others)
+    assert not list(root.glob("*/failure.txt"))
     assert b"the same command goes on" in err
     assert b"Traceback" not in err
     time.sleep(0.2)

@@ -146,6 +146,45 @@ def test_several_runs_go_side_by_side_and_one_in_this_process(tmp_path, monkeypa
     assert [job.todo for job in asked] == [RUNS[:runs]]
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    ("executor", "runs", "threads"), [("auto", 1, 1), ("auto", 2, 1), ("local", 1, 1), ("inline", 1, 2)]
+)
+def test_what_is_left_to_do_does_not_change_a_runs_threads(tmp_path, executor, runs, threads):
+    done = sweep(RUNS[:runs], Store(tmp_path), executor, workers=2, device="cpu", progress=False)
+    for result in done.results:
+        assert result.info["threads"] == threads
+        assert result.info["device"] == f"CPU, {threads} threads"
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_resumed_run_is_evaluated_with_the_threads_of_its_training(tmp_path, monkeypatch):
+    seen = []
+
+    def evaluate(*arguments, **options):
+        seen.append(torch.get_num_threads())
+        return {}
+
+    monkeypatch.setattr("noiseutils.training.loop.evaluate", evaluate)
+    monkeypatch.setattr("noiseutils.sweeps.budget.Clock.lap", lambda self: True)
+    assert sweep([BASE], Store(tmp_path), "inline", device="cpu", progress=False).out_of_time
+    monkeypatch.undo()
+    monkeypatch.setattr("noiseutils.training.loop.evaluate", evaluate)
+    torch.set_num_threads(1)
+    (result,) = sweep([BASE], Store(tmp_path), "inline", device="cpu", progress=False).results
+    assert seen == [2]
+    assert result.info["threads"] == 2
+
+
 def test_an_unknown_executor_lists_the_known_ones(tmp_path):
     with pytest.raises(UserError, match="'cloud' is not known; allowed: auto, inline, local"):
         sweep(RUNS, Store(tmp_path), "cloud")

@@ -1,10 +1,12 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 from small_runs import BASE
 
+from noiseutils.config import Data
 from noiseutils.sweeps.progress import Bar
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
@@ -25,9 +27,12 @@ def test_a_full_disk_stops_all_threads(tmp_path, monkeypatch):
         raise StoreError("disk full")
 
     monkeypatch.setattr(Store, "save", full)
-    runs = [BASE.replace(seed=seed) for seed in range(4)]
+    long = BASE.replace(data=Data(train_size=20_000, test_size=30), batch_size=1, epochs=1)
+    begun = time.monotonic()
     with pytest.raises(StoreError, match="disk full"):
-        sweep(runs, Store(tmp_path), "threads", workers=2, device="cpu", progress=False)
+        sweep([BASE, long], Store(tmp_path), "threads", workers=2, device="cpu", progress=False)
+    assert time.monotonic() - begun < 15, "the other is in an epoch of a minute"
+    assert not list(tmp_path.glob("*/failure.txt"))
 
 
 def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path, monkeypatch):
@@ -47,3 +52,24 @@ def test_an_interrupt_ends_all_threads_and_leaves_a_state_to_go_on_from(tmp_path
     monkeypatch.setattr(Bar, "on_event", ordinary)
     short = [run.replace(epochs=1) for run in runs]
     assert not sweep(short, Store(tmp_path), "threads", workers=2, device="cpu", progress=False).failed
+
+
+def test_an_interrupt_does_not_wait_for_the_end_of_an_epoch(tmp_path, monkeypatch):
+    claimed = []
+
+    def on_event(self, event, run, detail):
+        claimed.append(run)
+        if len(claimed) == 2:
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    monkeypatch.setattr(Bar, "on_event", on_event)
+    long = BASE.replace(data=Data(train_size=20_000, test_size=30), batch_size=1, epochs=1)
+    runs = [long.replace(seed=seed) for seed in range(2)]
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sweep(runs, Store(tmp_path), "threads", workers=2, device="cpu", progress=False)
+    assert time.monotonic() - begun < 15, "an epoch takes a minute"
+    assert not [thread for thread in threading.enumerate() if "(work)" in thread.name and thread.is_alive()]
+    for run in runs:
+        with Store(tmp_path).claim(run) as mine:
+            assert mine

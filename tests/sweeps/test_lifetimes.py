@@ -1,0 +1,248 @@
+"""No process outlives the one that started it, and none is blamed for what its parent was told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from left_over import descendants, left_after, usual_signals, workers
+from small_runs import RUNS
+
+from noiseutils.errors import UserError
+from noiseutils.sweeps.processes import Processes
+from noiseutils.sweeps.signals import PATIENCE
+from noiseutils.sweeps.store import Store, StoreError
+from noiseutils.sweeps.sweep import sweep
+
+pytestmark = pytest.mark.slow
+
+ENDS = {"SIGTERM": 143, "SIGINT": 130, "SIGHUP": 129, "SIGKILL": 137}
+
+SLEEPERS = """
+import sys, time
+from noiseutils.sweeps.processes import Processes
+
+def sleep(send):
+    send("asleep")
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with Processes() as processes:
+        for _ in range(2):
+            processes.start(sleep)
+        for _, message in processes.messages():
+            print(message, flush=True)
+"""
+
+STARTING = """
+import os, signal, sys, time
+if __name__ != "__main__":
+    print("starting", flush=True)
+    time.sleep(600)  # as long imports would
+from noiseutils.sweeps.processes import Processes
+
+if __name__ == "__main__":
+    with Processes() as processes:
+        processes.start(print)
+        time.sleep(600)
+"""
+
+
+def started(tmp_path: Path, text: str, lines: int) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """Start a script, wait for lines of its output, and return the script with all that it has started."""
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=usual_signals,
+    )
+    assert process.stdout is not None
+    with process.stdout as printed:
+        for _ in range(lines):
+            assert printed.readline()
+    return process, descendants(process.pid)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("end", ENDS)
+def test_no_child_outlives_its_parent_however_that_ends(tmp_path, end, stopped):
+    process, others = started(tmp_path, SLEEPERS, lines=2)
+    if stopped:
+        for worker in workers(process.pid):
+            worker.suspend()
+    process.send_signal(getattr(signal, end))
+    process.wait(timeout=30)
+    assert not left_after(others)
+    assert len(others) >= 2
+
+
+def test_a_child_that_is_still_starting_does_not_outlive_its_parent(tmp_path):
+    process, others = started(tmp_path, STARTING, lines=1)
+    assert workers(process.pid)
+    process.kill()
+    process.wait()
+    assert not left_after(others)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere only a running process looks")
+def test_a_stopped_child_goes_with_its_parent_also_without_the_guardian(tmp_path):
+    process, others = started(tmp_path, SLEEPERS, lines=2)
+    for other in others:
+        if other.pid in [worker.pid for worker in workers(process.pid)]:
+            other.suspend()
+        else:
+            other.kill()
+    process.kill()
+    process.wait()
+    assert not left_after(others)
+
+
+def sleep(send) -> None:
+    send("asleep")
+    time.sleep(600)
+
+
+def test_a_stopped_child_does_not_keep_its_parent():
+    with Processes() as processes:
+        processes.start(sleep)
+        next(processes.messages())
+        (child,) = workers(os.getpid())
+        child.suspend()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5
+    assert not left_after([child])
+
+
+SWEEP = """
+import sys
+sys.path.insert(0, {tests!r})
+from small_runs import BASE
+from noiseutils.sweeps.store import Store
+from noiseutils.sweeps.sweep import sweep
+
+if __name__ == "__main__":
+    runs = [BASE.replace(seed=seed, epochs=60) for seed in range(3)]
+    done = sweep(runs, Store({root!r}), "local", workers=2, device="cpu", progress=False)
+    print(len(done.results), "done", len(done.failed), "failed")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_a_worker_fails_no_run(tmp_path, number):
+    root = tmp_path / "runs"
+    script = tmp_path / "sweep_it.py"
+    script.write_text(SWEEP.format(tests=str(Path(__file__).parent), root=str(root)))
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, preexec_fn=usual_signals
+    )
+    while process.poll() is None and not list(root.glob("*/run.json")):
+        for worker in workers(process.pid):
+            worker.send_signal(number)
+        time.sleep(0.1)
+    out, _ = process.communicate(timeout=120)
+    assert out.decode().strip() == "3 done 0 failed"
+
+
+class Full(Store):
+    def save(self, result):
+        raise StoreError("cannot write: No space left on device")
+
+
+class KilledBeforeItsMark(Store):
+    """Its first process is killed with a claim that nobody has been told of."""
+
+    def mark(self, run, owner):
+        first(self.root)
+        super().mark(run, owner)
+
+
+class KilledBeforeItsWord(Store):
+    """Its first process is killed with a result that is stored."""
+
+    def save(self, result):
+        super().save(result)
+        first(self.root)
+
+
+def first(root: Path) -> None:
+    try:
+        (root / "killed").mkdir()
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_full_disk_ends_all_workers_and_is_no_runs_failure(tmp_path):
+    with pytest.raises(StoreError, match="No space left"):
+        sweep(RUNS, Full(tmp_path), "local", workers=2, device="cpu", progress=False)
+    assert not list(tmp_path.glob("*/failure.txt"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("kind", [KilledBeforeItsMark, KilledBeforeItsWord])
+def test_a_worker_killed_beside_its_training_costs_no_run(tmp_path, kind, workers):
+    done = sweep(RUNS, kind(tmp_path), "local", workers=workers, device="cpu", progress=False)
+    assert (tmp_path / "killed").exists()
+    assert len(done.results) == 3 - len(done.failed)
+    if kind is KilledBeforeItsWord:
+        assert not done.failed
+
+
+class KilledAlways(Store):
+    def claim(self, run, owner=""):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_are_killed_before_each_run_end_the_sweep(tmp_path):
+    with pytest.raises(UserError, match="killed before they took a run"):
+        sweep(RUNS, KilledAlways(tmp_path), "local", workers=1, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("executor", ["inline", "local", "threads"])
+def test_a_file_for_the_folder_of_locks_is_an_error_that_names_it(tmp_path, executor):
+    (tmp_path / ".locks").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*\.locks"):
+        sweep(RUNS, Store(tmp_path), executor, workers=2, device="cpu", progress=False)
+    assert (tmp_path / ".locks").read_text() == ""
+
+
+@pytest.mark.parametrize("executor", ["inline", "local", "threads"])
+def test_locks_that_go_while_runs_are_trained_end_the_sweep_with_an_error(tmp_path, executor):
+    store = LocksGo(tmp_path)
+    with pytest.raises(StoreError, match=r"cannot write .*\.locks"):
+        sweep(RUNS, store, executor, workers=2, device="cpu", progress=False)
+
+
+class LocksGo(Store):
+    def save(self, result):
+        super().save(result)
+        try:
+            (self.root / ".locks").rename(self.root / ".locks.gone")
+        except OSError:
+            return
+        (self.root / ".locks").write_text("")
+
+
+BUSY = """
+import hashlib
+from noiseutils.cli import STOP
+STOP.listen()
+print("busy", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in C, without the interpreter's lock
+"""
+
+
+def test_a_command_inside_a_long_call_of_c_ends_all_the_same(tmp_path):
+    process, _ = started(tmp_path, BUSY, lines=1)
+    time.sleep(0.5)  # the call has begun
+    begun = time.monotonic()
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    assert time.monotonic() - begun < PATIENCE + 3
