@@ -16,6 +16,7 @@ from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.stats import MIN_SEEDS
 from noiseutils.studies import STUDIES, evidence
+from noiseutils.studies.readable import claimed_in_points, effect, is_share_difference
 
 NEEDED = {  # columns
     *("name", "section", "claim", "test", "claimed", "difference", "low"),
@@ -126,10 +127,9 @@ def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: It
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
-    n, unit = int(row["n"]), 100 if in_points(row["test"]) else 1
-    claimed = str(row["claimed"])
-    if unit == 100 and (found := re.fullmatch(r"within ±(.+)", claimed)):
-        claimed = f"within ±{100 * float(found[1]):g} points"
+    n, claimed = int(row["n"]), row["claimed"]
+    if is_share_difference(row["test"]):
+        claimed = claimed_in_points(claimed)
     made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}" if n else "–"
     if n and set(str(row["images"]).split(", ")) & set(EMBEDDED):
         made = f"{MINIATURE}: {made}"
@@ -137,26 +137,13 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "paper": f"{evidence.paper_name(row['study'])}, {row['section']}",
         "claim": row["claim"],
         "verdict": Html(badge(evidence.word(row))),
-        "effect [95 % interval]": effect(row["difference"], row["low"], row["high"], unit) if n else "–",
+        "effect [95 % interval]": effect(row["difference"], row["low"], row["high"], row["test"])
+        if n
+        else "–",
         "n": str(n),
         "trained on": made,
         "tested by": f"{row['test']}; claimed: {claimed}",
     }
-
-
-def in_points(test: str) -> bool:
-    """Tell whether a claim's contrast is a difference of shares, which reads best in percentage points."""
-    first = test.partition(",")[0]
-    return bool(re.search(r"\b(accuracy|error|precision)\b", first)) and not first.startswith("slope")
-
-
-def effect(mean: float, low: float, high: float, unit: float) -> str:
-    """Return a mean and its interval with the digits that the interval leaves.   unit: 100 for points."""
-    mean, low, high = unit * mean, unit * low, unit * high
-    half = (high - low) / 2
-    digits = 2 if not half > 0 else next((d for d in range(1, 5) if half * 10**d >= 2), 4)
-    bounds = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if half >= 0 else ""
-    return f"{mean:+.{digits}f}{bounds}{' points' if unit == 100 else ''}".replace("-", "−")
 
 
 def legend() -> str:

@@ -86,7 +86,7 @@ def _set_page(
                 frame = for_readers(frame)
             parts += [
                 f"### {found.escaped(table.replace('_', ' ').capitalize())}",
-                frame_html(frame, captions.get(table) or f"Table {table}."),
+                frame_html(frame, captions.get(table) or f"Table {table}.", table),
                 f'<p><a href="{file}">{html.escape(table)}.csv</a></p>',
             ]
     return "\n\n".join(parts) + "\n"

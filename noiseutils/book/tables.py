@@ -11,7 +11,7 @@ import pandas as pd
 
 from noiseutils.book.verdicts import badge
 from noiseutils.errors import UserError
-from noiseutils.studies.output import brief, with_intervals
+from noiseutils.studies.readable import readable
 
 MADE_WITH = ["data", "commit", "device"]  # columns that every table ends with, equal in all rows
 NUMBER = re.compile(r"^[^\w.+-]*[-+−]?(\d|\.\d)")
@@ -42,11 +42,11 @@ def told(tables: Iterable[pd.DataFrame], column: str, separator: str) -> list[st
     return list(dict.fromkeys(filter(None, (p.strip() for v in values for p in v.split(separator)))))
 
 
-def frame_html(table: pd.DataFrame, caption: str) -> str:
-    """Return a table with its intervals folded in, verdicts second, without the columns of MADE_WITH."""
-    folded = with_intervals(table.drop(columns=MADE_WITH, errors="ignore"))
-    names = [str(name) for name in folded.columns]
-    rows = [[brief(value) for value in row] for row in folded.itertuples(index=False)]
+def frame_html(table: pd.DataFrame, caption: str, name: str = "") -> str:
+    """Return a table for readers, verdicts second, without the columns of MADE_WITH.   name: of its file."""
+    shown, _ = readable(table.drop(columns=MADE_WITH, errors="ignore"), name)
+    names = list(shown.columns)
+    rows = [list(row) for row in shown.itertuples(index=False)]
     if "verdict" in names[2:]:  # at the end of a wide table a phone would not show it
         column = names.index("verdict")
         for row in (names, *rows):

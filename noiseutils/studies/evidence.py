@@ -11,9 +11,10 @@ import pandas as pd
 
 from noiseutils.markdown import markdown_table
 from noiseutils.provenance import reference_root
-from noiseutils.stats import MIN_SEEDS, SETTINGS, Interval
+from noiseutils.stats import MIN_SEEDS, SETTINGS
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
+from noiseutils.studies.readable import effect
 from noiseutils.studies.registry import listed
 from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
@@ -106,8 +107,7 @@ def line(row: Mapping[str, Any]) -> str:
     """Return one claim as a line of text: verdict, claim, effect with interval, n, images, epochs, width."""
     found = ""
     if row["n"]:
-        effect = Interval(row["difference"], row["low"], row["high"], int(row["n"]))
-        found = f": {effect.format(4)}; {row['images']}, {row['epochs']} epochs, width {row['width']}"
+        found = f": {effect_of(row)}; {row['images']}, {row['epochs']} epochs, width {row['width']}"
     beside = "" if row["counted"] else "beside, "
     return f"[{word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
 
@@ -181,10 +181,14 @@ def word(row: Mapping[str, Any]) -> str:
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    effect = Interval(row["difference"], row["low"], row["high"], int(row["n"])).format(4)
     made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
     where = f"{paper_name(row['study'])}, {row['section']}"
-    return [where, row["claim"], row["test"], f"{effect}; {made}", f"**{word(row)}**"]
+    return [where, row["claim"], row["test"], f"{effect_of(row)}; {made}", f"**{word(row)}**"]
+
+
+def effect_of(row: Mapping[str, Any]) -> str:
+    """Return the effect behind a verdict, with its interval, unit and number of seeds."""
+    return f"{effect(row['difference'], row['low'], row['high'], row['test'])}, n = {int(row['n'])}"
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -194,4 +198,5 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def paper_name(study: str) -> str:
     """Return a study's name for readers."""
-    return study.replace("_", " ").capitalize()
+    label = STUDIES[study].label if study in STUDIES else ""
+    return label or study.replace("_", " ").capitalize()

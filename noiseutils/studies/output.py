@@ -12,12 +12,12 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from pandas.api.types import is_numeric_dtype
 
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.params import StudyParams, data_of
+from noiseutils.studies.readable import readable
 from noiseutils.studies.registry import for_readers
 from noiseutils.studies.results import Results
 from noiseutils.training.loop import Result
@@ -98,7 +98,8 @@ class OutputWriter:
     ) -> None:
         """Write a table as CSV under tables/, with data, commit and device as columns, and display it.
 
-        A column `low` or `<name>_low`, and `high` likewise, bound the column before them: shown as one.
+        Shares are displayed in per cent, and bounds (`low`, `high`) in the cell of what they bound: see
+        `noiseutils.studies.readable`.
         interval: what these bounds are.   rows: how many are displayed, as the caption then says; None: all.
         shown: displayed in its place, where the file has more columns than a page.
         An empty table is not in this profile: a line says so, and nothing is written.
@@ -111,7 +112,7 @@ class OutputWriter:
         table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)
         caption = f"{caption} Data: {self.data}."
         table = table if shown is None else shown
-        folded = with_intervals(table)
+        folded, texts = readable(table, name)
         if len(folded.columns) < len(table.columns):
             caption += f" [{interval}]."
         if "n" in table:
@@ -119,7 +120,6 @@ class OutputWriter:
         if rows is not None and rows < len(folded):
             caption += f" The first {rows} of {len(folded)} rows; all: tables/{name}.csv."
             folded = folded.head(rows)
-        texts = [name for name in folded if not is_numeric_dtype(table[name])]
         styled = folded.style.set_caption(html.escape(caption.strip(), quote=False)).hide(axis="index")
         styled.format_index(escape="html", axis=1)  # a class may be called anything
         styled.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
@@ -128,7 +128,7 @@ class OutputWriter:
         styled.set_properties(subset=texts, **{"text-align": "left"})  # pyright: ignore[reportArgumentType]
         wide = [name for name in texts if folded[name].map(str).str.len().max() > 40]
         styled.set_properties(subset=wide, **{"min-width": "15em"})  # pyright: ignore[reportArgumentType]
-        display(styled.format(brief, escape="html"))
+        display(styled.format(escape="html"))
 
 
 def _check_images(results: Sequence[Result], label: str) -> None:
@@ -184,24 +184,3 @@ def _save(figure: Figure, path: Path) -> None:
         figure.set_layout_engine(None)
         figure.savefig(f"{path}.png", dpi=DPI, bbox_inches=used)
         figure.savefig(f"{path}.svg", bbox_inches=used, metadata={"Date": None})
-
-
-def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table for readers: the columns `low` and `high` behind a value folded into it, as text."""
-    shown = table.astype(object)
-    columns = list(table.columns)
-    for before, low, high in zip(columns, columns[1:], columns[2:], strict=False):
-        if low.endswith("low") and high.endswith("high"):
-            bounds = zip(table[before], table[low], table[high], strict=True)
-            shown[before] = [
-                brief(m) + ("" if pd.isna(a) else f" [{brief(a)}, {brief(b)}]") for m, a, b in bounds
-            ]
-            shown = shown.drop(columns=[low, high])
-    return shown
-
-
-def brief(value: object) -> str:
-    """Return a cell for readers: four significant digits, – for what is missing."""
-    if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.4g}"
-    return "–" if value is None else str(value)

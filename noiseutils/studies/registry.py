@@ -26,6 +26,7 @@ from noiseutils.stats import (
     pocock_level,
     undecided,
 )
+from noiseutils.studies.readable import claimed_in_points, is_share_difference
 from noiseutils.studies.results import C, P, Results
 
 COPIES = {"cifar10-jpeg": "cifar10"}  # a lossy copy -> the set that it is a copy of
@@ -219,5 +220,11 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
         f"{images}, {epochs} epochs, width {width}{OWN * (settings == 'paper')}" if n else ""
         for images, epochs, width, settings, n in parts
     ]
+    claimed = [
+        claimed_in_points(str(text)) if is_share_difference(str(test)) else text
+        for text, test in zip(ordered.claimed, ordered.test, strict=True)
+    ]
     shown = ordered.drop(columns=["name", "images", "epochs", "width", "diverged", "settings", "counted"])
-    return shown.assign(networks=networks, counted=np.where(ordered.counted, "yes", "beside"))
+    return shown.assign(
+        claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")
+    )

@@ -59,7 +59,8 @@ def one_look(params: Any) -> int:
 class Study(Generic[P, C]):
     """One paper's experiments.
 
-    name: of its folders.   notebook: its file's stem.   paper: authors and title.
+    name: of its folders.   notebook: its file's stem.   paper: authors and title.   label: its method, for
+    readers; without one, the name.
     cells: the grid of a profile, the most telling cells first, so that a sweep cut short has shown most.
     run_of: the training of a cell and seed.   seeds: of a profile.
     stages: parts of the grid that get all their seeds before the rest is begun, one after the other, so that
@@ -79,6 +80,7 @@ class Study(Generic[P, C]):
     cells: Callable[[P], Sequence[C]]
     run_of: Callable[[P, C, int], Run]
     paper: tuple[str, str] = ("", "")
+    label: str = ""
     seeds: Callable[[P], Iterable[int]] = all_seeds
     stages: Callable[[P], Sequence[Sequence[C]]] = no_stages
     follow_ups: Callable[[Results[P, C]], Mapping[tuple[C, int], Run]] | None = None

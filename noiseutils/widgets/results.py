@@ -14,7 +14,7 @@ from noiseutils.live.pictures import card, grid
 from noiseutils.live.stored import Cell, Stored, profiles, stored
 from noiseutils.provenance import outputs_root, reference_root
 from noiseutils.studies import STUDIES
-from noiseutils.studies.output import brief, with_intervals
+from noiseutils.studies.readable import readable
 from noiseutils.widgets.view import (
     Markup,
     View,
@@ -178,14 +178,14 @@ class ResultExplorer(View):
         if papers.empty:
             return "<p>No table of ours beside the paper's has been rendered for this profile.</p>"
         run = papers.dropna(subset=["ours"]) if "ours" in papers else papers
-        shown = with_intervals(run.head(ROWS))
+        shown, _ = readable(run.head(ROWS))
         counts = papers["verdict"].value_counts() if "verdict" in run else {}
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
         where = near(found.folder / "tables")
         return (
             f"<p><b>Ours beside the paper's</b>: {html.escape(verdicts)}. {len(shown)} of {len(papers)} "
             f"rows, where ours is there; all: <code>{html.escape(where)}/reported*.csv</code>.</p>"
-            + table((map(brief, row) for row in shown.itertuples(index=False)), list(shown.columns))
+            + table(shown.itertuples(index=False), list(shown.columns))
         )
 
 

@@ -98,7 +98,6 @@ class TrainingLab(View):
             description="learning rate", options=rates, value=p.learning_rate, **near_label
         )
         self.strength = widgets.FloatSlider()
-        self.sliders = row(self.strength, self.rate)
         self.start = button("Start", "begin or continue", self._start, "▶", "success")
         self.pause = button("Pause", "pause between two steps", self._pause, "❚❚")
         self.stop = button("Stop", "end this training", self._stop, "■")
@@ -128,11 +127,12 @@ class TrainingLab(View):
 
     def _lay_out(self) -> None:
         """Put the controls into a bar that stays, with the headline, above the settings and the pictures."""
-        runs = row(self.start, self.pause, self.stop, self.reset, self.usual, self.more, full_screen())
-        choice = row(self.noise, self.after, widgets.VBox([self.sliders, self.compare]))
-        bar = widgets.VBox([choice, runs, self.waiting, self.message, self.status])
+        buttons = (self.start, self.pause, self.stop, self.reset, self.usual, self.more, full_screen())
+        self.runs = row(*buttons, self.strength)
+        choice = row(self.noise, self.after, widgets.VBox([self.rate, self.compare]))
+        bar = widgets.VBox([choice, self.runs, self.waiting, self.message, self.status])
         bar.add_class("nu-bar")
-        runs.add_class("nu-runs")
+        self.runs.add_class("nu-runs")
         choice.add_class("nu-choice")
         shown = row(self.images, self.maps_of, self.pause_after)
         files = row(self.add, self.clear, self.picture, self.recording, self.copy, self.save)
@@ -180,7 +180,7 @@ class TrainingLab(View):
         )
         self.strength.disabled = not kind.symbol
         self.on_change(self._sliders_changed, self.strength)
-        self.sliders.children = [self.strength, self.rate]
+        self.runs.children = [*self.runs.children[:-1], self.strength]
 
     # --- reactions to the controls
 

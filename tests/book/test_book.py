@@ -211,26 +211,6 @@ def test_tables_of_a_notebook_stand_in_boxes_with_their_captions_outside():
     assert page.table.caption is None
 
 
-@pytest.mark.parametrize(
-    ("test", "points"),
-    [
-        ("top-1 error, ANL minus no noise", True),
-        ("validation accuracy, noise minus none, both at the rate chosen for none", True),
-        ("slope of the top-1 error over the level, 5 % to 100 %", False),
-        ("gap (validation minus training loss, nats), noise minus none", False),
-        ("cosine of loss gradients, same class minus other classes", False),
-    ],
-)
-def test_differences_of_shares_are_in_points_and_nothing_else_is(test, points):
-    assert found.in_points(test) == points
-
-
-def test_an_effect_has_the_digits_that_its_interval_leaves():
-    assert found.effect(0.01284, -0.0014, 0.02704, 100) == "+1.3 [−0.1, +2.7] points"
-    assert found.effect(0.2327, 0.2168, 0.2486, 1) == "+0.233 [+0.217, +0.249]"
-    assert found.effect(0.5, float("nan"), float("nan"), 1) == "+0.50"
-
-
 def test_rendered_claims_count_beside_committed_ones_and_embedded_ones_decide_nothing(tmp_path):
     claims = evidence.evidence(["noisy_dropout"], tmp_path)
     small = claims.head(2).assign(

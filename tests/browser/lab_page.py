@@ -95,9 +95,9 @@ class LabPage:
     def button(self, name: str):
         return self.page.locator(f'button.widget-button:has-text("{name}")')
 
-    def slider(self, at: int):
-        """Return a handle, in the order of the page: strength, learning rate, size of the attack."""
-        return self.page.locator(".jp-OutputArea-output .noUi-handle").nth(at)
+    def slider(self, name: str):
+        """Return the handle of the slider whose name begins so: strength, learning rate, δ of the attack."""
+        return self.page.locator(f'.jp-OutputArea-output .noUi-handle[aria-label^="{name}"]').first
 
     def chart(self, title: str):
         return self.page.locator(f'svg[role="img"][aria-label^="{title}"]')

@@ -31,7 +31,7 @@ RESIDENT = "__import__('psutil').Process().memory_info().rss / 2**20"
 def reactions(lab: LabPage) -> list[float]:
     """Return seconds from a key on the strength's slider to numbers and pictures with the new strength."""
     found = []
-    lab.slider(0).focus()
+    lab.slider("strength").focus()
     for move in range(MOVES):
         before = lab.kernel("lab.strength.value")
         key = "ArrowRight" if move % 20 < 10 else "ArrowLeft"
@@ -68,7 +68,7 @@ def photograph(lab: LabPage, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lab.button("Start").click()
     lab.until(lambda: lab.steps() > 150, "150 steps")
-    lab.slider(0).focus()
+    lab.slider("strength").focus()
     for _ in range(8):  # from 0.1 to 0.14
         lab.page.keyboard.press("ArrowRight")
     stop = lab.steps() + 250

@@ -40,7 +40,7 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
     loss, maps = lab.chart("training loss").first.inner_html(), lab.page.locator("img[alt*='feature maps']")
     before = maps.first.get_attribute("src")
 
-    lab.slider(0).focus()
+    lab.slider("strength").focus()
     lab.page.keyboard.press("End")  # from 0.2 to the end of the slider, 2
     lab.until(lambda: "σ = 2 (" in lab.status(), "the new strength in the numbers")
     lab.until(
@@ -72,10 +72,13 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
 
 
 def test_the_bar_stays_the_sliders_have_names_and_the_yaml_is_copied(lab):
-    names = [lab.slider(i).get_attribute("aria-label") for i in range(3)]
-    assert names == ["strength ε", "learning rate", "δ"]
+    handles = lab.page.locator(".jp-OutputArea-output .noUi-handle")
+    names = {handle.get_attribute("aria-label") for handle in handles.all()}
+    assert names == {"strength ε", "learning rate", "δ"}
     lab.page.get_by_role("combobox", name="noise").select_option(label="no noise")
-    lab.until(lambda: lab.slider(0).get_attribute("aria-label") == "strength", "the new slider's name")
+    lab.until(
+        lambda: lab.slider("strength").get_attribute("aria-label") == "strength", "the new slider's name"
+    )
     lab.page.get_by_role("combobox", name="noise").select_option(
         label="ANL: on activations, along the loss gradient (You et al.)"
     )
@@ -86,7 +89,7 @@ def test_the_bar_stays_the_sliders_have_names_and_the_yaml_is_copied(lab):
         assert part.bounding_box()["y"] >= 0
     lab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     lab.page.get_by_role("button", name="More settings").click()
-    lab.slider(0).focus()
+    lab.slider("strength").focus()
     lab.page.keyboard.press("ArrowRight")
     lab.until(lambda: lab.kernel("lab.params.strength") == "0.105", "another strength")
     lab.page.get_by_role("button", name="Copy as params.yaml").click()
@@ -111,6 +114,9 @@ def test_on_a_phone_nothing_of_the_lab_is_cut_off(lab):
     )
     assert right <= PHONE["width"] + 1
     assert beyond == []
+    lab.page.locator("img[alt*='feature maps']").first.scroll_into_view_if_needed()
+    for part in (lab.button("Start").first, lab.slider("strength")):  # at hand beside the pictures
+        assert 0 <= part.bounding_box()["y"] < PHONE["height"] / 3
 
 
 def test_the_attack_lab_answers_and_takes_the_training_labs_networks(lab):
@@ -118,7 +124,7 @@ def test_the_attack_lab_answers_and_takes_the_training_labs_networks(lab):
     table.first.wait_for()
     lab.until(lambda: "%" in table.first.inner_text(), "probabilities")
     before = table.first.inner_text()
-    lab.slider(2).focus()
+    lab.slider("δ").focus()
     lab.page.keyboard.press("End")  # 128 of 255: what is left of a digit misleads
     lab.until(lambda: table.first.inner_text() != before, "another answer")
     lab.until(lambda: "(wrong)" in table.first.inner_text(), "a network that errs")

@@ -10,6 +10,7 @@ STUDY = Study(
     name="adaptive_noise",
     notebook="02_adaptive_noise",
     paper=("Logean & Feillard", "Effect of Adaptive Noise Injection in CNN Training"),
+    label="Adaptive noise",
     Params=Params,
     cells=cells,
     run_of=run_of,

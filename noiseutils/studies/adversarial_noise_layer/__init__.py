@@ -11,6 +11,7 @@ STUDY = Study(
     name="adversarial_noise_layer",
     notebook="03_adversarial_noise_layer",
     paper=("You, Ye, Li, Xu & Wang", "Adversarial Noise Layer: Regularize Neural Network By Adding Noise"),
+    label="Adversarial Noise Layer",
     Params=Params,
     cells=cells,
     run_of=run_of,

@@ -13,6 +13,7 @@ STUDY = Study(
         "Oboa Franck & Mao",
         "Examining Input Noise Injection During Dropout for Robust CIFAR Dataset Image Recognition",
     ),
+    label="NoisyDropout",
     Params=Params,
     cells=cells,
     run_of=run_of,

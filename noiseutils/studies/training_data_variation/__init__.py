@@ -13,6 +13,7 @@ STUDY = Study(
         "Bartschat et al.",
         "Robustness of Deep Learning Architectures with Respect to Training Data Variation",
     ),
+    label="Training-data variation",
     Params=Params,
     cells=cells,
     run_of=run_of,
