@@ -41,7 +41,7 @@ def test_rows_of_several_units_say_theirs_in_the_cell():
 
 def test_differences_of_shares_are_in_points_where_nothing_else_is_said():
     shown, _ = readable(pd.DataFrame({"against": ["no noise"], "difference": [-0.0123], "n": [6]}))
-    assert shown["difference (points)"][0] == "-1.23"
+    assert list(shown["difference (points)"]) == ["-1.23"]
     shown, _ = readable(
         pd.DataFrame({"test": ["top-1 error, a minus b", "sharpness, a minus b"], "difference": [0.01, 2.0]})
     )
