@@ -27,8 +27,9 @@ quicktest: .venv/.complete ## lint, and the tests that start no processes: a min
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow" tests
 
-# Small networks train fastest with one thread each; .jupyter/ has JupyterLab's settings and the app's page.
-LAB = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} JUPYTER_CONFIG_PATH='$(CURDIR)/.jupyter' JUPYTER_PATH='$(CURDIR)/.jupyter'
+# Small networks train fastest with one thread each. Each training is a thread of its own and would keep an arena
+# of glibc's, 45 MB more a training. .jupyter/ has JupyterLab's settings and the app's page.
+LAB = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} MALLOC_ARENA_MAX=$${MALLOC_ARENA_MAX:-2} JUPYTER_CONFIG_PATH='$(CURDIR)/.jupyter' JUPYTER_PATH='$(CURDIR)/.jupyter'
 
 lab: .venv/.complete ## the live lab in JupyterLab, for this machine only; the address it prints holds the token
 	$(LAB) $(BIN)/jupyter-lab --ip=127.0.0.1 --ServerApp.root_dir='$(CURDIR)' --LabApp.default_url=/lab/tree/notebooks/06_live_lab.ipynb

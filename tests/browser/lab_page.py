@@ -33,7 +33,8 @@ def serving(folder: Path, *command: str) -> Iterator[Path]:
     said = folder / "server.log"
     places = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")}
     runtime = {"JUPYTER_RUNTIME_DIR": str(folder / "runtime"), "NOISEUTILS_OUTPUTS": str(folder / "outputs")}
-    environment = {**os.environ, **places, **runtime, "OMP_NUM_THREADS": "1"}
+    as_make_lab = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    environment = {**os.environ, **places, **runtime, **as_make_lab}
     with said.open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", *command], env=environment, stdout=log, stderr=subprocess.STDOUT
