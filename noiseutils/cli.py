@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noiseutils.errors import UserError, one_of
+from noiseutils.errors import UserError, clipped, one_of
+from noiseutils.spec import SIDE
 from noiseutils.sweeps.signals import Stop
 from noiseutils.training.distributed import launched, leave, on_rank0, speaks
 
@@ -36,7 +38,23 @@ Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
 Executor = Annotated[
     str, typer.Option(help="auto, inline (this process), local (processes), threads (of one GPU)")
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="runs side by side, of local and threads")]
+
+
+def _up_to(most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from 1 to `most`; `int` takes other scripts' digits, too, and 1_0."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+            raise typer.BadParameter(f"{clipped(text)} is not a whole number from 1 to {most:,}.")
+        return int(text)
+
+    return read
+
+
+Workers = Annotated[
+    int | None,
+    typer.Option(parser=_up_to(1024), metavar="N", help="runs side by side, of local and threads"),
+]
 
 
 @app.command()
@@ -104,7 +122,7 @@ def sweep(
     from noiseutils.book import pipeline
     from noiseutils.studies import profiles
 
-    limit = profiles.seconds(budget) if budget else None
+    limit = None if budget is None else profiles.seconds(budget)
     params = profiles.study_params(study, profile, changes or ())
     with _resumable():
         done = pipeline.sweep_study(params, executor, workers, limit)
@@ -254,7 +272,8 @@ def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`
 def data_make(
     name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")],
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="pixels a side, for images that differ")
+        int | None,
+        typer.Option(parser=_up_to(SIDE), metavar="N", help="pixels a side, for images that differ"),
     ] = None,
 ) -> None:
     """Fetch a data set, or decode a folder once."""
@@ -287,6 +306,13 @@ def _resumable() -> Iterator[None]:
         raise typer.Exit(STOP.code) from None
 
 
+def _plain(text: str) -> str:
+    """Return a text without characters that steer a terminal, or that it has no code for."""
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    code = sys.stderr.encoding or "utf-8"
+    return shown.encode(code, "backslashreplace").decode(code)
+
+
 def main() -> None:
     """Run the command line; bad input is one screen on standard error and exit code 2."""
     STOP.listen()
@@ -294,7 +320,7 @@ def main() -> None:
         app()
     except UserError as error:
         if speaks():
-            print(f"noiseutils: {error}", file=sys.stderr)
+            print(_plain(f"noiseutils: {error}"), file=sys.stderr)
         else:
             time.sleep(HEARD)  # torchrun ends all processes as soon as one has ended: first comes the word
         leave(2)

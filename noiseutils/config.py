@@ -29,14 +29,16 @@ from noiseutils.noise import NoisyDropout as NoisyDropout
 from noiseutils.noise import ScriptedNoise as ScriptedNoise
 from noiseutils.schedules import Schedule
 from noiseutils.spec import (
+    BatchSize,
+    Count,
+    Epochs,
     Levels,
     Names,
     NonNegative,
-    Positive,
-    PositiveInt,
     Probability,
     Seed,
     Spec,
+    Width,
     identity,
     short,
 )
@@ -50,7 +52,7 @@ class Model(Spec):
     """Which network; `width` scales the channels, 1.0 is the paper's."""
 
     name: str = "tinycnn"
-    width: Positive = 1.0
+    width: Width = 1.0
 
 
 class AdversarialTraining(Spec):
@@ -82,10 +84,10 @@ class Evaluation(Spec):
 
     noise: Levels = ()  # std of Gaussian noise on the input, pixels in [0, 1]
     blur: Levels = ()  # std of a Gaussian blur of the input, in pixels across
-    fgsm: Annotated[tuple[AttackSize, ...], Field(strict=False)] = ()
+    fgsm: Annotated[tuple[AttackSize, ...], Field(strict=False, max_length=1000)] = ()
     recalibrate: bool = True  # again with BatchNorm statistics re-estimated on clean batches
     similarity: Names = ()  # modules at which to compare the classes' gradients; "input" is the image
-    feature_maps: Annotated[int, Field(ge=0)] = 0  # test images whose first feature maps are kept
+    feature_maps: Count = 0  # test images whose first feature maps are kept
 
 
 class Run(Spec):
@@ -95,17 +97,17 @@ class Run(Spec):
     model: Model = Model()
     noise: AnyActivationNoise | None = None
     after: Names = ()  # where noise goes: module names ("conv3"), types ("BatchNorm2d"), "input" (the image)
-    noise_epochs: PositiveInt | None = None  # noise in the first epochs alone; None: in all
+    noise_epochs: Epochs | None = None  # noise in the first epochs alone; None: in all
     corruption: Corruption | None = None  # of the training images
     adversarial_training: AdversarialTraining | None = None
     parameter_noise: AnyParameterNoise | None = None  # on gradients and weights
     loss: Literal["cross_entropy", "sigmoid_bce"] = "cross_entropy"
     optimizer: Optimizer = Optimizer(momentum=0.9)
     schedule: Schedule = Schedule()
-    epochs: PositiveInt = 5
-    batch_size: PositiveInt = 128
+    epochs: Epochs = 5
+    batch_size: BatchSize = 128
     augment: bool = False  # random crop (padding 4; of a streamed tree: random resized crop) and flip
-    validation_size: Annotated[int, Field(ge=0)] = 0  # training images held out; 0: the test images validate
+    validation_size: Count = 0  # training images held out; 0: the test images validate
     evaluation: Evaluation = Evaluation()
     seed: Seed = 0
 

@@ -11,8 +11,9 @@ from pydantic import model_validator
 from torch import Tensor
 
 from noiseutils.errors import UserError
-from noiseutils.spec import NonNegative, Spec
+from noiseutils.spec import LARGEST, NonNegative, Spec
 
+BROADEST = 10_000  # std of a blur in pixels; its weights are computed one by one
 TRUNCATE = 4  # std of the blur after which its weights are left out
 
 
@@ -30,6 +31,8 @@ class Corruption(Spec):
 
     @model_validator(mode="after")
     def _only_noise_is_drawn(self) -> Self:
+        if self.kind == "gaussian_blur" and self.sigma > BROADEST:
+            raise ValueError(f"sigma of a blur must be at most {BROADEST:,} pixels, got {self.sigma:g}")
         if self.kind != "gaussian_noise" and not self.fresh:
             raise ValueError(f"{self.kind} draws nothing: fresh=False is for gaussian_noise")
         return self
@@ -58,7 +61,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     A blur is linear in the rows and in the columns, so it is two products with small matrices, which hold the
     mirrored edges as well: B_H X B_W^T.
     """
-    _check(sigma)
+    _check(sigma, BROADEST)
     if not blurs(sigma):
         return images
     rows, columns = (_placed(side, sigma, images.dtype, images.device) for side in images.shape[-2:])
@@ -112,6 +115,8 @@ def _radius(sigma: float) -> int:
     return int(TRUNCATE * sigma + 0.5)
 
 
-def _check(sigma: float) -> None:
+def _check(sigma: float, most: float = LARGEST) -> None:
     if not sigma >= 0:
         raise UserError(f"sigma must be at least 0, got {sigma}")
+    if sigma > most:
+        raise UserError(f"sigma must be at most {most:g}, got {sigma}")

@@ -21,12 +21,27 @@ class UserError(ValueError):
 def one_of(what: str, got: object, allowed: Iterable[object]) -> UserError:
     """Return the error for a name that is not in a list: it has the name and lists the right ones."""
     names = list(map(str, allowed))
-    return UserError(f"{what} {got!r} is not known; allowed: {', '.join(names)}{meant(got, names)}")
+    return UserError(f"{what} {clipped(got)} is not known; allowed: {', '.join(names)}{meant(got, names)}")
+
+
+def clipped(value: object, width: int = 80) -> str:
+    """Return the repr of a value from outside, which has no line break, cut to `width` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def one_line(text: object, width: int = 80) -> str:
+    """Return a text from outside as it is, or its repr, cut to `width` characters, if it is long or odd."""
+    text = str(text)
+    return text if len(text) <= width and text.isprintable() else clipped(text, width)
 
 
 def meant(got: object, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'NAME'?" with the name most like the one that was written, "" if none is."""
-    close = difflib.get_close_matches(str(got), list(allowed), n=1)
+    close = difflib.get_close_matches(str(got)[:200], list(allowed), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

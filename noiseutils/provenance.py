@@ -33,7 +33,7 @@ def project_root() -> Path:
 def outputs_root() -> Path:
     """Return $NOISEUTILS_OUTPUTS, else outputs/ of the checkout, else of the current folder."""
     if named := os.environ.get("NOISEUTILS_OUTPUTS"):
-        return Path(named).expanduser().absolute()
+        return Path(os.path.expanduser(named)).absolute()
     return project_root() / "outputs"
 
 

@@ -12,18 +12,31 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from numbers import Integral
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from noiseutils.errors import UserError, clipped
+
 _one_at_a_time = threading.RLock()  # the generator is the process's, and threads may train side by side
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """Return a 63-bit seed for one purpose, the same on every machine."""
+    """Return a 63-bit seed for one purpose, the same on every machine.
+
+    Raises UserError for a seed that is not a whole number.
+    """
+    check_seed(seed)
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def check_seed(seed: int) -> None:
+    """Raise UserError for a seed that torch does not take."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
+        raise UserError(f"seed {clipped(seed)} is not allowed; it must be a whole number from 0 to 2**63 - 1")
 
 
 def rank_seed(seed: int) -> int:
@@ -71,8 +84,10 @@ def streams(seed: int, device: torch.device | str = "cpu") -> Streams:
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global CPU generator inside the block and put it back after the block.
 
-    For library code that takes no generator: the initialisation of torch's own layers.
+    For library code that takes no generator: the initialisation of torch's own layers. Raises UserError for
+    a seed that torch does not take.
     """
+    check_seed(seed)
     with _one_at_a_time:
         state = torch.get_rng_state()
         torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
@@ -89,6 +104,7 @@ class SiteStreams:
     """
 
     def __init__(self, seed: int, site: str) -> None:
+        check_seed(seed)
         self.seed, self.site = seed, site
         self.generators: dict[str, torch.Generator] = {}
 

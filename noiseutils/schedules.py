@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from noiseutils.errors import UserError
 from noiseutils.spec import NonNegative, Positive, PositiveInt, Spec
 
 
@@ -31,7 +32,7 @@ class Schedule(Spec):
     minimum: NonNegative = 0.0  # of a plateau or cosine schedule
     switch: PositiveInt | None = None  # epochs after which a plateau schedule stays at its minimum
     last: Positive | None = None  # of a cosine schedule: the rate of its last restart
-    t_mult: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0  # of a cosine schedule
+    t_mult: Annotated[float, Field(ge=1, le=1000)] = 1.0  # of a cosine schedule
 
     @model_validator(mode="after")
     def _kind_and_fields_agree(self) -> Self:
@@ -122,8 +123,19 @@ def cosine_decaying_restarts(
     step: optimiser steps done, t.   eta_max: the rate at step 0.   eta_final_max: that of the last restart.
     eta_min: where each cycle ends.   epochs: E_max.   restart_epochs: E_restart, of the first cycle; each is
     t_mult times as long as the one before, and t_mult = 1 is the limit of the printed formula, n =
-    floor(t / T_0). At the end of the training the last cycle is over, and no other begins.
+    floor(t / T_0). At the end of the training the last cycle is over, and no other begins. Raises UserError
+    for numbers that give no schedule.
     """
+    if not (1e-6 <= restart_epochs < math.inf and 1 <= t_mult <= 1000):  # with others no cycle ends
+        raise UserError(
+            f"restart_epochs {restart_epochs} and t_mult {t_mult} give no cycles; allowed: restart_epochs "
+            "from 1e-6, t_mult from 1 to 1000"
+        )
+    if not (math.isfinite(step) and epochs >= 1 and steps_per_epoch >= 1):
+        raise UserError(
+            f"step {step} of {epochs} epochs of {steps_per_epoch} steps is none; allowed: a finite step, "
+            "epochs and steps_per_epoch from 1"
+        )
     total, first = epochs * steps_per_epoch, restart_epochs * steps_per_epoch
     t = min(step, total)
 

@@ -10,16 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from noiseutils.errors import UserError, meant
+from noiseutils.errors import UserError, clipped, meant, one_line
 
+# Upper bounds are beyond every honest use: a slip of the keyboard ends in a sentence that names the range,
+# not in an overflow, hours of work or a full memory.
+LARGEST = 1e30  # float32 goes to 3.4e38
 Probability = Annotated[float, Field(ge=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
+BatchSize = Annotated[int, Field(ge=1, le=2**20)]
+SIDE = 4096  # pixels of the largest image
+ImageSize = Annotated[int, Field(ge=1, le=SIDE)]
+THINNEST, WIDEST = 1e-6, 16.0
+Width = Annotated[float, Field(ge=THINNEST, le=WIDEST)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML and JSON write tuples as lists
-Levels = Annotated[tuple[NonNegative, ...], Field(strict=False)]
+Names = Annotated[tuple[str, ...], Field(strict=False, max_length=1000)]  # YAML writes tuples as lists
+Level = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Levels = Annotated[tuple[Level, ...], Field(strict=False, max_length=1000)]
 
 
 class _Explaining(type(BaseModel)):
@@ -47,6 +58,7 @@ class Spec(BaseModel, metaclass=_Explaining):
         return type(self)(**{**dict(self), **changes})
 
 
+SHOWN = 10  # problems of one value that an error lists
 # named even by default: the kind of a variant, and what a run made before the field was there did otherwise
 ALWAYS_NAMED = {"kind", "weight_every"}
 
@@ -91,17 +103,19 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> UserEr
 
     kind: of the value that could not be made; its fields are what an unknown key is compared with.
     """
-    lines = []
-    for problem in error.errors():
+    problems, lines = error.errors(), []
+    for problem in problems[:SHOWN]:
         *path, last = problem["loc"] or ("(all)",)
-        key = ".".join(map(str, (*path, last)))
+        key = ".".join(map(one_line, (*path, last)))
         if problem["type"] == "extra_forbidden":
             names = _fields(kind, path)
             lines.append(f"  {key}: unknown key{meant(last, names) or '; allowed: ' + ', '.join(names)}")
             continue
         message = problem["msg"].removeprefix("Value error, ")
-        got = "" if problem["type"] == "missing" else f" (got {_clip(problem['input'])})"
+        got = "" if problem["type"] == "missing" else f" (got {clipped(problem['input'])})"
         lines.append(f"  {key}: {message}{got}")
+    if len(problems) > SHOWN:
+        lines.append(f"  and {len(problems) - SHOWN:,} more")
     return UserError(f"{where}:\n" + "\n".join(lines))
 
 
@@ -122,8 +136,3 @@ def _specs(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [spec for part in get_args(annotation) for spec in _specs(part)]
-
-
-def _clip(value: object, width: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -8,8 +8,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "noiseutils"
 # Bottom first. A room, or a file beside the rooms, imports what stands in lines below its own; in one line
 # nobody imports a neighbour. `noiseutils` is the package's own __init__.
 LEVELS = (
-    ("errors", "rng", "stats", "_torchvision_shim", "provenance"),
-    ("spec", "plots", "models", "markdown"),
+    ("errors", "stats", "_torchvision_shim", "provenance"),
+    ("rng", "spec", "plots", "markdown"),
+    ("models",),
     ("noise", "data", "schedules", "corruptions"),
     ("config",),
     ("evaluation",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tempfile
@@ -61,7 +62,7 @@ def private_paths(outputs: Path, parameters: Mapping[str, Any] | None = None) ->
                 continue
             if data.root is not None:
                 said[text] = placeless(text) or ""
-                said[str(Path(data.root).expanduser())] = f"./{data.label}"
+                said[os.path.expanduser(data.root)] = f"./{data.label}"
     if len(Path.home().parts) > 1:
         said[str(Path.home())] = "~"
     return dict(sorted(said.items(), key=lambda item: -len(item[0])))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
-from noiseutils.errors import UserError, meant
-from noiseutils.spec import PositiveInt, Spec
+from noiseutils.errors import UserError, clipped, meant
+from noiseutils.spec import ImageSize, PositiveInt, Spec
 
 EMBEDDED = ("shapes", "digits")
 TORCHVISION = ("cifar10", "cifar100", "mnist", "fashion_mnist")
 TREES = ("imagenet", "folder")
+Label = Annotated[str, Field(max_length=255)]
+Folder = Annotated[str, Field(max_length=4096)]
+MOST_SHAPES = 1_000_000  # 3 GB
 
 
 class Data(Spec):
@@ -22,11 +26,11 @@ class Data(Spec):
     name: Literal[
         "shapes", "digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet", "folder"
     ] = "shapes"
-    label: str = ""  # where the pixels came from; "" means the name, for a tree its folder's name
-    root: str | None = None  # folder that holds the files; None: see `noiseutils.data.data_root`
+    label: Label = ""  # where the pixels came from; "" means the name, for a tree its folder's name
+    root: Folder | None = None  # folder that holds the files; None: see `noiseutils.data.data_root`
     train_size: PositiveInt | None = None  # images; None: all (shapes: 2,000)
     test_size: PositiveInt | None = None  # images; None: all (shapes: 1,000)
-    image_size: PositiveInt | None = None  # pixels a side; None: as stored
+    image_size: ImageSize | None = None  # pixels a side; None: as stored
     streamed: bool = False  # decode an image tree anew each epoch: for one that does not fit in memory
 
     @model_validator(mode="before")
@@ -35,6 +39,20 @@ class Data(Spec):
         if isinstance(values, dict) and not values.get("label"):
             values = {**values, "label": _label(values.get("name", "shapes"), values.get("root"))}
         return values
+
+    @field_validator("label", "root")
+    @classmethod
+    def _a_text_that_can_be_written(cls, text: str | None) -> str | None:
+        if text is not None and re.search("[\0\ud800-\udfff]", text):
+            raise ValueError("must be text in UTF-8, without the character NUL")
+        return text
+
+    @model_validator(mode="after")
+    def _shapes_fit_in_memory(self) -> Self:
+        for name in ("train_size", "test_size"):
+            if self.name == "shapes" and (getattr(self, name) or 0) > MOST_SHAPES:
+                raise ValueError(f"{name} of shapes, which are drawn, must be at most {MOST_SHAPES:,}")
+        return self
 
     @model_validator(mode="after")
     def _only_trees_are_streamed(self) -> Self:
@@ -67,7 +85,7 @@ class Data(Spec):
         if "/" in text or text.startswith((".", "~")):
             return cls(name="folder", root=text, **sizes)
         raise UserError(
-            f"data {text!r} is not known; allowed: {', '.join(known)}, "
+            f"data {clipped(text)} is not known; allowed: {', '.join(known)}, "
             "or the path of a folder with train/<class>/* and test/<class>/* (write ./NAME for one here), or "
             f"NAME:PATH, or NAME:PATH:LABEL for a set of your own in the layout of NAME{meant(text, known)}"
         )

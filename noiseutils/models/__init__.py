@@ -8,12 +8,12 @@ reads a ReLU's input (see `noiseutils.models.modes.overwriting`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 from torch import nn
 
-from noiseutils.errors import UserError, one_of
+from noiseutils.errors import UserError, clipped, one_of
 from noiseutils.models.alexnet import alexnet
 from noiseutils.models.cifar10net import cifar10net
 from noiseutils.models.custom_cnns import babycnn, simplecnn, tinycnn
@@ -24,8 +24,11 @@ from noiseutils.models.pyramidnet import pyramidnet48, pyramidnet270
 from noiseutils.models.resnet import resnet18, resnet20, resnet34, resnet56
 from noiseutils.models.vgg import vgg11, vgg16
 from noiseutils.rng import seeded
+from noiseutils.spec import SIDE, THINNEST, WIDEST
 
 __all__ = ["MODELS", "build_model"]
+
+MOST_CLASSES = 1_000_000
 
 # each takes (num_classes, in_channels, image_size, width)
 MODELS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
@@ -64,19 +67,25 @@ def build_model(
     The network takes images (N, in_channels, image_size, image_size) in any normalisation and memory format
     and returns logits (N, num_classes). `width` scales every hidden layer, convolutional and dense: size
     times width, rounded to the nearest (halves up), at least 1; 1.0 is the paper's width. Torch's global
-    generator is left as it was. Raises `UserError` for a name that is not in `MODELS`, a size below 1, a
-    width that is not positive and finite, and an image smaller than the pools need.
+    generator is left as it was. Raises `UserError` for a name that is not in `MODELS`, a size that is not a
+    whole number from 1 to some thousands, a width outside 1e-6 … 16, and an image too small for the pools.
     """
-    if name not in MODELS:
+    if name not in tuple(MODELS):  # a list has no hash
         raise one_of("model", name, MODELS)
-    for what, value in (
-        ("num_classes", num_classes),
-        ("in_channels", in_channels),
-        ("image_size", image_size),
+    for what, value, most in (
+        ("num_classes", num_classes, MOST_CLASSES),
+        ("in_channels", in_channels, SIDE),
+        ("image_size", image_size, SIDE),
     ):
-        if value < 1:
-            raise UserError(f"{what} {value} of model {name!r} is not allowed; it must be at least 1")
-    if not (width > 0 and math.isfinite(width)):
-        raise UserError(f"width {width} of model {name!r} is not allowed; it must be positive and finite")
+        if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value <= most:
+            raise UserError(
+                f"{what} {clipped(value)} of model {name!r} is not allowed; it must be at least 1 and at "
+                f"most {most:,}, a whole number"
+            )
+    if isinstance(width, bool) or not isinstance(width, Real) or not THINNEST <= width <= WIDEST:
+        raise UserError(
+            f"width {clipped(width)} of model {name!r} is not allowed; it must be positive and finite, from "
+            f"{THINNEST:g} to {WIDEST:g}"
+        )
     with seeded(seed):
         return MODELS[name](num_classes, in_channels, image_size, width)

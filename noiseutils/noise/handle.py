@@ -18,7 +18,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, clipped
 from noiseutils.models.modes import frozen, still_statistics
 from noiseutils.noise.first_pass import loss_gradients, underflow_scale, versions_of
 from noiseutils.noise.hooks import AnyHook, FirstPassHook, InputHook, OutputHook, noise_hooks, remove_hooks
@@ -311,7 +311,9 @@ def attach(
     """
     if not isinstance(noise, ActivationNoise):
         known = ", ".join(kind.__name__ for kind in ActivationNoise.__subclasses__())
-        raise UserError(f"noise must be one of {known}, got {noise!r}")
+        raise UserError(f"noise must be one of {known}, got {clipped(noise)}")
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model must be a torch.nn.Module, got {clipped(model)}")
     inner = unwrapped(model)
     before = noise_hooks(inner)
     handle = Handle(model, noise, after, seed)

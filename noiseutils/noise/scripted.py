@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from noiseutils.errors import UserError
 from noiseutils.noise.parameters import Action, EpochStatistics, Spared, WeightEvery
-from noiseutils.spec import Levels, Spec
+from noiseutils.spec import NonNegative, Spec
+
+Stds = Annotated[tuple[NonNegative, ...], Field(strict=False, max_length=100_000)]
 
 
 class ScriptedNoise(Spec):
@@ -16,8 +18,8 @@ class ScriptedNoise(Spec):
 
     kind: Literal["scripted_noise"] = "scripted_noise"
     distribution: Literal["gaussian", "uniform"] = "gaussian"
-    gradient: Levels = ()  # std of the noise on gradients, one an epoch; 0: none
-    weight: Levels = ()  # of that on weights
+    gradient: Stds = ()  # std of the noise on gradients, one an epoch; 0: none
+    weight: Stds = ()  # of that on weights
     weight_every: WeightEvery = "epoch"  # as in AdaptiveNoise
     spared: Spared = "none"  # as in AdaptiveNoise
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, clipped, one_line
 
 After = type[nn.Module] | str | Iterable[type[nn.Module] | str] | Callable[[str, nn.Module], bool]
 INPUT = "input"  # site 0: the network's own input
@@ -24,17 +24,21 @@ def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
     silent = _silent(model)
     if isinstance(after, (str, type)):
         after = (after,)
+    if isinstance(after, dict) or not (callable(after) or isinstance(after, Iterable)):
+        raise _unfit(after)
     if not isinstance(after, Iterable):
         found = {n: module for n, module in modules.items() if n not in silent and after(n, module)}
         return found or _nothing(model, modules, "the predicate")
     wanted = list(after)
+    if unfit := [each for each in wanted if not isinstance(each, (str, type))]:
+        raise _unfit(unfit[0])
     found = {}
     if INPUT in wanted and INPUT not in modules:
         wanted.remove(INPUT)
         found[INPUT] = model
     for want in wanted:
         if not any(_matches(want, name, module) for name, module in modules.items()):
-            _nothing(model, modules, want if isinstance(want, str) else want.__name__)
+            _nothing(model, modules, one_line(want if isinstance(want, str) else want.__name__))
     if not wanted and not found:
         _nothing(model, modules, "an empty list")
     found |= {
@@ -45,6 +49,13 @@ def find_sites(model: nn.Module, after: After) -> dict[str, nn.Module]:
     if never := [name for name in found if name in silent]:
         raise UserError(f"no place for noise: {never[0]!r} {silent[never[0]]}")
     return found
+
+
+def _unfit(after: object) -> UserError:
+    return UserError(
+        f"no place for noise: `after` is {clipped(after)}; allowed: a module type, the name of a module or "
+        "of a type, several of these, or a function of name and module"
+    )
 
 
 def _matches(want: type[nn.Module] | str, name: str, module: nn.Module) -> bool:

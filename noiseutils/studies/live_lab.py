@@ -22,9 +22,20 @@ from noiseutils.config import (
 from noiseutils.errors import UserError, one_of
 from noiseutils.models import build_model
 from noiseutils.noise.sites import INPUT
-from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt, Probability, Seed
+from noiseutils.spec import (
+    BatchSize,
+    Count,
+    Epochs,
+    Finite,
+    Names,
+    NonNegative,
+    Positive,
+    Probability,
+    Seed,
+    Width,
+)
 from noiseutils.studies.lab_noises import KINDS, Kind
-from noiseutils.studies.params import Count, OneSetParams, data_of, known_model
+from noiseutils.studies.params import OneSetParams, Queries, data_of, known_model
 from noiseutils.studies.study import Study, gather, open_store
 
 EPOCHS = 6  # of the attack lab's networks
@@ -38,7 +49,7 @@ class Params(OneSetParams):
     study: str = "live_lab"
     data: str = "digits"
     model: str = "lenet5"
-    width: Positive = 1.0
+    width: Width = 1.0
     noise: str = "adversarial_noise"
     strength: Finite = 0.1
     after: Names = ()
@@ -46,11 +57,11 @@ class Params(OneSetParams):
     beside: Beside = ()
     learning_rate: Positive = 0.02
     momentum: Probability = 0.9
-    batch_size: PositiveInt = 64
-    epochs: PositiveInt = 200
+    batch_size: BatchSize = 64
+    epochs: Epochs = 200
     seed: Seed = 0
     shown: Indices = ()
-    steps: PositiveInt = 60
+    steps: Queries = 60
     attack: str = "fgsm"
     attack_size: NonNegative = 16.0
     explore: str = "noisy_dropout"

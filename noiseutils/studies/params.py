@@ -11,22 +11,24 @@ from pydantic import Field, ValidationError, field_validator
 from noiseutils.config import Data
 from noiseutils.errors import one_of
 from noiseutils.models import MODELS
-from noiseutils.spec import Positive, PositiveInt, Spec, explain
+from noiseutils.spec import ImageSize, Positive, PositiveInt, Spec, explain
 
-Count = Annotated[int, Field(ge=0)]
-Epochs = Annotated[int, Field(ge=1, le=100_000)]
-Positives = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]
+Positives = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
+Queries = Annotated[int, Field(ge=1, le=1_000_000)]
+Sigmas = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)], ...],
+    Field(strict=False, max_length=100),
+]
 Looks = Annotated[int, Field(ge=1, le=20)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
-Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False)]
-Width = Annotated[float, Field(gt=0, le=16)]
+Sizes255 = Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(strict=False, max_length=100)]
 
 
 class StudyParams(Spec):
     """A profile's values, flat, so that papermill can pass them. `study` and `profile` name the folder."""
 
     study: str
-    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] = "smoke"
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)] = "smoke"
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -76,7 +78,7 @@ class OneSetParams(StudyParams):
     data: str = "cifar10"
     train_size: PositiveInt | None = None
     test_size: PositiveInt | None = None
-    image_size: PositiveInt | None = None
+    image_size: ImageSize | None = None
 
     _known_data = field_validator("data")(known_data)
 

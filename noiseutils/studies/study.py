@@ -21,6 +21,8 @@ from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.loop import Result
 
+MOST_RUNS = 100_000  # naming them takes some seconds; the papers' own grids have hundreds
+
 
 def all_seeds(params: Any) -> Iterable[int]:
     """Return the seeds 0 to `seeds` - 1 of a profile."""
@@ -94,8 +96,17 @@ class Study(Generic[P, C]):
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:
-        """Return every training of the grid, each once: stage by stage, in each seed by seed."""
-        stages = (*self.stages(params), self.cells(params))
+        """Return every training of the grid, each once: stage by stage, in each seed by seed.
+
+        Raises UserError for a grid of more than `MOST_RUNS`.
+        """
+        cells = self.cells(params)
+        if (count := len(cells) * len(list(self.seeds(params)))) > MOST_RUNS:
+            raise UserError(
+                f"these parameters of {self.name} make {count:,} trainings, {len(cells):,} a seed; "
+                f"allowed: up to {MOST_RUNS:,}"
+            )
+        stages = (*self.stages(params), cells)
         grid = [
             self.run_of(params, cell, seed)
             for stage in stages

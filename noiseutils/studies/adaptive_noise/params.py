@@ -9,16 +9,20 @@ from pydantic import Field, field_validator, model_validator
 
 from noiseutils.config import AdaptiveNoise
 from noiseutils.noise.parameters import Spared, WeightEvery
-from noiseutils.spec import NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import Looks, OneSetParams, Positives, Seeds, Width, known_model
+from noiseutils.spec import BatchSize, Epochs, NonNegative, Positive, PositiveInt, Width
+from noiseutils.studies.params import Looks, OneSetParams, Positives, Seeds, known_model
 
 # which cells are trained, and readings that the paper leaves open: its numbers are held against each
 CHOSEN = {"study", "profile", "data", "seeds", "models", "optimizers", "distributions", "controls"}
 CHOSEN |= {"learning_rates", "adam_rates", "regularisers", "validate_on", "validation_size", "looks"}
 CHOSEN |= {"weight_every", "rate_of_change", "overfit", "stuck_argument", "validation_change", "spared"}
-Kinds = Annotated[tuple[Literal["gaussian", "uniform"], ...], Field(strict=False, min_length=1)]
-Regularisers = Annotated[tuple[Literal["dropout", "weight_decay"], ...], Field(strict=False)]
-Optimizers = Annotated[tuple[Literal["sgd", "momentum", "adam"], ...], Field(strict=False, min_length=1)]
+Kinds = Annotated[
+    tuple[Literal["gaussian", "uniform"], ...], Field(strict=False, min_length=1, max_length=10)
+]
+Regularisers = Annotated[tuple[Literal["dropout", "weight_decay"], ...], Field(strict=False, max_length=10)]
+Optimizers = Annotated[
+    tuple[Literal["sgd", "momentum", "adam"], ...], Field(strict=False, min_length=1, max_length=10)
+]
 
 
 class Params(OneSetParams):
@@ -27,7 +31,7 @@ class Params(OneSetParams):
     study: Literal["adaptive_noise"] = "adaptive_noise"
     validation_size: PositiveInt = 5_000
     validate_on: Literal["split", "test"] = "split"
-    models: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (
+    models: Annotated[tuple[str, ...], Field(strict=False, min_length=1, max_length=20)] = (
         "babycnn",
         "tinycnn",
         "simplecnn",
@@ -36,16 +40,16 @@ class Params(OneSetParams):
     width: Width = 1.0
     optimizers: Optimizers = ("sgd", "momentum", "adam")
     learning_rates: Positives = (1e-1, 1e-2, 1e-3, 1e-4)
-    adam_rates: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+    adam_rates: Annotated[tuple[Positive, ...], Field(strict=False, max_length=100)] = ()
     distributions: Kinds = ("gaussian", "uniform")
     regularisers: Regularisers = ()
     controls: bool = True
     epochs: Annotated[int, Field(ge=2, le=100_000)] = 300
-    restart_epochs: PositiveInt = 50
+    restart_epochs: Epochs = 50
     final_max: Positive = 1e-5
     minimum: NonNegative = 1e-6
     weight_decay: NonNegative = 1e-4
-    batch_size: PositiveInt = 128
+    batch_size: BatchSize = 128
     augment: bool = True
     min_epochs: PositiveInt = 70
     window: PositiveInt = 10

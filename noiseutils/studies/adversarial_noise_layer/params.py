@@ -8,14 +8,23 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from noiseutils.config import TREES, Data
 from noiseutils.errors import UserError
-from noiseutils.spec import Finite, Names, NonNegative, Positive, PositiveInt
-from noiseutils.studies.params import (
+from noiseutils.spec import (
+    BatchSize,
     Count,
+    Epochs,
+    Finite,
+    ImageSize,
+    Names,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Width,
+)
+from noiseutils.studies.params import (
     Looks,
     Seeds,
     Sizes255,
     StudyParams,
-    Width,
     known_data,
     known_model,
 )
@@ -43,49 +52,53 @@ class Params(StudyParams):
     data: Names = ("cifar10", "cifar100")
     train_size: PositiveInt | None = None
     test_size: PositiveInt | None = None
-    image_size: PositiveInt | None = None
+    image_size: ImageSize | None = None
     width: Width = 1.0
-    batch_size: PositiveInt = 128
+    batch_size: BatchSize = 128
     learning_rate: Positive = 0.1
     weight_decay: NonNegative = 5e-4
     augment: bool = True
     validation_size: Count = 0
     similarity_data: str | None = "mnist"
-    similarity_epochs: PositiveInt = 3
+    similarity_epochs: Epochs = 3
     lenet_data: str | None = "fashion_mnist"
     lenet_width: Width = 1.0
     lenet_learning_rate: Positive = 0.05
-    lenet_epochs: PositiveInt = 300
-    feature_map_seeds: Count = 6
-    methods: Annotated[tuple[Method, ...], Field(strict=False)] = (
+    lenet_epochs: Epochs = 300
+    feature_map_seeds: Annotated[int, Field(ge=0, le=1000)] = 6
+    methods: Annotated[tuple[Method, ...], Field(strict=False, max_length=10)] = (
         "baseline", "gaussian", "lat", "anl", "anl_negative", "canl",
     )  # fmt: skip
     epsilon: Positive = 0.03
     lat_epsilon: Positive = 0.03
     table2_models: Names = ("vgg16", "resnet20", "resnet56")
-    table2_epochs: PositiveInt = 300
+    table2_epochs: Epochs = 300
     table3_models: Names = tuple(name for name in EPSILONS if name != "resnet20")
-    table3_epochs: Annotated[int, Field(ge=2)] = 200
-    plateau_epochs: PositiveInt = 5
+    table3_epochs: Annotated[int, Field(ge=2, le=100_000)] = 200
+    plateau_epochs: Epochs = 5
     table4_model: str | None = "vgg16"
-    table4_schedules: Annotated[tuple[Literal["to_the_end", "two_phases"], ...], Field(strict=False)] = (
+    table4_schedules: Annotated[
+        tuple[Literal["to_the_end", "two_phases"], ...], Field(strict=False, max_length=10)
+    ] = (
         "to_the_end",
         "two_phases",
     )
     at_255: Sizes255 = (12.75, 2.0, 4.0)  # the first is the paper's 0.05, as a share of the pixel range
     fgsm_255: Sizes255 = (2.0, 4.0, 6.0, 8.0)
     figure4_models: Names = ("mobilenet_v2", "vgg16")
-    figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False)] = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1)
+    figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False, max_length=100)] = (
+        0.01, 0.02, 0.03, 0.05, 0.08, 0.1,
+    )  # fmt: skip
     ablation_model: str | None = "vgg16"
     imagenet_data: str | None = None
-    imagenet_size: PositiveInt = 224
-    imagenet_epochs: PositiveInt = 90
+    imagenet_size: ImageSize = 224
+    imagenet_epochs: Epochs = 90
     imagenet_width: Width = 1.0
     attack_images: Count = 1000
     attack_255: Sizes255 = (2.0, 8.0)
-    attack_queries: Count = 5000
-    attack_seeds: PositiveInt = 1
-    timing_batch: Count = 32
+    attack_queries: Annotated[int, Field(ge=0, le=1_000_000)] = 5000
+    attack_seeds: Seeds = 1
+    timing_batch: Annotated[int, Field(ge=0, le=2**20)] = 32
     seeds: Seeds = 6
     looks: Looks = 1
 

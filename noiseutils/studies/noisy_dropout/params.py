@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from noiseutils.spec import Levels, Names, Positive, PositiveInt, Probability
-from noiseutils.studies.params import Epochs, Looks, OneSetParams, Positives, Seeds, Width, known_model
+from noiseutils.spec import BatchSize, Epochs, Levels, Names, Positive, Probability, Width
+from noiseutils.studies.params import Looks, OneSetParams, Seeds, Sigmas, known_model
 
 # which cells are trained, and what they are tested on: our choice, the paper's numbers hold for each
 CHOSEN = {"study", "profile", "data", "seeds", "probabilities", "noise_levels", "readings"}
@@ -23,18 +23,20 @@ class Params(OneSetParams):
     width: Width = 1.0
     after: Annotated[Names, Field(min_length=1)] = ("relu3", "relu4")
     probabilities: Annotated[
-        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False, min_length=1)
+        tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False, min_length=1, max_length=100)
     ] = (0.2, 0.25, 0.3)
-    noise_levels: Positives = (0.05, 0.1, 0.3, 0.5, 1.0)
+    noise_levels: Annotated[Sigmas, Field(min_length=1)] = (0.05, 0.1, 0.3, 0.5, 1.0)
     base_std: Positive = 0.1595
-    readings: Annotated[tuple[Literal["dropped", "all"], ...], Field(strict=False, min_length=1)] = (
+    readings: Annotated[
+        tuple[Literal["dropped", "all"], ...], Field(strict=False, min_length=1, max_length=10)
+    ] = (
         "dropped",
         "all",
     )
-    eq2_levels: Positives | None = None
+    eq2_levels: Annotated[Sigmas, Field(min_length=1)] | None = None
     unscaled_levels: Levels = (0.0, 0.5)
     epochs: Epochs = 10
-    batch_size: PositiveInt = 128
+    batch_size: BatchSize = 128
     optimizer: Literal["sgd", "adam"] = "adam"
     momentum: Probability = 0.0
     learning_rate: Positive = 0.001

@@ -7,18 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from noiseutils.evaluation.minimal_change import ATTACKS, BEST
-from noiseutils.spec import Positive, PositiveInt, Probability
-from noiseutils.studies.params import Count, Epochs, OneSetParams, Positives, Seeds, Sizes255, Width
+from noiseutils.spec import BatchSize, Count, Epochs, Positive, Probability, Width
+from noiseutils.studies.params import OneSetParams, Queries, Seeds, Sigmas, Sizes255
 
 ARCHITECTURES = ("resnet", "inception", "resnext")
 # parameters that leave the paper's setting as it is: which cells are run, and what is asked beyond the paper
 CHOSEN = {"study", "profile", "data", "seeds", "copy_sigmas", "common", "recalibrate", "change_seeds"}
 CHOSEN |= {"attack_255", "attack_images", "attack_queries", "attack_seeds"}
 Architectures = Annotated[
-    tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1)
+    tuple[Literal["resnet", "inception", "resnext"], ...], Field(strict=False, min_length=1, max_length=10)
 ]
-Copies = Annotated[tuple[Positive, ...], Field(strict=False)]
-Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1)]
+Kinds = Annotated[tuple[Literal["noise", "blur"], ...], Field(strict=False, min_length=1, max_length=10)]
 
 
 class Params(OneSetParams):
@@ -28,10 +27,10 @@ class Params(OneSetParams):
     architectures: Architectures = ARCHITECTURES
     width: Width = 1.0
     kinds: Kinds = ("noise", "blur")
-    sigmas: Positives = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
-    copy_sigmas: Copies = ()
+    sigmas: Annotated[Sigmas, Field(min_length=1)] = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+    copy_sigmas: Sigmas = ()
     epochs: Epochs = 90
-    batch_size: PositiveInt = 128
+    batch_size: BatchSize = 128
     momentum: Probability = 0.9
     learning_rate: Positive = 0.01
     augment: bool = False
@@ -39,12 +38,12 @@ class Params(OneSetParams):
     recalibrate: bool = True
     change_attack: str = BEST
     change_images: Count = 128
-    change_steps: PositiveInt = 100
-    change_seeds: PositiveInt = 6
+    change_steps: Queries = 100
+    change_seeds: Seeds = 6
     attack_255: Annotated[Sizes255, Field(min_length=1)] = (1.0, 2.0)
     attack_images: Count = 1000
-    attack_queries: PositiveInt = 5000
-    attack_seeds: PositiveInt = 1
+    attack_queries: Queries = 5000
+    attack_seeds: Seeds = 1
     seeds: Seeds = 6
 
     @property
