@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -135,6 +136,10 @@ class Run(Spec):
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of what determines the result, and of its schema."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:  # with the underscore pydantic leaves it out of the fields' values
         text = json.dumps({"schema": self.schema, **identity(self)}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

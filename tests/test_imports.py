@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "noiseutils"
 # nobody imports a neighbour. `noiseutils` is the package's own __init__.
 LEVELS = (
     ("errors", "stats", "_torchvision_shim", "provenance"),
-    ("rng", "spec", "plots", "markdown"),
+    ("rng", "spec", "plots", "markdown", "files"),
     ("models",),
     ("noise", "data", "schedules", "corruptions"),
     ("config",),

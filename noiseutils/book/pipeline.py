@@ -19,6 +19,7 @@ from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
 from noiseutils.studies.params import StudyParams
 from noiseutils.studies.study import open_store
+from noiseutils.sweeps.progress import last_line
 from noiseutils.sweeps.sweep import Sweep, sweep
 from noiseutils.training.distributed import on_rank0
 
@@ -51,13 +52,9 @@ def sweep_study(
 def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
     """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
     store = open_store()
-    runs = RENDERED[params.study].runs_known(params, store)
-    states = {run: store.state(run) for run in runs}
-    failures = {
-        str(run): (store.failure(run) or "").strip().splitlines()[-1]
-        for run, state in states.items()
-        if state == "failed"
-    }
+    store.check_root()
+    states = {run: store.state(run) for run in RENDERED[params.study].runs_known(params, store)}
+    failures = {str(run): last_line(store.failure(run)) for run, state in states.items() if state == "failed"}
     return Counter(states.values()), failures
 
 

@@ -17,6 +17,7 @@ from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root, reference_root
 from noiseutils.studies.registry import Claim, Settings, judge
 from noiseutils.studies.results import C, P, Record, Results, at_places, conditions
+from noiseutils.sweeps.progress import last_line
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.loop import Result
@@ -179,5 +180,5 @@ def gather(runs: list[Run], store: Store, executor: str = "auto") -> list[Result
     done = sweep(runs, store, executor)
     for run in done.runs:
         if trace := done.failed.get(run.key):
-            print(f"failed: {run}\n  {trace.strip().splitlines()[-1]}")
+            print(f"failed: {run}\n  {last_line(trace)}")
     return done.results

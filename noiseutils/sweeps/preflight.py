@@ -25,10 +25,8 @@ def load_sets(runs: list[Run], todo: list[Run]) -> dict[Data, Dataset]:
 def check_images(runs: list[Run], sets: dict[Data, Dataset], store: Store) -> None:
     """Raise UserError when stored results come from other images than those that go by the same label."""
     for run in runs:
-        result = store.load(run) if run.data in sets else None
-        if result is None:
-            continue
-        if result.info["data"]["fingerprint"] != sets[run.data].fingerprint:
+        found = store.fingerprint(run) if run.data in sets else None
+        if found is not None and found != sets[run.data].fingerprint:
             raise UserError(
                 f"the stored results for {run.data.label!r} come from other images than those in "
                 f"{run.data.root or 'the data folder'}: give these another folder name, or remove "

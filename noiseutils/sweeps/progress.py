@@ -37,7 +37,7 @@ class Bar:
         self.left[run.key] = min(left, now)
         self.bar.update(max(0, left - now))
         if event == "failed":
-            self.bar.write(f"failed: {run}\n  {detail.strip().splitlines()[-1]}", file=sys.stderr)
+            self.bar.write(f"failed: {run}\n  {last_line(detail)}", file=sys.stderr)
 
     def __enter__(self) -> Bar:
         return self
@@ -52,3 +52,8 @@ def in_jupyter() -> bool:
     The server sets the variable; papermill, nbval and Voilà start their kernels without it.
     """
     return "JPY_SESSION_NAME" in os.environ
+
+
+def last_line(trace: str | None) -> str:
+    """Return the last line of a failed run's traceback, or that there is none."""
+    return next(reversed((trace or "").strip().splitlines()), "no traceback was kept")

@@ -15,18 +15,16 @@ flushed to disk and renamed. Nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import safetensors
@@ -36,6 +34,16 @@ from filelock import FileLock, Timeout
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
+from noiseutils.files import (
+    LARGEST,
+    Unusable,
+    not_written,
+    obstacle,
+    read_bytes,
+    read_json,
+    size_of,
+    write_whole,
+)
 from noiseutils.provenance import versions
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.classifier import Classifier, build_classifier
@@ -43,57 +51,68 @@ from noiseutils.training.loop import Result
 
 log = logging.getLogger("noiseutils")
 
+T = TypeVar("T")
 DIGEST = hashlib.sha256().digest_size
 RECORD = "told"  # name in a checkpoint file of what is no tensor, as JSON
+WEIGHTS = "weights.safetensors"
+FILES = {"history.csv", "metrics.json", WEIGHTS}
+STATUSES = ("finished", "diverged")
+DESCRIBED = ("schema", "key", "run", "status", "info", "files")  # what a record's checksum is of
+SIZES = "bytes"  # in a record's info: sizes of the files, of records that have it
 
 
 class StoreError(UserError):
-    """The store cannot be written; what it holds is intact."""
-
-
-class Damaged(Exception):
-    """Raised for a stored file that is not as it was written: torn, edited or missing."""
+    """The store cannot be written, or is none; what it holds is intact."""
 
 
 class Store:
-    """Results under `root`; `reference` folders are looked in too, and never written."""
+    """Results under `root`; `reference` folders are looked in too, and never written.
+
+    What is not as it was written is named and set aside, where that can be, and the other runs go on. To look
+    for a run reads and verifies its small files; weights are read, and verified, when they are asked for.
+    Of a run that is here that is, in file operations: three times open, read and close, and one stat of its
+    weights; of a missing one, a failing open here and in each reference folder, and two failing looks.
+    """
 
     def __init__(self, root: Path | str, reference: tuple[Path, ...] = ()) -> None:
         self.root = Path(root)
         self.reference = reference
-        self._verified: set[str] = set()  # keys whose files this process has checked already
+        # where this process has found results whole, by key: run.json, and the fingerprint of the images
+        self._verified: dict[str, tuple[str, str | None]] = {}
+        self._named: set[str] = set()  # damage that stays where it is, and was named
+
+    def check_root(self) -> None:
+        """Raise StoreError where the store, or a folder above it, is no folder: no run is to blame."""
+        if not os.path.isdir(self.root) and (found := obstacle(self.root / "a run")):
+            raise StoreError(f"{self.root} cannot hold results: {found}; remove or rename what stands there")
 
     def finished(self, run: Run) -> bool:
         """Return whether the run's result is here, whole; a damaged one is named and set aside."""
-        return run.key in self._verified or self.load(run) is not None
+        known = self._verified.get(run.key)
+        # another process may have set the run aside
+        return (known is not None and os.path.exists(known[0])) or self._find(run) is not None
 
     def state(self, run: Run) -> str:
         """Return one of: finished, diverged, failed, interrupted, missing."""
-        result = self.load(run)
-        if result is not None:
-            return result.status
-        folder = self.root / run.key
-        if (folder / "failure.txt").exists():
+        if (found := self._find(run)) is not None:
+            return found.record["status"]
+        if self.failure(run) is not None:
             return "failed"
-        return "interrupted" if (folder / "checkpoint").exists() else "missing"
+        return "interrupted" if self._has_checkpoint(run) else "missing"
 
     def load(self, run: Run, *, weights: bool = False) -> Result | None:
         """Return the stored result of a run, None when there is none; with its network if `weights`."""
-        for folder in self._folders(run):
-            if not (folder / "run.json").exists():
-                continue
-            try:
-                result = _read(folder, run, weights)
-            except Damaged as damage:
-                self._set_aside(folder, damage)
-                continue
-            self._verified.add(run.key)
-            return result
-        return None
+        return self._look(run, lambda found: found.result(run, weights))
+
+    def fingerprint(self, run: Run) -> str | None:
+        """Return the fingerprint of the images of a stored result, None where none is known."""
+        if not self.finished(run):
+            return None
+        return self._verified[run.key][1]
 
     def has_weights(self, run: Run) -> bool:
         """Return whether the trained network of a finished run is here, and not its numbers alone."""
-        return any((folder / "weights.safetensors").exists() for folder in self._folders(run))
+        return any(os.path.isfile(f"{folder}/{WEIGHTS}") for folder in self._folders(run))
 
     def save(self, result: Result) -> None:
         """Write a result; `run.json` comes last and makes it count. UserError if it was changed by hand."""
@@ -106,7 +125,7 @@ class Store:
         }
         if result.model is not None and result.status == "finished":
             tensors = {name: value.cpu().contiguous() for name, value in result.model.state_dict().items()}
-            contents["weights.safetensors"] = safetensors.torch.save(tensors)
+            contents[WEIGHTS] = safetensors.torch.save(tensors)
         for name, content in contents.items():
             _write(folder / name, content)
         files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -114,11 +133,12 @@ class Store:
             **result.info,
             "versions": versions(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            SIZES: {name: len(content) for name, content in contents.items()},
         }
         _write_record(folder, result.run, result.status, info, files)
         for leftover in ("checkpoint", "failure.txt"):
-            (folder / leftover).unlink(missing_ok=True)
-        self._verified.add(result.run.key)
+            self._remove(folder / leftover)
+        self._verified[result.run.key] = (str(folder / "run.json"), _fingerprint(info))
 
     def save_extra(self, run: Run, name: str, content: dict[str, Any]) -> None:
         """Store findings about a finished run's network, under a name of letters and dashes."""
@@ -126,82 +146,101 @@ class Store:
         _write(self._folder(run) / f"extra-{name}.json", text.encode())
 
     def load_extra(self, run: Run, name: str) -> dict[str, Any] | None:
-        """Return the findings of `save_extra`, None where there are none; torn or edited ones are named."""
+        """Return the findings of `save_extra`, None where there are none; damaged ones are set aside."""
         for folder in self._folders(run):
-            path = folder / f"extra-{name}.json"
-            if not path.exists():
-                continue
+            path = f"{folder}/extra-{name}.json"
             try:
-                stored = json.loads(path.read_bytes())
-                if stored["checksum"] == _checksum(stored["content"]):
-                    return stored["content"]
-            except (ValueError, KeyError, TypeError):
-                pass
-            log.warning("%s is torn or edited: not used", path)
+                return _read_extra(path)
+            except FileNotFoundError:
+                continue
+            except Unusable as damage:
+                self._set_aside(Path(path), damage, "not used")
         return None
 
     def publish(self, run: Run, destination: Path) -> None:
-        """Copy a finished result without its weights to another store's folder, to be shared."""
-        source = next(f for f in self._folders(run) if (f / "run.json").exists())
-        record = json.loads((source / "run.json").read_bytes())
-        files = {name: digest for name, digest in record["files"].items() if name != "weights.safetensors"}
+        """Copy a finished result without its weights to another store's folder, to be shared.
+
+        Raises UserError where the run has no result.
+        """
+        found = self._find(run)
+        if found is None:
+            raise UserError(f"{run} has no result to publish in {self.root}")
+        files = {name: digest for name, digest in found.record["files"].items() if name != WEIGHTS}
+        contents = dict(found.contents)
+        for path in sorted(Path(found.folder).glob("extra-*.json")):
+            try:
+                _read_extra(path)
+                contents[path.name] = read_bytes(path)
+            except (FileNotFoundError, Unusable) as damage:
+                log.warning("%s: not published", damage)
         folder = destination / run.key
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in [source / name for name in files] + sorted(source.glob("extra-*.json")):
-            _write(folder / path.name, path.read_bytes())
-        _write_record(folder, run, record["status"], record["info"], files)
+        with _clear_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            _write(folder / name, content)
+        _write_record(folder, run, found.record["status"], found.record["info"], files)
 
     def save_checkpoint(self, run: Run, checkpoint: Checkpoint) -> None:
         """Store the state of an unfinished run in place of the one before."""
         record = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
+        record["key"] = run.key
         text = bytearray(json.dumps(record).encode())
         tensors = {**checkpoint.tensors, RECORD: torch.frombuffer(text, dtype=torch.uint8)}
         content = safetensors.torch.save(tensors)
         _write(self._folder(run) / "checkpoint", content + hashlib.sha256(content).digest())
 
     def load_checkpoint(self, run: Run) -> Checkpoint | None:
-        """Return the state of an unfinished run, None where none is stored."""
-        path = self.root / run.key / "checkpoint"
-        if not path.exists():
+        """Return the state of an unfinished run, None where none is stored; a damaged one is set aside."""
+        path = self._path(run, "checkpoint")
+        try:
+            stored = read_bytes(path, largest=None)
+        except FileNotFoundError:
             return None
-        stored = path.read_bytes()
+        except Unusable as damage:
+            self._set_aside(path, damage, "the run starts anew")
+            return None
         content = stored[:-DIGEST]
         if hashlib.sha256(content).digest() != stored[-DIGEST:]:
             self.drop_checkpoint(run, "it is torn or edited")
             return None
-        tensors = safetensors.torch.load(content)
-        record = json.loads(bytes(tensors.pop(RECORD).tolist()))
-        return Checkpoint(tensors=tensors, **{"device": "cpu", **record})
+        try:
+            tensors = safetensors.torch.load(content)
+            record = json.loads(bytes(tensors.pop(RECORD).tolist()))
+            if record.pop("key", run.key) != run.key:  # older ones do not name their run
+                raise ValueError("it is another run's")
+            return Checkpoint(tensors=tensors, **{"device": "cpu", **record})
+        except Exception as error:  # whole, but of another version, or no checkpoint: anything may go wrong
+            self.drop_checkpoint(run, f"it does not fit: {type(error).__name__}: {error}")
+            return None
 
     def drop_checkpoint(self, run: Run, why: str) -> None:
         """Set a checkpoint aside that cannot be resumed from; the run starts anew."""
-        path = self.root / run.key / "checkpoint"
-        aside = path.with_name(f"checkpoint.damaged-{time.time_ns()}")
-        with _clear_errors(path):
-            path.rename(aside)
-        log.warning("%s cannot be used (%s): set aside as %s, the run starts anew", path, why, aside.name)
+        path = self._path(run, "checkpoint")
+        self._set_aside(path, Unusable(f"{path} cannot be used ({why})"), "the run starts anew")
 
     def digest(self, run: Run) -> str | None:
         """Return the checksum of a stored result, None when there is none; a rendering depends on it."""
-        for folder in self._folders(run):
-            if (folder / "run.json").exists():
-                return json.loads((folder / "run.json").read_bytes())["checksum"]
-        return None
+        found = self._find(run)
+        return found.record["checksum"] if found is not None else None
 
     def record_failure(self, run: Run, trace: str) -> None:
         """Store the traceback of an attempt that failed; the next sweep tries again."""
-        _write(self._folder(run) / "failure.txt", trace.encode())
+        _write(self._folder(run) / "failure.txt", trace.encode(errors="replace"))
 
     def failure(self, run: Run) -> str | None:
         """Return the traceback of a failed run's last attempt, None where it did not fail."""
-        path = self.root / run.key / "failure.txt"
-        return path.read_text() if path.exists() else None
+        path = self._path(run, "failure.txt")
+        try:
+            return read_bytes(path).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+        except Unusable as damage:
+            self._set_aside(path, damage, "the run counts as not failed")
+            return None
 
     def forget_failure(self, run: Run) -> None:
         """Drop the traceback of an earlier attempt."""
-        path = self.root / run.key / "failure.txt"
-        with _clear_errors(path):
-            path.unlink(missing_ok=True)
+        self._remove(self._path(run, "failure.txt"))
 
     @contextlib.contextmanager
     def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
@@ -252,55 +291,181 @@ class Store:
     def _mark_of(self, run: Run) -> Path:
         return self.root / ".locks" / f"{run.key}.owner"
 
-    def _folders(self, run: Run) -> tuple[Path, ...]:
-        """Return the folders that may hold a result, this store's own first."""
-        return (self.root / run.key, *(root / run.key for root in self.reference))
+    def _folders(self, run: Run) -> Iterator[str]:
+        """Yield the folders that may hold a result, this store's own first."""
+        for root in (self.root, *self.reference):
+            yield f"{root}/{run.key}"
+
+    def _path(self, run: Run, name: str) -> Path:
+        return self.root / run.key / name
 
     def _folder(self, run: Run) -> Path:
+        """Return the folder of a run, made if it is not there; a file in its place is set aside."""
         folder = self.root / run.key
         with _clear_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                if not self.root.is_dir():
+                    raise
+                self._set_aside(folder, Unusable(obstacle(folder)), "the run is computed again")
+                folder.mkdir(exist_ok=True)
         return folder
 
-    def _set_aside(self, folder: Path, damage: Damaged) -> None:
-        if folder.parent != self.root:
-            log.warning("%s: not used", damage)
-            return
-        aside = self.root / f"damaged-{folder.name[:12]}-{time.time_ns()}"
-        with contextlib.suppress(FileNotFoundError):  # another process was first
-            folder.rename(aside)
-            log.warning("%s: set aside as %s, the run is computed again", damage, aside.name)
+    def _find(self, run: Run) -> _Found | None:
+        """Return the verified files of a run's result, None where there are none."""
+        return self._look(run, lambda found: found)
 
+    def _look(self, run: Run, use: Callable[[_Found], T]) -> T | None:
+        """Return what `use` makes of the first folder with a whole result; set aside what is damaged."""
+        for folder in self._folders(run):
+            try:
+                found = _verified(folder, run)
+                made = use(found)
+            except FileNotFoundError:
+                continue
+            except Unusable as damage:
+                self.check_root()
+                place = Path(folder)
+                self._set_aside(place, damage, "the run is computed again", f"damaged-{place.name[:12]}")
+                self._verified.pop(run.key, None)
+                continue
+            self._verified[run.key] = (f"{folder}/run.json", _fingerprint(found.record["info"]))
+            return made
+        return None
 
-def _read(folder: Path, run: Run, weights: bool) -> Result:
-    try:
-        record = json.loads((folder / "run.json").read_bytes())
-        described = {name: record[name] for name in ("schema", "key", "run", "status", "info", "files")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder / 'run.json'} is torn or edited") from error
-    if record.get("checksum") != _checksum(described) or record["key"] != run.key:
-        raise Damaged(f"{folder / 'run.json'} is edited: its checksum differs")
-    contents = {}
-    for name, digest in record["files"].items():
+    def _has_checkpoint(self, run: Run) -> bool:
+        path = self._path(run, "checkpoint")
         try:
-            contents[name] = (folder / name).read_bytes()
-        except FileNotFoundError as error:
-            raise Damaged(f"{folder / name} is missing") from error
-        if hashlib.sha256(contents[name]).hexdigest() != digest:
-            raise Damaged(f"{folder / name} is torn or edited: its checksum differs")
-    # read as text: pandas' own float parser is not exact in every version
-    history = pd.read_csv(io.BytesIO(contents["history.csv"]), dtype=str).astype(float).astype({"epoch": int})
-    model = None
-    if weights and "weights.safetensors" in contents:
-        model = _network(run, record["info"], contents["weights.safetensors"])
-    metrics = json.loads(contents["metrics.json"])
-    return Result(run, record["status"], metrics, history, model, record["info"])
+            return size_of(path) is not None
+        except Unusable as damage:
+            self._set_aside(path, damage, "the run starts anew")
+            return False
+
+    def _remove(self, path: Path) -> None:
+        """Remove a file; a folder in its place is set aside."""
+        with _clear_errors(path):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                if not path.is_dir() or path.is_symlink():
+                    if isinstance(error, NotADirectoryError) and self.root.is_dir():
+                        return  # a file stands in the place of the run's folder: there is nothing to remove
+                    raise
+                self._set_aside(path, Unusable(f"{path} is a folder, not a file"), "not used")
+
+    def _set_aside(self, path: Path, damage: Unusable, then: str, name: str = "") -> None:
+        """Name what is damaged, and rename it, unless it is not this store's, or may be whole.
+
+        then: what follows from that.   name: the new name's beginning, in the store's own folder.
+        """
+        why = "not used"
+        if path.is_relative_to(self.root) and damage.readable:
+            aside = path.with_name(f"{name or f'{path.name}.damaged'}-{time.time_ns()}")
+            try:
+                path.rename(aside)
+            except FileNotFoundError:  # another process was first
+                return
+            except OSError as error:
+                why = f"not used; it cannot be set aside: {error.strerror}"
+            else:
+                log.warning("%s: set aside as %s, %s", damage, aside.name, then)
+                return
+        if str(damage) not in self._named:  # a sweep that waits for others looks again and again
+            self._named.add(str(damage))
+            log.warning("%s: %s", damage, why)
 
 
-def _network(run: Run, info: dict[str, Any], content: bytes) -> Classifier:
-    data = info["data"]
-    model = build_classifier(run, len(data["classes"]), data["channels"], data["image_size"])
-    model.load_state_dict(safetensors.torch.load(content))
+@dataclass(frozen=True)
+class _Found:
+    """The verified files of a result.   contents: by name, without the weights."""
+
+    folder: str
+    record: dict[str, Any]
+    contents: dict[str, bytes]
+
+    def result(self, run: Run, weights: bool) -> Result:
+        """Return the result, with its network if `weights` and if they are here. Raises Unusable."""
+        record = self.record
+        try:
+            # read as text: pandas' own float parser is not exact in every version
+            history = pd.read_csv(io.BytesIO(self.contents["history.csv"]), dtype=str)
+            history = history.astype(float).astype({"epoch": int})
+            metrics = json.loads(self.contents["metrics.json"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Unusable(f"{self.folder} holds no result of this version: {error}") from error
+        model = None
+        if weights and WEIGHTS in record["files"]:
+            path = f"{self.folder}/{WEIGHTS}"
+            model = _network(run, record["info"], _content(path, record["files"][WEIGHTS], None), path)
+        return Result(run, record["status"], metrics, history, model, record["info"])
+
+
+def _verified(folder: str, run: Run) -> _Found:
+    """Return the files of a result, held against their digests; of the weights, that they are there.
+
+    Raises FileNotFoundError where no run.json is, and Unusable.
+    """
+    path = f"{folder}/run.json"
+    record = read_json(path)
+    try:
+        described = {name: record[name] for name in DESCRIBED}
+        whole = record["checksum"] == _checksum(described)
+        files, info, status = record["files"], record["info"], record["status"]
+        known = set(files) <= FILES and status in STATUSES
+        sizes = info.get(SIZES, {})
+        known &= all(isinstance(part, dict) for part in (files, info, sizes))
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise Unusable(f"{path} is torn or edited") from error
+    if not whole or record["key"] != run.key:
+        raise Unusable(f"{path} is edited: its checksum differs")
+    if not known:
+        raise Unusable(f"{path} is of another version: it names other files or another status")
+    contents = {
+        name: _content(f"{folder}/{name}", digest) for name, digest in files.items() if name != WEIGHTS
+    }
+    if WEIGHTS in files:
+        size = size_of(f"{folder}/{WEIGHTS}")
+        if size is None:
+            raise Unusable(f"{folder}/{WEIGHTS} is missing")
+        if size != sizes.get(WEIGHTS, size):
+            raise Unusable(f"{folder}/{WEIGHTS} is torn or edited: its size differs")
+    return _Found(folder, record, contents)
+
+
+def _content(path: str, digest: str, largest: int | None = LARGEST) -> bytes:
+    try:
+        content = read_bytes(path, largest)
+    except FileNotFoundError as error:
+        raise Unusable(f"{path} is missing") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Unusable(f"{path} is torn or edited: its checksum differs")
+    return content
+
+
+def _read_extra(path: Path | str) -> dict[str, Any]:
+    """Return the findings in a file of `save_extra`; raises FileNotFoundError and Unusable."""
+    stored = read_json(path)
+    try:
+        if stored["checksum"] == _checksum(stored["content"]) and isinstance(stored["content"], dict):
+            return stored["content"]
+    except (KeyError, TypeError, RecursionError):
+        pass
+    raise Unusable(f"{path} is torn or edited")
+
+
+def _fingerprint(info: dict[str, Any]) -> str | None:
+    data = info.get("data")
+    return data.get("fingerprint") if isinstance(data, dict) else None
+
+
+def _network(run: Run, info: dict[str, Any], content: bytes, path: str) -> Classifier:
+    try:
+        data = info["data"]
+        model = build_classifier(run, len(data["classes"]), data["channels"], data["image_size"])
+        model.load_state_dict(safetensors.torch.load(content))
+    except Exception as error:  # whole, but of another version, or no weights: anything may go wrong
+        raise Unusable(f"{path} does not fit the network: {type(error).__name__}: {error}") from error
     return model.eval()
 
 
@@ -321,20 +486,8 @@ def _checksum(record: dict[str, Any]) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, whole."""
     with _clear_errors(path):
-        descriptor, name = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-        partial = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.chmod(0o644)
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        write_whole(path, content)
 
 
 @contextlib.contextmanager
@@ -342,12 +495,6 @@ def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        free = ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            with contextlib.suppress(OSError):
-                left = shutil.disk_usage(next(p for p in path.parents if p.exists())).free
-                free = f" ({left / 2**20:.0f} MiB left)"
         raise StoreError(
-            f"cannot write {path}: {error.strerror or error}{free}. What was finished is intact; "
-            "make room or name another place with NOISEUTILS_OUTPUTS, then run the same command to go on"
+            f"{not_written(path, error)}. What was finished is intact: the same command then goes on"
         ) from error

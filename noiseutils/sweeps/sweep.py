@@ -70,6 +70,7 @@ def sweep(
             "executor 'distributed' needs several processes: "
             "torchrun --nproc-per-node 4 -m noiseutils sweep STUDY"
         )
+    on_rank0(store.check_root)
     todo = on_rank0(lambda: [run for run in runs if not store.finished(run)])
     sets = in_turn(lambda: load_sets(runs, todo))
     on_rank0(lambda: check_images(runs, sets, store))

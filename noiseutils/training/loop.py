@@ -143,6 +143,8 @@ def training(
                     row |= on_rank0(
                         partial(epoch_scores, state.model, state.data.test, state.validation, state.criterion)
                     )
+                    if resume is not None and row.keys() != resume.rows[0].keys():
+                        raise CannotResume("its history has other columns than this version writes")
                 state.rows.append(row)
                 if not finite or not _finite(row):
                     break

@@ -18,9 +18,9 @@ from noiseutils.noise.parameters import NoParameterNoise, ParameterNoise
 from noiseutils.rng import generator, streams
 from noiseutils.training import distributed
 from noiseutils.training.allocator import keep_freed_memory
-from noiseutils.training.checkpoint import Checkpoint, restore_checkpoint
+from noiseutils.training.checkpoint import CannotResume, Checkpoint, restore_checkpoint
 from noiseutils.training.classifier import attach_noise, build_classifier
-from noiseutils.training.engines import Engine
+from noiseutils.training.engines import ENGINES, Engine
 from noiseutils.training.epoch_metrics import EpochMetrics
 from noiseutils.training.optimizers import build_optimizer
 from noiseutils.training.state import TrainState
@@ -63,6 +63,8 @@ def setup(
     sources = [image_noise] if run.corruption else []
     sources += [parameter_noise.source] if parameter_noise.source is not None else []
     name = engine if resume is None else resume.engine
+    if resume is not None and name not in (*ENGINES,):
+        raise CannotResume(f"its engine {name!r} is not known; allowed: {', '.join(ENGINES)}")
     machine = Engine(name, device, model.net, handle, sources)
 
     criterion = LOSSES[run.loss]
