@@ -71,8 +71,10 @@ def identity(spec: Spec) -> dict[str, Any]:
     found = {}
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
-        if name == "root" or (value == field.default and name not in ALWAYS_NAMED):
-            continue
+        if name == "root" or (
+            name not in ALWAYS_NAMED and (value is field.default or value == field.default)
+        ):
+            continue  # `is` first: to compare two specs takes longer
         if isinstance(value, Spec):
             value = identity(value)
             if isinstance(field.default, Spec) and value == identity(field.default):

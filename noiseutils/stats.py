@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # relative: differences as alike as this are equal
@@ -66,6 +65,8 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
 
     values: one a seed; an empty one gives nan with n = 0.
     """
+    from scipy import stats  # half a second to import
+
     data = np.asarray(values, dtype=float)
     n = len(data)
     if n == 0:
@@ -83,6 +84,8 @@ def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) 
     9,999 resamples, always the same ones   (Efron & Tibshirani 1993, 13.3). One value or none: as in
     `mean_interval`.
     """
+    from scipy import stats  # half a second to import
+
     data = np.asarray(values, dtype=float)
     if len(data) < 2:
         return mean_interval(values)
@@ -99,6 +102,8 @@ def paired(treated: Sequence[float], control: Sequence[float], confidence: float
     treated, control: the same seeds in the same order; raises ValueError when their lengths differ.
     Differences that are all equal have no spread to test against: p is then 1 for zero, 0 otherwise.
     """
+    from scipy import stats  # half a second to import
+
     a, b = np.asarray(treated, dtype=float), np.asarray(control, dtype=float)
     if len(a) != len(b):
         raise ValueError(f"paired values need the same seeds, got {len(a)} and {len(b)} of them")
@@ -122,6 +127,8 @@ def equivalence(values: Sequence[float], margin: float) -> float:
     values: one difference a seed; fewer than two give nan.   margin: positive, stated beforehand; raises
     ValueError otherwise.
     """
+    from scipy import stats  # half a second to import
+
     if not margin > 0:
         raise ValueError(f"an equivalence test needs a margin above 0, got {margin}")
     data = np.asarray(values, dtype=float)
@@ -158,6 +165,8 @@ def pocock_level(looks: int, alpha: float = 0.05) -> float:
     Testing at this level after every look keeps the chance of a false finding at alpha: 0.0294 for two.
     Raises ValueError for fewer than one look.
     """
+    from scipy import optimize, stats  # half a second to import
+
     if looks < 1:
         raise ValueError(f"results are looked at once or more often, got {looks} looks")
     if looks == 1:
@@ -190,6 +199,8 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int, fl
     The exact two-sided McNemar test: a binomial test of the images on which they differ. Raises ValueError
     when the lengths differ.
     """
+    from scipy import stats  # half a second to import
+
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     if len(a) != len(b):
         raise ValueError(f"McNemar's test needs equal images, got {len(a)} and {len(b)} of them")

@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from noiseutils.data import to_float
@@ -244,6 +243,8 @@ def comparison(weaker: Tensor, stronger: Tensor) -> dict[str, float]:
 
     weaker, stronger: (N,) bool, of the same images.
     """
+    from scipy.stats import binomtest  # half a second to import
+
     survivors, victims = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
     both = survivors + victims
     p = float(binomtest(survivors, both, alternative="greater").pvalue) if both else 1.0

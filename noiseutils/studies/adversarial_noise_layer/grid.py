@@ -16,6 +16,7 @@ paper's baseline and dropout have neither. Their `_switch` twins have: they isol
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from noiseutils.config import (
@@ -134,6 +135,7 @@ def epsilon_of(model: str) -> float:
     return EPSILONS.get(model, EPSILON_ELSE)
 
 
+@cache  # a run is asked for again and again, by each question about its study
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     noise, after = noise_of(cell)

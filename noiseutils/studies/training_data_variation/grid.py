@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from noiseutils.config import Corruption, Evaluation, Model, Optimizer, Run, Schedule
@@ -95,6 +96,7 @@ def common_levels(kind: str) -> list[float]:
     return [2 * level if kind == "noise" else level for level in COMMON[kind]]
 
 
+@cache  # a run is asked for again and again, by each question about its study
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     corruption = None

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from torch import nn
 
 from noiseutils.evaluation.minimal_change import ATTACKS
@@ -195,6 +194,8 @@ def autoattack_table(results: Results[Params, Cell]) -> pd.DataFrame:
     A row a network, as equal images in several networks are no independent ones; Wilson's interval over n
     images.
     """
+    from scipy.stats import binomtest  # half a second to import
+
     rows = []
     for (cell, seed, question), answer in results.answers.items():
         if question != AUTOATTACK:
