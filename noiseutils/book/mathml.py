@@ -68,4 +68,6 @@ def mathml(tex: str, display: str) -> str:
         raise ValueError(f"{found[1]} is not known, or not here")
     for wrong, right in MATHML:
         drawn = drawn.replace(wrong, right)
-    return f'<span class="equation">{drawn}</span>' if display == "block" else drawn
+    # a long one scrolls on a phone: by keys, too
+    scrolled = 'class="equation" role="group" aria-label="equation" tabindex="0"'
+    return f"<span {scrolled}>{drawn}</span>" if display == "block" else drawn
