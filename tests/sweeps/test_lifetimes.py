@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from kill_sweeps import kill_sweeps
 from left_over import descendants, left_after, usual_signals, workers
 from small_runs import RUNS
 
@@ -246,3 +247,75 @@ def test_a_command_inside_a_long_call_of_c_ends_all_the_same(tmp_path):
     process.terminate()
     assert process.wait(timeout=60) == 143
     assert time.monotonic() - begun < PATIENCE + 3
+
+
+@pytest.mark.timeout(900)  # many processes start, one after the other
+def test_sweeps_killed_a_few_times_lose_nothing_and_leave_nothing():
+    """`kill_sweeps.py --kills 200` is the long form."""
+    killer = kill_sweeps(kills=6, signals=0, seed=int(time.time()))
+    assert not killer.faults
+    assert killer.counts["sweeps compared"]
+
+
+RENDERING = """
+import sys
+from pathlib import Path
+import nbformat
+from noiseutils.book.render import render
+from noiseutils.cli import STOP
+
+STOP.listen()
+source, v4 = Path({place!r}) / "01_study.ipynb", nbformat.v4
+cells = [
+    v4.new_code_cell("n = 2", metadata={{"tags": ["parameters"]}}),
+    v4.new_code_cell("from pathlib import Path; import time; Path('begun').touch(); time.sleep(600)"),
+]
+nbformat.write(v4.new_notebook(cells=cells), source)
+print("rendering", flush=True)
+render(source, Path({place!r}) / "out", {{}}, "stamp")
+"""
+
+
+@pytest.mark.parametrize(("end", "stopped"), [("SIGKILL", True), ("SIGTERM", False)])
+def test_a_notebooks_kernel_goes_with_its_rendering(tmp_path, monkeypatch, end, stopped):
+    pytest.importorskip("papermill", reason="needs the notebooks extra")
+    monkeypatch.chdir(tmp_path)  # the kernel's folder, where notebooks are not the checkout's
+    process, _ = started(tmp_path, RENDERING.format(place=str(tmp_path)), lines=1)
+    begun = tmp_path / "begun"
+    while not begun.exists() and process.poll() is None:
+        time.sleep(0.05)
+    others = descendants(process.pid)
+    (kernel,) = [other for other in others if "ipykernel_launcher" in other.cmdline()]
+    if stopped:
+        kernel.suspend()
+    process.send_signal(getattr(signal, end))
+    process.wait(timeout=30)
+    assert not left_after(others)
+
+
+TRAINING = """
+import time, torch
+from noiseutils.training import distributed
+
+distributed.start()
+print("started", distributed.rank(), flush=True)
+time.sleep(600)
+"""
+
+
+def test_processes_of_torchrun_go_with_it(tmp_path):
+    script = tmp_path / "training.py"
+    script.write_text(TRAINING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
+        [*command, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as printed:
+        assert {printed.readline().strip() for _ in range(2)} == {"started 0", "started 1"}
+    others = descendants(process.pid)
+    assert len(others) >= 2
+    others[0].suspend()
+    process.kill()
+    process.wait()
+    assert not left_after(others)
