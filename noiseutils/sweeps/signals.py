@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from noiseutils.training.distributed import speaks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 3.0  # seconds that the main thread has, which may be computing, or closing what it has opened
+PATIENCE = 2.0  # seconds that the main thread has, which may be computing, or closing what it has opened
 
 
 class Stop:
