@@ -31,6 +31,12 @@ MATHML = (  # what it writes, as browsers draw it; the namespace is implied in H
     ('"negativethinmathspace"', '"-0.167em"'),
     (r"\%", "%"),
 )
+# the tags of an equation; `convert` copies texts, links and styles as they are
+TAG = (
+    r"</?(?:math|semantics|mrow|mstyle|mspace|mpadded|mphantom|menclose|mfenced|mfrac|msqrt|mroot|m[inos]|mtext|"
+    r"msub|msup|msubsup|munder|mover|munderover|mmultiscripts|mtable|mtr|mtd)"
+    r'(?: (?!on|href|style|src|class|id)[a-z]+="[^"<>]*")* ?/?>'
+)
 
 
 def typeset(text: str) -> str:
@@ -66,6 +72,8 @@ def mathml(tex: str, display: str) -> str:
         raise ValueError(f"not valid TeX ({type(error).__name__})") from None
     if found := re.search(r">(\\[A-Za-z]+|&)<", drawn):
         raise ValueError(f"{found[1]} is not known, or not here")
+    if re.sub(TAG, "", drawn).count("<"):
+        raise ValueError("holds markup, a link or a style")
     for wrong, right in MATHML:
         drawn = drawn.replace(wrong, right)
     # a long one scrolls on a phone: by keys, too

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from noiseutils.data.image_trees import LAYOUT, find_tree, load_tree
 from noiseutils.data.spec import EMBEDDED, TREES, Data
 from noiseutils.data.torchvision_sets import TORCHVISION, check_official, official_files, torchvision_class
@@ -43,7 +45,7 @@ def overview() -> str:
     lines = [f"{name:<14} made in memory" for name in EMBEDDED]
     for name in TORCHVISION:
         files = official_files(Data(name=name))  # pyright: ignore[reportArgumentType]
-        there = sum(path.is_file() for path in files)
+        there = sum(map(os.path.isfile, files))
         state = (
             "there" if there == len(files) else f"{there} of {len(files)} files; noiseutils data make {name}"
         )

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import unicodedata
 import zipfile
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from noiseutils.data.embedded import Arrays
 from noiseutils.data.spec import Data
 from noiseutils.data.subsets import fixed_choice, fixed_order
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, clipped, one_line
 from noiseutils.provenance import data_root
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ GREY = ("1", "L", "LA")  # Pillow's modes: what counts as grey, and what as colo
 COLOUR = ("RGB", "RGBA", "P", "CMYK")
 CACHE = ".noiseutils-cache"
 CACHE_FORMAT = 2  # raise it when the same files come to be decoded otherwise
+SLIMMEST = 50  # times that a side may be as long as the other
 AT_ONCE = 64  # images that a thread decodes before the progress bar moves
 LAYOUT = "train/<class>/* and test/<class>/*"
 
@@ -69,7 +71,7 @@ def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
     found = []
     for split in ("train", "test"):
         names = ("test", "val") if (split, data.name) == ("test", "imagenet") else (split,)
-        folder = next((root / name for name in names if (root / name).is_dir()), None)
+        folder = next((root / name for name in names if os.path.isdir(root / name)), None)
         if folder is None:
             raise UserError(
                 f"{data.label}: no folder {' or '.join(str(root / name) for name in names)}; "
@@ -85,7 +87,8 @@ def find_tree(data: Data) -> tuple[tuple[str, ...], Split, Split]:
         if lone := sorted(set(one) - set(other)):
             has, lacks = (train_folder, test_folder) if one is train else (test_folder, train_folder)
             raise UserError(
-                f"{data.label}: class {', '.join(lone)} is in {has} but not in {lacks}; "
+                f"{data.label}: class {', '.join(map(one_line, lone[:10]))}{', …' * (len(lone) > 10)} is in "
+                f"{has} but not in {lacks}; "
                 "expected: the same class folders in both"
             )
     splits = []
@@ -111,6 +114,8 @@ def _class_files(folder: Path) -> tuple[dict[str, list[tuple[str, int, int]]], C
             _check_link(entry)
             passed_over[f"{_suffix(entry.name)} in no class folder"] += 1
             continue
+        if not entry.name.isascii() and re.search("[\ud800-\udfff]", entry.name):
+            raise UserError(f"{folder} holds the folder {entry.name!r}, whose name is not in UTF-8")
         name = unicodedata.normalize("NFC", entry.name)
         if name in folders:
             raise UserError(
@@ -129,6 +134,8 @@ def _class_files(folder: Path) -> tuple[dict[str, list[tuple[str, int, int]]], C
                         f"{entry.path} is a folder within a class; expected: images only ({LAYOUT})"
                     )
                 _check_link(entry)
+                if not entry.is_file():  # to open a pipe waits for its other end
+                    raise UserError(f"{entry.path} is a pipe, socket or device; expected: files ({LAYOUT})")
                 if entry.name.lower().endswith(SUFFIXES):
                     stat = entry.stat()
                     files.append((f"{stored}/{entry.name}", stat.st_size, stat.st_mtime_ns))
@@ -137,8 +144,9 @@ def _class_files(folder: Path) -> tuple[dict[str, list[tuple[str, int, int]]], C
         if not files:
             raise UserError(f"{folder / stored} holds no image; expected: files with {', '.join(SUFFIXES)}")
         classes[name] = sorted(files)
-    if not classes:
-        raise UserError(f"{folder} holds no class folders; expected: {LAYOUT}")
+    if len(classes) < 2:
+        found = f"the class folder {clipped(*classes)} alone" if classes else "no class folders"
+        raise UserError(f"{folder} holds {found}; expected: {LAYOUT}, two classes or more")
     return classes, passed_over
 
 
@@ -180,13 +188,18 @@ def load_tree(data: Data) -> Arrays:
     say_passed_over(data, train, test)
     listing = [CACHE_FORMAT, data.name, data.image_size, *([s.folder.name, s.files] for s in (train, test))]
     key = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    file = _cache_file(data, train.folder.parent)
-    pixels = _read_cache(file, key)
+    try:
+        file = _cache_file(data, train.folder.parent)
+    except OSError as error:  # decoding again next time is no harm
+        log.warning("%s: the decoded images are not cached: %s", error.filename, error.strerror)
+        file = None
+    pixels = _read_cache(file, key) if file else None
     if pixels is None:
         pixels = _decode(data, (train, test))
         try:
-            _write_cache(file, key, pixels)
-        except OSError as error:  # decoding again next time is no harm
+            if file:
+                _write_cache(file, key, pixels)
+        except OSError as error:
             log.warning("%s: the decoded images are not cached: %s", file, error.strerror)
     return Arrays(pixels[0], train.labels, pixels[1], test.labels, classes)
 
@@ -194,6 +207,8 @@ def load_tree(data: Data) -> Arrays:
 def _read_cache(file: Path, key: str) -> list[np.ndarray] | None:
     """Read both splits' pixels; return None if they are missing, of other files, or damaged."""
     try:
+        if not file.is_file():  # to open a pipe waits for its other end
+            return None
         # reading checks the checksums of a zip file
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as cached:
             return [cached["train"], cached["test"]] if cached["key"] == key else None
@@ -267,6 +282,10 @@ def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
             mode, rgb = image.mode, image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
+    if max(rgb.size) > SLIMMEST * min(rgb.size):  # resized by its shorter side it would fill the memory
+        raise UserError(
+            f"{path} is {rgb.width}×{rgb.height} pixels; allowed: a side up to {SLIMMEST} times the other"
+        )
     if mode not in (*GREY, *COLOUR):
         raise UserError(f"{path} has pixels of mode {mode}; allowed: {', '.join((*GREY, *COLOUR))}")
     return rgb, mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import warnings
 from pathlib import Path
@@ -54,7 +55,7 @@ def official_files(data: Data) -> dict[Path, str]:
         names = [f"{name}-ubyte" for name in IDX_FILES]
         folders = [root / source.__name__ / "raw", root / "raw", root]
         stored = [*names, *(f"{name}.gz" for name in names)]
-        folder = next((f for f in folders if any((f / name).exists() for name in stored)), folders[0])
+        folder = next((f for f in folders if any(os.path.exists(f / name) for name in stored)), folders[0])
         return {folder / name: md5 for name, md5 in zip(names, IDX_MD5[data.name], strict=True)}
     listed = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
     return {root / source.base_folder / name: md5 for name, md5 in listed}
@@ -63,16 +64,20 @@ def official_files(data: Data) -> dict[Path, str]:
 def _unpack(data: Data, missing: list[Path]) -> str:
     """Return the command that unpacks the archives which hold missing files; "" if no archive is there."""
     if data.name in IDX_MD5:
-        packed = [archive for path in missing if (archive := path.with_name(f"{path.name}.gz")).is_file()]
+        packed = [archive for path in missing if os.path.isfile(archive := path.with_name(f"{path.name}.gz"))]
         return f"gunzip --keep {shlex.join(map(str, packed))}" if packed else ""
     root = data_root(data.root)
     archive = root / torchvision_class(data.name).filename
-    return shlex.join(["tar", "-xzf", str(archive), "-C", str(root)]) if missing and archive.is_file() else ""
+    return (
+        shlex.join(["tar", "-xzf", str(archive), "-C", str(root)])
+        if missing and os.path.isfile(archive)
+        else ""
+    )
 
 
 def _damage(path: Path, md5: str) -> str:
     """Describe the damage of an official file; "" if there is none."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return "missing"
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
