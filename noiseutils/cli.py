@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noiseutils.errors import UserError, clipped, one_of
+from noiseutils.files import FULL, not_written, writing
+from noiseutils.provenance import outputs_root
 from noiseutils.spec import SIDE
 from noiseutils.sweeps.signals import Stop
 from noiseutils.training.distributed import launched, leave, on_rank0, speaks
@@ -188,7 +190,8 @@ def claims(
     typer.echo("")
     typer.echo(evidence.summary(shown).to_string(index=False))
     if csv is not None:
-        shown.to_csv(csv, index=False)
+        with writing(csv):
+            shown.to_csv(csv, index=False)
 
 
 @app.command(hidden=True)
@@ -313,11 +316,21 @@ def _plain(text: str) -> str:
     return shown.encode(code, "backslashreplace").decode(code)
 
 
+def _run() -> None:
+    """Run the command; a full disk is bad luck, not a fault of the program, wherever it is met."""
+    try:
+        app()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(not_written(error.filename or outputs_root(), error)) from error
+
+
 def main() -> None:
     """Run the command line; bad input is one screen on standard error and exit code 2."""
     STOP.listen()
     try:
-        app()
+        _run()
     except UserError as error:
         if speaks():
             print(_plain(f"noiseutils: {error}"), file=sys.stderr)

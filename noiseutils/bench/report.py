@@ -18,6 +18,7 @@ from noiseutils.bench.models import Models, models
 from noiseutils.bench.ratios import Ratio
 from noiseutils.bench.side_by_side import side_by_side
 from noiseutils.errors import UserError, one_of
+from noiseutils.files import writing
 
 Found = Sequence[Ratio | Models]
 
@@ -75,7 +76,9 @@ def report(
             found.append(item)
             echo(line_of(item))
             if file is not None:  # after each: what is measured outlives what fails
-                file.write_text(json.dumps({"machine": machine, **as_json(found)}, indent=1) + "\n")
+                with writing(file):
+                    text = json.dumps({"machine": machine, **as_json(found)}, indent=1) + "\n"
+                    file.write_text(text)
     echo(f"on {machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}")
 
 

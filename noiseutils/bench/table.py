@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from noiseutils.errors import UserError
+from noiseutils.files import Unusable, read_json
 from noiseutils.markdown import markdown_table, write_between_marks
 
 DIGITS = 2  # of a ratio, which is compared with its goal as printed
@@ -67,13 +67,16 @@ def render(file: Path) -> str:
 def read(file: Path) -> dict[str, Any]:
     """Read the JSON of `noiseutils bench --json`. Raises UserError if the file is another."""
     try:
-        found = json.loads(file.read_text())
+        found = read_json(file)
         if found["ratios"] and not {"what", "above", "below"} <= found["ratios"][0].keys():
             raise KeyError("what")
         return {"machine": found["machine"], **found}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        why = error if isinstance(error, OSError) else "not what `noiseutils bench --json` writes"
-        raise UserError(f"{file}: {why}") from error
+    except FileNotFoundError:
+        raise UserError(f"{file}: No such file or directory") from None
+    except Unusable as damage:
+        raise UserError(str(damage)) from damage
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: not what `noiseutils bench --json` writes") from error
 
 
 def rewrite(readme: Path, file: Path) -> None:

@@ -49,7 +49,7 @@ def read_drawings(folder: Path) -> tuple[list[Drawing], list[str]]:
     for png in sorted(
         folder.glob("*.png"), key=lambda path: (not path.name.startswith("figure_"), path.name)
     ):
-        size, svg = _size(png), png.with_suffix(".svg")
+        size, svg = _size(png) if png.is_file() else None, png.with_suffix(".svg")
         whole = svg.is_file() and svg.read_bytes().rstrip().endswith(b"</svg>")
         if size:
             drawings.append(Drawing(png.stem, size, png, svg if whole else None))

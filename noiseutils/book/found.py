@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from noiseutils.book.tables import Html, read_table, table_html
+from noiseutils.book.tables import Html, table_html
 from noiseutils.book.verdicts import WORDS, badge
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.stats import MIN_SEEDS
 from noiseutils.studies import STUDIES, evidence
+from noiseutils.studies.output import read_table
 from noiseutils.studies.readable import claimed_in_points, effect, is_share_difference
 
 NEEDED = {  # columns

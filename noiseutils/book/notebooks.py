@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,22 +12,33 @@ from typing import Any
 
 from noiseutils.config import Data
 from noiseutils.errors import UserError
+from noiseutils.files import Unusable, read_json
 from noiseutils.provenance import data_root, project_root
 
+LARGEST_NOTEBOOK = 1 << 30  # bytes, with all its figures
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def read_notebook(notebook: Path) -> dict[str, Any]:
     """A notebook's JSON, read without the Jupyter stack."""
     try:
-        nb = json.loads(notebook.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{notebook}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{notebook}: is not a notebook, or is cut off: not valid JSON") from None
+        nb = read_json(notebook, largest=LARGEST_NOTEBOOK)
+    except FileNotFoundError:
+        raise UserError(f"{notebook}: cannot be read: it is not there") from None
+    except Unusable as damage:
+        why = str(damage).removeprefix(f"{notebook} ")
+        raise UserError(f"{notebook}: is not a notebook, or is cut off: it {why}") from None
     if not isinstance(nb, dict) or nb.get("nbformat") != 4 or not {"cells", "metadata"} <= nb.keys():
         raise UserError(f"{notebook}: is not a notebook of format 4")
+    if not isinstance(nb["metadata"], dict) or not isinstance(nb["metadata"].get("papermill", {}), dict):
+        raise UserError(f"{notebook}: its metadata is not a notebook's")
+    if not isinstance(nb["cells"], list) or not all(map(_is_cell, nb["cells"])):
+        raise UserError(f"{notebook}: its cells are not a notebook's")
     return nb
+
+
+def _is_cell(cell: object) -> bool:
+    return isinstance(cell, dict) and isinstance(cell.get("source"), (str, list)) and "cell_type" in cell
 
 
 def title_of(nb: dict[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from noiseutils.book.extras import notebooks_extra
 from noiseutils.book.notebooks import placeless
 from noiseutils.book.render import Rendered, current, render, stamp
 from noiseutils.errors import UserError, one_of
+from noiseutils.files import write_whole, writing
 from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
 from noiseutils.studies.params import StudyParams
@@ -46,6 +47,14 @@ def sweep_study(
         done = sweep(wanted, store, executor, workers=workers, budget=left())
     if not done.out_of_time:
         on_rank0(lambda: study.analyse(params, store, left()))  # under torchrun by one process alone
+        # what is analysed needs weights, and those that it finds damaged are made again
+        again = on_rank0(lambda: [run for run in done.missing if run.key not in done.failed])
+        if again:
+            made = sweep(again, store, executor, workers=workers, budget=left())
+            done.failed |= made.failed
+            done.out_of_time = made.out_of_time
+            if not made.out_of_time:
+                on_rank0(lambda: study.analyse(params, store, left()))
     return done
 
 
@@ -113,14 +122,16 @@ def publish(params: StudyParams) -> Path:
         if store.finished(run):
             store.publish(run, folder / "runs")
     for name in ("figures", "tables"):
-        shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
-        shutil.copytree(rendered / name, folder / name)
+        with writing(folder / name):
+            shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier publication
+            shutil.copytree(rendered / name, folder / name)
     values = params.model_dump(mode="json")
     for name in study.data_parameters:
         given = values[name]
         values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
     text = yaml.safe_dump(values, sort_keys=False)
-    (folder / "params.yaml").write_text(f"# What these results were made with.\n{text}")
+    with writing(folder / "params.yaml"):
+        write_whole(folder / "params.yaml", f"# What these results were made with.\n{text}".encode())
     return folder
 
 

@@ -17,6 +17,7 @@ from noiseutils.book.export import to_html
 from noiseutils.book.extras import notebooks_extra
 from noiseutils.book.notebooks import read_notebook
 from noiseutils.errors import UserError, one_of
+from noiseutils.files import writing
 from noiseutils.provenance import PACKAGE, in_checkout
 from noiseutils.training.orphans import Guardian
 
@@ -74,7 +75,8 @@ def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str)
         raise UserError(f"{notebook}: would be overwritten by its own rendering; name another folder")
     _check_parameters(notebook, parameters)
     to_html(notebook)  # a broken equation is found now, not after the cells have run
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     failed = folder / f"{notebook.stem}.failed.ipynb"
     partial = folder / f"{notebook.stem}.partial{os.getpid()}.ipynb"
     page = folder / f"{notebook.stem}.html.partial{os.getpid()}"

@@ -15,11 +15,12 @@ from noiseutils.book import found
 from noiseutils.book.drawings import Drawing, drawing_html, read_drawings, words_of
 from noiseutils.book.notebooks import read_notebook
 from noiseutils.book.stage import Stage, keep_drawing, problems_box, toctree
-from noiseutils.book.tables import frame_html, read_table, told
+from noiseutils.book.tables import frame_html, told
 from noiseutils.errors import UserError
 from noiseutils.markdown import markdown_table
 from noiseutils.provenance import shipped
 from noiseutils.studies import STUDIES, evidence
+from noiseutils.studies.output import read_table
 from noiseutils.studies.registry import for_readers
 
 KINDS = ("claim", "reported", "")  # how names of tables with verdicts begin, in the order of a page
@@ -100,12 +101,21 @@ def captions_of(study: str) -> dict[str, str]:
     return dict(re.findall(r'\.table\([^"]*?,\s*"(\w+)",\s*"([^"\\]*)"', text))
 
 
-def stage_speed(stage: Stage, reference: Path) -> str:
-    """Write the page of the committed benchmarks; return its docname, or nothing."""
+def stage_speed(stage: Stage, reference: Path, problems: list[str]) -> str:
+    """Write the page of the committed benchmarks; return its docname, or nothing.
+
+    problems: gets a sentence on each damaged file.
+    """
     parts = ["# Speed"]
     for file in sorted((reference / "bench").glob("*.json")):
         title = file.stem.replace("-", " ").replace("cpu", "CPU").replace("gpu", "GPU")
-        parts += [f"## {title[0].upper()}{title[1:]}", bench_table.render(file)]
+        try:
+            table = bench_table.render(file)
+        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+            said = str(error) if isinstance(error, UserError) else "not what `noiseutils bench --json` writes"
+            problems.append(f"reference/bench/{file.name}: {said.removeprefix(f'{file}: ')}")
+            continue
+        parts += [f"## {title[0].upper()}{title[1:]}", table]
         for drawing in read_drawings(file.parent)[0]:
             if drawing.name.startswith(file.stem):
                 url = keep_drawing(stage, drawing, "results/speed", "figures/reference/bench")

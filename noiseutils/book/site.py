@@ -29,6 +29,7 @@ from noiseutils.book.renderings import renderings
 from noiseutils.book.stage import Stage
 from noiseutils.book.staging import stage_all
 from noiseutils.errors import UserError
+from noiseutils.files import Unusable, not_written, read_json
 from noiseutils.provenance import PACKAGE, outputs_root, reference_root, shipped
 
 PATIENCE = 60  # seconds to wait for another process that builds the same site
@@ -65,10 +66,7 @@ def build(outputs: Path, reference: Path, program: Typer, say: Callable[[str], A
     except Timeout:
         raise UserError(f"{site}: another process has been building it for {PATIENCE} s; try again") from None
     except OSError as error:
-        raise UserError(
-            f"{site}: cannot be written: {error.strerror or error}; make room, or name another place for all "
-            "outputs with NOISEUTILS_OUTPUTS"
-        ) from None
+        raise UserError(not_written(error.filename or site, error)) from None
 
 
 def _build(
@@ -76,11 +74,13 @@ def _build(
 ) -> Book:
     mark, stamp = work / "made-of.json", _made_of(outputs, reference)
     try:
-        before = json.loads(mark.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        before = {}
-    if before.get("stamp") == stamp and (site / "index.html").is_file():
-        return Book(site / "index.html", before["pages"], True, before["problems"])
+        before = read_json(mark)
+        already = before["stamp"] == stamp and (site / "index.html").is_file()
+        pages, problems = int(before["pages"]), list(map(str, before["problems"]))
+    except (FileNotFoundError, Unusable, KeyError, TypeError, ValueError):  # then it is built again
+        already, pages, problems = False, 0, []
+    if already:
+        return Book(site / "index.html", pages, True, problems)
     say("gathering what was found")
     stage = Stage(work / "source")
     problems = stage_all(stage, outputs, reference, program)
@@ -89,6 +89,8 @@ def _build(
         shutil.rmtree(work / "doctrees", ignore_errors=True)
     (stage.root / "_extra").mkdir(exist_ok=True)
     say("building the pages")
+    if mark.is_dir():
+        shutil.rmtree(mark)
     mark.unlink(missing_ok=True)
     _sphinx(stage.root, work)
     if broken := list(broken_links(work / "html")):
@@ -97,6 +99,8 @@ def _build(
     for left in (partial, old):
         shutil.rmtree(left, ignore_errors=True)
     shutil.copytree(work / "html", partial)
+    if site.is_symlink() or site.is_file():
+        site.unlink()
     if site.exists():  # a folder cannot be renamed over a full one
         site.rename(old)
     partial.rename(site)

@@ -41,7 +41,7 @@ def stage_all(stage: Stage, outputs: Path, reference: Path, program: typer.Typer
     sets, damaged = stage_sets(stage, reference)
     problems += damaged
     problems += _stage_chapters(stage, outputs, rendered, claims, sets)
-    speed = stage_speed(stage, reference)
+    speed = stage_speed(stage, reference, problems)
     fill = {
         "sentence": lambda _: found.in_a_sentence(claims),
         "counts": lambda _: found.counts_table(claims),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from noiseutils.book.verdicts import badge
-from noiseutils.errors import UserError
 from noiseutils.studies.readable import readable
 
 MADE_WITH = ["data", "commit", "device"]  # columns that every table ends with, equal in all rows
@@ -21,19 +19,6 @@ WORDY = 24  # characters; a column with more needs room on a phone
 
 class Html(str):
     """A cell that is HTML already."""
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table as it was written. Raises UserError for one that is torn, or is none."""
-    try:
-        text = path.read_bytes().decode()
-        if not text.endswith("\n"):  # with what to_csv ends
-            raise UserError(f"{path.name}: is cut off")
-        return pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
-    except OSError as error:
-        raise UserError(f"{path.name}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError):
-        raise UserError(f"{path.name}: is not a table of comma-separated values") from None
 
 
 def told(tables: Iterable[pd.DataFrame], column: str, separator: str) -> list[str]:

@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import unicodedata
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from noiseutils.data.embedded import Arrays
 from noiseutils.data.spec import Data
 from noiseutils.data.subsets import fixed_choice, fixed_order
 from noiseutils.errors import UserError, clipped, one_line
+from noiseutils.files import Unusable, not_written, set_aside, size_of
 from noiseutils.provenance import data_root
 
 if TYPE_CHECKING:
@@ -167,8 +167,8 @@ def say_passed_over(data: Data, *splits: Split) -> None:
             log.warning("%s: %s; read are %s", data.label, said, ", ".join(SUFFIXES))
 
 
-def _cache_file(data: Data, root: Path) -> Path:
-    """Name the cache: beside the images, or under `data_root` if nothing can be written beside them."""
+def _cache_file(data: Data, root: Path) -> Path | None:
+    """Name the cache: beside the images, else under `data_root`; None if neither can be written."""
     sizes = [data.image_size or "stored", data.train_size or "all", data.test_size or "all"]
     name = f"{'-'.join(map(str, sizes))}.npz"
     try:
@@ -178,7 +178,11 @@ def _cache_file(data: Data, root: Path) -> Path:
     except OSError:
         pass
     elsewhere = data_root() / CACHE / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    elsewhere.mkdir(parents=True, exist_ok=True)
+    try:
+        elsewhere.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # decoding again next time is no harm
+        log.warning("the decoded images are not cached: %s", not_written(elsewhere, error))
+        return None
     return elsewhere / name
 
 
@@ -188,32 +192,42 @@ def load_tree(data: Data) -> Arrays:
     say_passed_over(data, train, test)
     listing = [CACHE_FORMAT, data.name, data.image_size, *([s.folder.name, s.files] for s in (train, test))]
     key = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-    try:
-        file = _cache_file(data, train.folder.parent)
-    except OSError as error:  # decoding again next time is no harm
-        log.warning("%s: the decoded images are not cached: %s", error.filename, error.strerror)
-        file = None
-    pixels = _read_cache(file, key) if file else None
+    file = _cache_file(data, train.folder.parent)
+    counts = (len(train.files), len(test.files))
+    pixels = None if file is None else _read_cache(file, key, counts)
     if pixels is None:
         pixels = _decode(data, (train, test))
         try:
-            if file:
+            if file is not None:
                 _write_cache(file, key, pixels)
-        except OSError as error:
-            log.warning("%s: the decoded images are not cached: %s", file, error.strerror)
+        except OSError as error:  # decoding again next time is no harm
+            log.warning("the decoded images are not cached: %s", not_written(file or "", error))
     return Arrays(pixels[0], train.labels, pixels[1], test.labels, classes)
 
 
-def _read_cache(file: Path, key: str) -> list[np.ndarray] | None:
-    """Read both splits' pixels; return None if they are missing, of other files, or damaged."""
+def _read_cache(file: Path, key: str, counts: tuple[int, int]) -> list[np.ndarray] | None:
+    """Read both splits' pixels; return None if they are missing, of other files, or damaged, which is said.
+
+    counts: images of the splits.
+    """
     try:
-        if not file.is_file():  # to open a pipe waits for its other end
+        if size_of(file) is None:
             return None
         # reading checks the checksums of a zip file
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as cached:
-            return [cached["train"], cached["test"]] if cached["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-        return None
+            if cached["key"] != key:
+                return None
+            found = [cached["train"], cached["test"]]
+        for pixels, count in zip(found, counts, strict=True):
+            if pixels.dtype != np.uint8 or pixels.ndim != 4 or len(pixels) != count:
+                raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}")
+        return found
+    except Unusable as damage:
+        why = str(damage)
+    except Exception as error:  # numpy and zipfile raise many kinds for a file that is torn or edited
+        why = f"{file} is torn or edited ({type(error).__name__}: {error})"
+    log.warning("%s: the images are decoded again", why)
+    return None
 
 
 def _write_cache(file: Path, key: str, pixels: list[np.ndarray]) -> None:
@@ -221,6 +235,8 @@ def _write_cache(file: Path, key: str, pixels: list[np.ndarray]) -> None:
     try:
         with part.open("wb") as out:
             np.savez(out, key=np.array(key), train=pixels[0], test=pixels[1])
+        if file.is_dir():
+            set_aside(file)
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)

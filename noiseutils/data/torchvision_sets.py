@@ -79,8 +79,11 @@ def _damage(path: Path, md5: str) -> str:
     """Describe the damage of an official file; "" if there is none."""
     if not os.path.isfile(path):
         return "missing"
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     return "" if found == md5 else f"not the official file: MD5 {found}, expected {md5}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 import pandas as pd
 
 from noiseutils.config import Evaluation, Run
+from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.spec import identity
 from noiseutils.stats import Interval, mean_interval
 from noiseutils.studies import RENDERED
-from noiseutils.studies.output import read_figure_runs
+from noiseutils.studies.output import read_figure_runs, read_table
 from noiseutils.studies.profiles import profile_path, study_params
 from noiseutils.studies.study import open_store
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
+
+log = logging.getLogger("noiseutils")
 
 SHORT = 28  # characters of a value in a cell's name
 NAMES = ("kind", "name", "after")  # fields that come first in a label, without a word before them
@@ -94,7 +98,7 @@ def stored(study: str, profile: str, place: Store | None = None) -> Stored:
     folder = path.parent if committed else outputs_root() / study / params.profile
     wanted = RENDERED[study].runs_known(params, place)
     results = [result for run in wanted if (result := place.load(run)) is not None]
-    figures = {path.stem: path for path in sorted((folder / "figures").glob("*.png"))}
+    figures = {path.stem: path for path in sorted((folder / "figures").glob("*.png")) if path.is_file()}
     return Stored(
         study=study,
         profile=path.parent.name if committed else params.profile,
@@ -145,7 +149,12 @@ def _short(name: str, value: Any) -> str:
 
 def _beside(folder: Path) -> pd.DataFrame:
     """Join the study's `reported` tables, without columns that are the same in all rows."""
-    tables = [pd.read_csv(path).assign(table=path.stem) for path in sorted(folder.glob("reported*.csv"))]
+    tables = []
+    for path in sorted(folder.glob("reported*.csv")):
+        try:
+            tables.append(read_table(path).assign(table=path.stem))
+        except UserError as damage:
+            log.warning("%s: %s: left out", folder, damage)
     if not tables:
         return pd.DataFrame()
     whole = pd.concat(tables, ignore_index=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from noiseutils.errors import UserError
 from noiseutils.markdown import markdown_table
 from noiseutils.provenance import reference_root
 from noiseutils.stats import MIN_SEEDS, SETTINGS
@@ -18,6 +20,8 @@ from noiseutils.studies.readable import effect
 from noiseutils.studies.registry import listed
 from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
+
+log = logging.getLogger("noiseutils")
 
 JUDGED = ("held", "the opposite", "not shown")  # verdicts; anything else says why there is none
 
@@ -40,17 +44,26 @@ def evidence(
         if not study.claims:
             continue
         without_results = study.results(study.Params.read({}, "its defaults"), [])
-        folders = sorted(path.parent for path in (reference / name).glob("*/params.yaml"))
-        tables = [study.verdicts(without_results).assign(profile=""), *map(verdicts_of, folders)]
+        tables = [study.verdicts(without_results).assign(profile="")]
+        tables += [
+            study.verdicts(results).assign(profile=folder.name)
+            for folder, results in _whole_sets((reference / name).glob("*/params.yaml"))
+        ]
         tables += (more or {}).get(name, ())
         known = pd.concat(tables, ignore_index=True)
         rows.append(_best(known).assign(study=name))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
-def verdicts_of(folder: Path) -> pd.DataFrame:
-    """Judge the claims of a study by one folder of committed results."""
-    return STUDIES[folder.parent.name].verdicts(results_of(folder)).assign(profile=folder.name)
+def _whole_sets(params: Iterable[Path]) -> Iterator[tuple[Path, Results]]:
+    """Yield folders of committed results with what is in them, by their params.yaml; name what is damaged."""
+    for path in sorted(params):
+        try:
+            found = results_of(path.parent)
+        except UserError as damage:
+            log.warning("%s: these results are left out: %s", path.parent, damage)
+        else:
+            yield path.parent, found
 
 
 def results_of(folder: Path) -> Results:
@@ -115,8 +128,8 @@ def line(row: Mapping[str, Any]) -> str:
 def committed(reference: Path | None = None) -> pd.DataFrame:
     """List the sets of committed results: a row each, with the hours that its trainings took."""
     rows = []
-    for folder in sorted(path.parent for path in (reference or reference_root()).glob("*/*/params.yaml")):
-        results = results_of(folder).stored
+    for folder, found in _whole_sets((reference or reference_root()).glob("*/*/params.yaml")):
+        results = found.stored
         runs = [result.run for result in results]
         hours = sum(result.info["seconds"] for result in results) / 3600
         rows.append(

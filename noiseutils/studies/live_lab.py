@@ -167,10 +167,14 @@ def networks(params: Params) -> dict[str, nn.Module]:
     Raises UserError for a training that failed or diverged.
     """
     wanted, place, found = attacked(params), open_store(), {}
+    for run in wanted.values():
+        place.load(run, weights=True)  # damaged weights are set aside now, and made again
     gather(list(wanted.values()), place, "inline")
     for name, run in wanted.items():
         result = place.load(run, weights=True)
         if result is None or result.model is None:
+            if result is not None and result.status == "finished":
+                raise UserError(f"{run} is stored without its weights: choose another seed")
             said = f"{run} could not be trained" if result is None else f"the training of {run} diverged"
             raise UserError(f"{said}: choose another strength or learning rate")
         found[name] = result.model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import io
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
+from noiseutils.files import Unusable, read_bytes, read_json, write_whole, writing
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.params import StudyParams, data_of
 from noiseutils.studies.readable import readable
@@ -30,6 +33,8 @@ except ImportError:  # nothing is displayed by a sweep, nor by whatever else rea
         raise UserError("figures and tables are displayed by IPython: pip install 'noiseutils[notebooks]'")
 
     Image = display = _without_ipython
+
+log = logging.getLogger("noiseutils")
 
 DPI = 150  # of the PNGs
 
@@ -70,15 +75,18 @@ class OutputWriter:
     def show(self, drawn: Iterable[Drawn]) -> None:
         """Write figures as PNG and SVG under figures/ and display them; runs.json there: what they show."""
         folder = self.folder / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         drawn = list(drawn)
         path = folder / "runs.json"  # figure -> keys of the runs that it was drawn from
         keys = read_figure_runs(path)
         for name, _, _, results in drawn:
             keys[name] = self.keys if results is None else sorted({result.run.key for result in results})
-        path.write_text(json.dumps(keys, indent=1, sort_keys=True), encoding="utf-8")
+        with writing(path):
+            write_whole(path, json.dumps(keys, indent=1, sort_keys=True).encode())
         for name, figure, alt, _ in drawn:
-            _save(figure, folder / name)
+            with writing(folder / name):
+                _save(figure, folder / name)
             pyplot.close(figure)
             width = int(90 * figure.get_figwidth())
             display(Image(filename=str(folder / f"{name}.png"), alt=f"{alt} Data: {self.data}.", width=width))
@@ -108,8 +116,9 @@ class OutputWriter:
             print(f"{name}: nothing of it is in this profile, or finished")
             return
         folder = self.folder / "tables"
-        folder.mkdir(parents=True, exist_ok=True)
-        table.assign(**self.made_with).to_csv(folder / f"{name}.csv", index=False)
+        with writing(folder / f"{name}.csv"):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / f"{name}.csv", table.assign(**self.made_with).to_csv(index=False).encode())
         caption = f"{caption} Data: {self.data}."
         table = table if shown is None else shown
         folded, texts = readable(table, name)
@@ -148,11 +157,38 @@ def _check_images(results: Sequence[Result], label: str) -> None:
 
 
 def read_figure_runs(path: Path) -> dict[str, list[str]]:
-    """Read which runs each figure was drawn from; empty where that was not kept, or is torn."""
+    """Read which runs each figure was drawn from; empty where that was not kept, or is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path)
+        if not isinstance(found, dict) or not all(_is_list_of_words(keys) for keys in found.values()):
+            raise Unusable(f"{path} is edited: it does not list runs by figure")
+        return found
+    except FileNotFoundError:
         return {}
+    except Unusable as damage:
+        log.warning("%s: not used, and written anew with the next figures", damage)
+        return {}
+
+
+def _is_list_of_words(keys: object) -> bool:
+    return isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table as it was written. Raises UserError for one that is torn, or is none."""
+    try:
+        text = read_bytes(path).decode()
+        if not text.endswith("\n"):  # with what to_csv ends
+            raise UserError(f"{path.name}: is cut off")
+        return pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=["", "nan"])
+    except FileNotFoundError:
+        raise UserError(f"{path.name}: there is no such file") from None
+    except Unusable as damage:
+        raise UserError(f"{path.name}: {str(damage).removeprefix(f'{path} ')}") from None
+    except ValueError as error:  # pandas' own errors are some, too
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path.name}: is not a table of comma-separated values") from None
 
 
 def figure_title(text: str, label: str, seeds: int) -> str:

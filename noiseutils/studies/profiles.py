@@ -12,6 +12,7 @@ import yaml
 from yaml.composer import ComposerError
 
 from noiseutils.errors import UserError, clipped, one_line, one_of
+from noiseutils.files import Unusable, read_bytes
 from noiseutils.provenance import shipped
 from noiseutils.studies import RENDERED
 from noiseutils.studies.params import StudyParams
@@ -143,13 +144,15 @@ def profile_path(study: str, profile: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the mapping in a YAML file."""
     try:
-        values = _load(path.read_text(encoding="utf-8"))
+        values = _load(read_bytes(path).decode())
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     except NOT_YAML as error:
         raise UserError(f"{path}: not valid YAML: {_brief(error)}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: No such file or directory") from None
+    except Unusable as damage:
+        raise UserError(str(damage)) from None
     if values is None:
         raise UserError(
             f"{path}: the file is empty; it needs `key: value` lines, see {shipped('params')}/*/smoke.yaml"

@@ -162,6 +162,9 @@ class Study(Generic[P, C]):
         if self.follow_ups:
             found += gather(list(self.follow_ups(self.results(params, found)).values()), store, executor)
         self.analyse(params, store)
+        if any(not store.finished(result.run) for result in found):  # its weights were damaged
+            found = gather([result.run for result in found], store, executor)
+            self.analyse(params, store)
         results = self.results(params, found, self.answers(params, store))
         if results.frame.empty:
             count = len(self.runs(params))

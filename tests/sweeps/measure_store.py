@@ -47,7 +47,7 @@ def make(outputs: Path, count: int, megabytes: int) -> list[str]:
         file.truncate(megabytes << 20)
     with weights.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    images = {run.data: load(run.data).fingerprint for run in runs}
+    images = {data: load(data).fingerprint for data in dict.fromkeys(run.data for run in runs)}
     for number, run in enumerate(runs):
         if number % NAMES == NAMES - 1:
             weights = weights.with_name(f"weights-{number}")
