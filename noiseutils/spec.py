@@ -69,7 +69,7 @@ def identity(spec: Spec) -> dict[str, Any]:
     Leaving defaults out lets a later version add a field (default: as before) and still find old results.
     """
     found = {}
-    for name, field in type(spec).model_fields.items():
+    for name, field in type(spec).__pydantic_fields__.items():
         value = getattr(spec, name)
         if name == "root" or (
             name not in ALWAYS_NAMED and (value is field.default or value == field.default)

@@ -9,13 +9,7 @@ from noiseutils.studies.profiles import study_params
 from noiseutils.studies.study import open_store
 
 CHANGES = ["train_size=64", "test_size=50", "width=0.1", "epochs=1", "seeds=1", "noise_levels=[0.5]"]
-CHANGES += [
-    "readings=[dropped]",
-    "unscaled_levels=[]",
-    "input_noise=[]",
-    "fgsm_255=[]",
-    "probabilities=[0.25]",
-]
+CHANGES += ["readings=[dropped]", "unscaled_levels=[]", "probabilities=[0.25]", "input_noise=[]"]
 
 
 def flip(path) -> bytes:
