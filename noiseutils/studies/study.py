@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic
+from functools import cache
+from typing import Any, Generic, ParamSpec, cast
 
 import pandas as pd
 
@@ -21,6 +22,8 @@ from noiseutils.sweeps.progress import last_line
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.loop import Result
+
+A = ParamSpec("A")
 
 MOST_RUNS = 100_000  # naming them takes some seconds; the papers' own grids have hundreds
 
@@ -46,6 +49,11 @@ def no_answers(params: Any, store: Store) -> Mapping:
 def unknown_settings(params: Any, cell: Any) -> str:
     """Return that nothing here is at a paper's own setting."""
     return "other"
+
+
+def made_once(run_of: Callable[A, Run]) -> Callable[A, Run]:
+    """Return a maker of runs that makes each once: every question about a study asks for its runs."""
+    return cast("Callable[A, Run]", cache(cast("Callable[..., Run]", run_of)))
 
 
 def no_stages(params: Any) -> Sequence[Sequence]:

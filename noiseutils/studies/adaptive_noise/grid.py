@@ -11,12 +11,12 @@ Of the learning rates one is chosen for each network, optimiser and kind of nois
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from noiseutils.config import Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule, ScriptedNoise
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import settings_of
+from noiseutils.studies.study import made_once
 
 OPTIMIZERS = {
     "sgd": Optimizer(name="sgd"),
@@ -61,7 +61,7 @@ def stages(params: Params) -> list[list[Cell]]:
     return [[c for c in grid if c.optimizer == name] for name in dict.fromkeys(c.optimizer for c in grid)]
 
 
-@cache  # a run is asked for again and again, by each question about its study
+@made_once
 def run_of(params: Params, cell: Cell, seed: int, script: ScriptedNoise | None = None) -> Run:
     """Return the training of one cell and seed; with a script, that of a control."""
     noise = script

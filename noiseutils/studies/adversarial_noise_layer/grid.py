@@ -16,7 +16,6 @@ paper's baseline and dropout have neither. Their `_switch` twins have: they isol
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from noiseutils.config import (
@@ -36,6 +35,7 @@ from noiseutils.config import (
 from noiseutils.errors import UserError
 from noiseutils.schedules import ANL_IMAGENET, ANL_TABLE_2, ANL_TABLE_3
 from noiseutils.studies.adversarial_noise_layer.params import EPSILON_ELSE, EPSILONS, Params
+from noiseutils.studies.study import made_once
 
 TABLE_4 = {
     "to_the_end": "table4",
@@ -135,7 +135,7 @@ def epsilon_of(model: str) -> float:
     return EPSILONS.get(model, EPSILON_ELSE)
 
 
-@cache  # a run is asked for again and again, by each question about its study
+@made_once
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     noise, after = noise_of(cell)

@@ -11,11 +11,11 @@ In four readings of the layer:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from noiseutils.config import Evaluation, Model, NoisyDropout, Optimizer, Run, Schedule
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
+from noiseutils.studies.study import made_once
 
 READINGS = ("dropped", "all", "unscaled", "printed")
 
@@ -78,7 +78,7 @@ def stages(params: Params) -> list[list[Cell]]:
     return [begin, [cell for cell in middle if cell in counted], counted]
 
 
-@cache  # a run is asked for again and again, by each question about its study
+@made_once
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     return Run(

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from noiseutils.config import Corruption, Evaluation, Model, Optimizer, Run, Schedule
 from noiseutils.corruptions import blurs
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Record, conditions
+from noiseutils.studies.study import made_once
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.training.loop import Result
 
@@ -96,7 +96,7 @@ def common_levels(kind: str) -> list[float]:
     return [2 * level if kind == "noise" else level for level in COMMON[kind]]
 
 
-@cache  # a run is asked for again and again, by each question about its study
+@made_once
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     corruption = None
