@@ -19,6 +19,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogFormatter
 
 from noiseutils.stats import DRAWN_SEEDS, Interval, mean_interval
 
@@ -42,6 +43,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "#dddddd",
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
+    "text.parse_math": False,  # a class may be called $a$; no text here is TeX
     "svg.hashsalt": "noiseutils",  # the same figure gives the same file
 }
 
@@ -53,6 +55,14 @@ def canvas(
     mpl.rcParams.update(STYLE)  # for good, not in a context: legends and titles come after this call
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False, **options)
     return figure, axes
+
+
+def log_scale(ax: Axes, axis: str, base: float = 10) -> None:
+    """Make an axis logarithmic, its ticks plain numbers: matplotlib's own are TeX.   axis: "x" or "y"."""
+    getattr(ax, f"set_{axis}scale")("log", base=base)
+    ticks = ax.xaxis if axis == "x" else ax.yaxis
+    ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ticks.set_minor_formatter(LogFormatter(base, labelOnlyBase=False))
 
 
 def shades(count: int) -> list:

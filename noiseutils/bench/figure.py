@@ -48,7 +48,7 @@ def networks(models: dict[str, Any], machine: dict[str, Any]) -> Figure:
         ax.annotate(
             text, (row["seconds"], place), (7, 0), textcoords="offset points", va="center", fontsize=8
         )
-    ax.set_xscale("log")
+    plots.log_scale(ax, "x")
     ax.set_xlim(min(rooflines) / 1.5, max(measured) * 6)  # room for the text of the slowest
     ax.set_yticks(places, [row["model"] for row in rows])
     ax.grid(axis="x")

@@ -72,7 +72,9 @@ def _as_html(output: Any, alt: str) -> str:
     if kind is None or "text/markdown" in data:
         return ""
     told = output.get("metadata", {}).get(kind, {})
-    sides = "".join(f' {side}="{told[side]}"' for side in ("width", "height") if told.get(side))
+    sides = "".join(
+        f' {side}="{html.escape(str(told[side]))}"' for side in ("width", "height") if told.get(side)
+    )
     content = data[kind].encode() if kind.endswith("xml") else base64.b64decode(data[kind])
     return f'<img alt="{html.escape(told.get("alt") or alt)}"{sides} src="{_embedded(kind, content)}">'
 

@@ -155,4 +155,5 @@ def legend() -> str:
 
 def escaped(text: str) -> str:
     """Return text for a line of Markdown, free of markup."""
-    return re.sub(r"([\\`*_\[\]<>$|{}#])", r"\\\1", html.unescape(text))
+    line = " ".join(html.unescape(text).split())
+    return re.sub(r"([\\`*_\[\]<>$|{}#~&])", r"\\\1", line)

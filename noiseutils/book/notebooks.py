@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from noiseutils.files import Unusable, read_json
 from noiseutils.provenance import data_root, project_root
 
 LARGEST_NOTEBOOK = 1 << 30  # bytes, with all its figures
+MARKUP = ("text/html", "text/markdown", "image/svg+xml")  # kinds of output in which a text must be escaped
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -75,6 +77,11 @@ def private_paths(outputs: Path, parameters: Mapping[str, Any] | None = None) ->
                 said[os.path.expanduser(data.root)] = f"./{data.label}"
     if len(Path.home().parts) > 1:
         said[str(Path.home())] = "~"
+    return longer_first(said)
+
+
+def longer_first(said: Mapping[str, str]) -> dict[str, str]:
+    """Paths and what is said instead, no path before one that it is a part of."""
     return dict(sorted(said.items(), key=lambda item: -len(item[0])))
 
 
@@ -82,6 +89,21 @@ def _strings(value: object) -> Iterator[str]:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, str) and "/" in item:
             yield item
+
+
+def pathless_notebook(nb: Any, private: Mapping[str, str], markup: bool = False) -> Any:
+    """A notebook, or a part, without this machine's paths.   markup: its texts are HTML or Markdown."""
+    if isinstance(nb, str):
+        escaped = {html.escape(path): html.escape(said) for path, said in private.items()} if markup else {}
+        return pathless(nb, longer_first({**private, **escaped}))
+    if isinstance(nb, list):
+        return [pathless_notebook(part, private, markup) for part in nb]
+    if isinstance(nb, dict):
+        markup = markup or nb.get("cell_type") == "markdown"
+        return {
+            name: pathless_notebook(part, private, markup or str(name) in MARKUP) for name, part in nb.items()
+        }
+    return nb
 
 
 def pathless(text: str, private: Mapping[str, str]) -> str:

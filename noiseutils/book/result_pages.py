@@ -65,8 +65,8 @@ def _set_page(
         parts.append(
             f"Images: {said['images']}. Networks: {said['networks']}, width {said['width']}. "
             f"{said['epochs']} epochs, {said['seeds']} seeds, {said['runs']} runs, {facts['hours']:.1f} hours"
-            f" of training. Commit: {', '.join(told(tables.values(), 'commit', ' '))}; "
-            f"{', '.join(told(tables.values(), 'device', ';'))}."
+            f" of training. Commit: {found.escaped(', '.join(told(tables.values(), 'commit', ' ')))}; "
+            f"{found.escaped(', '.join(told(tables.values(), 'device', ';')))}."
         )
     parts += ["## Figures"] * bool(drawings)
     for drawing in drawings:
@@ -133,7 +133,7 @@ def results_table(reference: Path, sets: list[str], speed: str) -> str:
     rows = []
     for row in evidence.rows_of(evidence.committed(reference)):
         page = f"results/{row['study']}/{row['set']}"
-        name = f"{evidence.paper_name(row['study'])}: {row['set']}"
+        name = f"{evidence.paper_name(row['study'])}: {found.escaped(row['set'])}"
         values = [
             found.escaped(str(row[key])) for key in ("images", "networks", "epochs", "width", "seeds", "runs")
         ]

@@ -19,7 +19,7 @@ from typer.main import get_command
 from noiseutils import noise
 from noiseutils.book import chapters, found
 from noiseutils.book.drawings import drawing_html, read_drawings
-from noiseutils.book.notebooks import pathless, read_notebook
+from noiseutils.book.notebooks import pathless, pathless_notebook, read_notebook
 from noiseutils.book.renderings import Rendering, renderings
 from noiseutils.book.result_pages import results_table, stage_sets, stage_speed
 from noiseutils.book.stage import Stage, keep_drawing, problems_box, toctree
@@ -124,8 +124,7 @@ def _stage_chapters(
             box += [toctree("", [f"/{page}" for page in below])] * bool(below)
         nb, place = read_notebook(source), ""
         if shown:
-            private = {json.dumps(path)[1:-1]: said for path, said in shown.private(outputs).items()}
-            nb = json.loads(pathless(json.dumps(nb, ensure_ascii=False), private))
+            nb = pathless_notebook(nb, shown.private(outputs))
             place = f"{shown.study}/{shown.profile}"
             problems += [f"{place}/{said}" for said in read_drawings(shown.folder / "figures")[1]]
         figures, keep = source.parent / "figures", stage.keep(docname, f"figures/{place}")
@@ -152,7 +151,10 @@ def _made_with(stage: Stage, docname: str, shown: Rendering | None, study: str |
         return f":::{{note}}\nThe notebook as it is: it has not been run here.{command}\n:::"
     place, private = f"{shown.study}/{shown.profile}", shown.private(shown.folder.parents[1])
     keep = stage.keep(docname, f"notebooks/{place}")
-    notebook = keep(shown.notebook.name, pathless(shown.notebook.read_text("utf-8"), private).encode())
+    content = json.dumps(
+        pathless_notebook(read_notebook(shown.notebook), private), ensure_ascii=False, indent=1
+    )
+    notebook = keep(shown.notebook.name, content.encode())
     files = [f'<a href="{notebook}" download>the executed notebook</a>']
     keep = stage.keep(docname, f"tables/{place}")
     for path in sorted(shown.folder.glob("tables/*.csv")):

@@ -6,6 +6,7 @@ import html
 import io
 import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from noiseutils.config import EMBEDDED
-from noiseutils.errors import UserError
+from noiseutils.errors import UserError, one_line
 from noiseutils.files import Unusable, read_bytes, read_json, write_whole, writing
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.params import StudyParams, data_of
@@ -36,6 +37,7 @@ except ImportError:  # nothing is displayed by a sweep, nor by whatever else rea
 
 log = logging.getLogger("noiseutils")
 
+CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 DPI = 150  # of the PNGs
 
 
@@ -131,6 +133,7 @@ class OutputWriter:
             folded = folded.head(rows)
         styled = folded.style.set_caption(html.escape(caption.strip(), quote=False)).hide(axis="index")
         styled.format_index(escape="html", axis=1)  # a class may be called anything
+        styled.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')  # $a$ is a name, too
         styled.set_table_styles([{"selector": "caption", "props": "text-align: left; white-space: nowrap"}])
         to_the_left = [{"selector": "th", "props": "text-align: left"}]
         styled.set_table_styles(dict.fromkeys(texts, to_the_left), overwrite=False)  # pyright: ignore[reportArgumentType]
@@ -193,7 +196,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def figure_title(text: str, label: str, seeds: int) -> str:
     """Return a figure's title: what it shows, of which images and how many seeds."""
-    return f"{text}  ·  {origin(label)}, {seeds} seed{'s' if seeds != 1 else ''}"
+    return f"{text}  ·  {one_line(origin(label), 60)}, {seeds} seed{'s' if seeds != 1 else ''}"
 
 
 def title_of(results: Results[Any, Any], text: str) -> str:
@@ -219,4 +222,9 @@ def _save(figure: Figure, path: Path) -> None:
     with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)
         figure.savefig(f"{path}.png", dpi=DPI, bbox_inches=used)
-        figure.savefig(f"{path}.svg", bbox_inches=used, metadata={"Date": None})
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", bbox_inches=used, metadata={"Date": None})
+    # XML knows no control characters, and a class may have one in its name
+    Path(f"{path}.svg").write_text(
+        CONTROL.sub("\N{REPLACEMENT CHARACTER}", drawn.getvalue()), encoding="utf-8"
+    )

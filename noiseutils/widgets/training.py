@@ -301,7 +301,7 @@ class TrainingLab(View):
                 return
             source = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
             where = html.escape(near(path))
-            link = f'<a download="{path.name}" href="{source}">Download</a>'
+            link = f'<a download="{html.escape(path.name)}" href="{source}">Download</a>'
             self.message.value = f'<p role="status">Written to {where}. {link}</p>'
 
         self._saver.submit(save)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from noiseutils import plots
 from noiseutils.schedules import cosine_decaying_restarts
@@ -53,7 +53,6 @@ QUANTITIES = {
     "validation_accuracy": ("validation accuracy (points)", 100.0),
     "gap": ("gap: validation − training loss (nats)", 1.0),
 }
-plain_ticks = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def schedule(params: Params) -> Iterator[Drawn]:
@@ -79,8 +78,8 @@ def schedule(params: Params) -> Iterator[Drawn]:
         last = steps * params.restart_epochs * ((params.epochs - 1) // params.restart_epochs)
         at = (1.01 * last / steps, rates[max(0, last - steps * params.restart_epochs)])
         axes[0, 0].annotate(f"from {rate:g}", at, va="top", fontsize=8.5, color=colour)
-    axes[0, 0].set(xlabel="epoch", ylabel="learning rate (log)", yscale="log")
-    axes[0, 0].yaxis.set_major_formatter(plain_ticks)
+    axes[0, 0].set(xlabel="epoch", ylabel="learning rate (log)")
+    plots.log_scale(axes[0, 0], "y")
     axes[0, 0].set_title("Every restart is lower: cosine annealing with decaying restarts")
     yield Drawn("schedule", figure, "Learning rate over epochs: cosines that restart ever lower.", ())
 
@@ -260,7 +259,8 @@ def rates(results: Results[Params, Cell]) -> Iterator[Drawn]:
 def _rate_axis(ax: Axes, results: Results[Params, Cell], model: str, optimizer: str) -> None:
     """Set ticks at the rates alone; a rate at which runs diverged says how many of how many."""
     rates = sorted(results.params.rates(optimizer))
-    ax.set(title=NAMES.get(model, model), xscale="log", xlabel="learning rate (log)")
+    ax.set(title=NAMES.get(model, model), xlabel="learning rate (log)")
+    plots.log_scale(ax, "x")
     ax.set_xlim(rates[0] / 1.8, rates[-1] * 1.8)
     labels = []
     for rate in rates:

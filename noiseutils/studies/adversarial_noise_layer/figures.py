@@ -214,7 +214,7 @@ def _epsilon_panel(ax: Axes, table: pd.DataFrame, model: str) -> None:
         label = f"the paper's best ε, {PAPERS_BEST[model]:g}"
         ax.axvline(PAPERS_BEST[model], color="black", linestyle=":", linewidth=1.4, label=label)
     places = sorted(set(noisy.epsilon))
-    ax.set_xscale("log")
+    plots.log_scale(ax, "x")
     ax.set_xticks(places, [f"{place:g}" for place in places])
     ax.set_xticks([], minor=True)
     low, high = ax.get_ylim()  # an interval may leave what an error can be

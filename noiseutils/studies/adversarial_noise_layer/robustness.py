@@ -110,7 +110,7 @@ def _down_to_zero(results: Results[Params, Cell], found: dict[tuple[Cell, int], 
             markersize=4, linewidth=1.2,
         )  # fmt: skip
         named.add(cell)
-    ax.set_xscale("log", base=2)
+    plots.log_scale(ax, "x", base=2)
     ticks = [0.5, *(2**i for i in range(8)), 255]
     ax.set_xticks(ticks, ["clean", *(f"{t:g}" for t in ticks[1:])])
     ax.set(xlabel="PGD-20 size δ (255ths of the pixel range)", ylabel="accuracy (%)", ylim=(-2, 102))
