@@ -328,9 +328,9 @@ def _run() -> None:
 
 def main() -> None:
     """Run the command line; bad input is one screen on standard error and exit code 2."""
-    STOP.listen()
     try:
-        _run()
+        with STOP.listening():
+            _run()
     except UserError as error:
         if speaks():
             print(_plain(f"noiseutils: {error}"), file=sys.stderr)

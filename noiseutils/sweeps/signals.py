@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -33,11 +34,13 @@ class Stop:
         """Return the exit code that shells give to a process ended by the signal; 130 without one."""
         return 128 + (self.number or signal.SIGINT)
 
-    def listen(self) -> None:
-        """Raise KeyboardInterrupt in the main thread, from now on, at the first of `SIGNALS`.
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Raise KeyboardInterrupt in the main thread, inside the block, at the first of `SIGNALS`.
 
         Later ones are ignored. `PATIENCE` seconds after the first the process is ended, even if the main
-        thread is inside a long call of C++. A signal that is ignored now, as under nohup, stays so.
+        thread is inside a long call of C++, or has left the block and waits for other threads.
+        A signal that is ignored now, as under nohup, stays so.
         """
         usual: dict[int, Any] = dict.fromkeys(SIGNALS, signal.SIG_DFL)
         usual[signal.SIGINT] = signal.default_int_handler
@@ -46,8 +49,16 @@ class Stop:
             signal.signal(number, self._interrupt)
         read, write = os.pipe()
         os.set_blocking(write, False)
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         threading.Thread(target=self._end, args=(read,), name="noiseutils-stop", daemon=True).start()
+        try:
+            yield
+        finally:
+            if self.number is None:
+                for number in self._heard:
+                    signal.signal(number, usual[number])
+            signal.set_wakeup_fd(before)
+            os.close(write)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
         self.number = number
@@ -56,8 +67,12 @@ class Stop:
         raise KeyboardInterrupt
 
     def _end(self, read: int) -> None:
-        while (number := os.read(read, 1)[0]) not in self._heard:  # others may be handled, too
-            pass
+        number = None
+        while number not in self._heard:  # others may be handled, too
+            if not (byte := os.read(read, 1)):
+                os.close(read)
+                return
+            number = byte[0]
         time.sleep(PATIENCE)
         self.number = number
         self.say()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from small_runs import RUNS
 
 from noiseutils.errors import UserError
 from noiseutils.sweeps.processes import Processes
-from noiseutils.sweeps.signals import PATIENCE
+from noiseutils.sweeps.signals import PATIENCE, SIGNALS, Stop
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
 
@@ -234,9 +235,9 @@ class LocksGo(Store):
 BUSY = """
 import hashlib
 from noiseutils.cli import STOP
-STOP.listen()
-print("busy", flush=True)
-hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in C, without the interpreter's lock
+with STOP.listening():
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in C, without the interpreter's lock
 """
 
 
@@ -264,7 +265,6 @@ import nbformat
 from noiseutils.book.render import render
 from noiseutils.cli import STOP
 
-STOP.listen()
 source, v4 = Path({place!r}) / "01_study.ipynb", nbformat.v4
 cells = [
     v4.new_code_cell("n = 2", metadata={{"tags": ["parameters"]}}),
@@ -272,7 +272,8 @@ cells = [
 ]
 nbformat.write(v4.new_notebook(cells=cells), source)
 print("rendering", flush=True)
-render(source, Path({place!r}) / "out", {{}}, "stamp")
+with STOP.listening():
+    render(source, Path({place!r}) / "out", {{}}, "stamp")
 """
 
 
@@ -319,3 +320,16 @@ def test_processes_of_torchrun_go_with_it(tmp_path):
     process.kill()
     process.wait()
     assert not left_after(others)
+
+
+def test_signals_are_as_before_after_a_command_in_this_process():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    threads = threading.active_count()
+    with Stop().listening():
+        assert signal.getsignal(signal.SIGTERM) != before[SIGNALS.index(signal.SIGTERM)]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    deadline = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == threads
