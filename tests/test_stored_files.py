@@ -211,7 +211,6 @@ def test_the_command_line_meets_a_full_disk_anywhere_with_one_sentence(monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/somewhere/file")
 
     monkeypatch.setattr(cli, "app", full)
-    monkeypatch.setattr(cli.STOP, "listen", lambda: None)
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 2
