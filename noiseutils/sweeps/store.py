@@ -16,49 +16,39 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pandas as pd
-import safetensors
-import safetensors.torch
-import torch
 from filelock import FileLock, Timeout
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.files import (
-    LARGEST,
-    Unusable,
-    not_written,
-    obstacle,
-    read_bytes,
-    read_json,
-    size_of,
-    write_whole,
-)
+from noiseutils.files import Unusable, not_written, obstacle, read_bytes, size_of, write_whole
 from noiseutils.provenance import versions
+from noiseutils.sweeps.records import (
+    SIZES,
+    WEIGHTS,
+    StoredResult,
+    checkpoint_content,
+    checkpoint_of,
+    checksum,
+    contents_of,
+    fingerprint_of,
+    read_extra,
+    record_content,
+    verified_result,
+)
 from noiseutils.training.checkpoint import Checkpoint
-from noiseutils.training.classifier import Classifier, build_classifier
 from noiseutils.training.loop import Result
 
 log = logging.getLogger("noiseutils")
 
 T = TypeVar("T")
-DIGEST = hashlib.sha256().digest_size
-RECORD = "told"  # name in a checkpoint file of what is no tensor, as JSON
-WEIGHTS = "weights.safetensors"
-FILES = {"history.csv", "metrics.json", WEIGHTS}
-STATUSES = ("finished", "diverged")
-DESCRIBED = ("schema", "key", "run", "status", "info", "files")  # what a record's checksum is of
-SIZES = "bytes"  # in a record's info: sizes of the files, of records that have it
 
 
 class StoreError(UserError):
@@ -119,13 +109,7 @@ class Store:
         if "changed_after_steps" in result.info:
             raise UserError(f"{result.run} was changed while it trained: no run says how to make it again")
         folder = self._folder(result.run)
-        contents = {
-            "history.csv": result.history.to_csv(index=False).encode(),
-            "metrics.json": json.dumps(result.metrics, indent=1).encode(),
-        }
-        if result.model is not None and result.status == "finished":
-            tensors = {name: value.cpu().contiguous() for name, value in result.model.state_dict().items()}
-            contents[WEIGHTS] = safetensors.torch.save(tensors)
+        contents = contents_of(result)
         for name, content in contents.items():
             _write(folder / name, content)
         files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
@@ -135,14 +119,14 @@ class Store:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             SIZES: {name: len(content) for name, content in contents.items()},
         }
-        _write_record(folder, result.run, result.status, info, files)
+        _write(folder / "run.json", record_content(result.run, result.status, info, files))
         for leftover in ("checkpoint", "failure.txt"):
             self._remove(folder / leftover)
-        self._verified[result.run.key] = (str(folder / "run.json"), _fingerprint(info))
+        self._verified[result.run.key] = (str(folder / "run.json"), fingerprint_of(info))
 
     def save_extra(self, run: Run, name: str, content: dict[str, Any]) -> None:
         """Store findings about a finished run's network, under a name of letters and dashes."""
-        text = json.dumps({"content": content, "checksum": _checksum(content)}, indent=1)
+        text = json.dumps({"content": content, "checksum": checksum(content)}, indent=1)
         _write(self._folder(run) / f"extra-{name}.json", text.encode())
 
     def load_extra(self, run: Run, name: str) -> dict[str, Any] | None:
@@ -150,7 +134,7 @@ class Store:
         for folder in self._folders(run):
             path = f"{folder}/extra-{name}.json"
             try:
-                return _read_extra(path)
+                return read_extra(path)
             except FileNotFoundError:
                 continue
             except Unusable as damage:
@@ -169,7 +153,7 @@ class Store:
         contents = dict(found.contents)
         for path in sorted(Path(found.folder).glob("extra-*.json")):
             try:
-                _read_extra(path)
+                read_extra(path)
                 contents[path.name] = read_bytes(path)
             except (FileNotFoundError, Unusable) as damage:
                 log.warning("%s: not published", damage)
@@ -178,16 +162,11 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             _write(folder / name, content)
-        _write_record(folder, run, found.record["status"], found.record["info"], files)
+        _write(folder / "run.json", record_content(run, found.record["status"], found.record["info"], files))
 
     def save_checkpoint(self, run: Run, checkpoint: Checkpoint) -> None:
         """Store the state of an unfinished run in place of the one before."""
-        record = {name: value for name, value in vars(checkpoint).items() if name != "tensors"}
-        record["key"] = run.key
-        text = bytearray(json.dumps(record).encode())
-        tensors = {**checkpoint.tensors, RECORD: torch.frombuffer(text, dtype=torch.uint8)}
-        content = safetensors.torch.save(tensors)
-        _write(self._folder(run) / "checkpoint", content + hashlib.sha256(content).digest())
+        _write(self._folder(run) / "checkpoint", checkpoint_content(run, checkpoint))
 
     def load_checkpoint(self, run: Run) -> Checkpoint | None:
         """Return the state of an unfinished run, None where none is stored; a damaged one is set aside."""
@@ -199,18 +178,10 @@ class Store:
         except Unusable as damage:
             self._set_aside(path, damage, "the run starts anew")
             return None
-        content = stored[:-DIGEST]
-        if hashlib.sha256(content).digest() != stored[-DIGEST:]:
-            self.drop_checkpoint(run, "it is torn or edited")
-            return None
         try:
-            tensors = safetensors.torch.load(content)
-            record = json.loads(bytes(tensors.pop(RECORD).tolist()))
-            if record.pop("key", run.key) != run.key:  # older ones do not name their run
-                raise ValueError("it is another run's")
-            return Checkpoint(tensors=tensors, **{"device": "cpu", **record})
-        except Exception as error:  # whole, but of another version, or no checkpoint: anything may go wrong
-            self.drop_checkpoint(run, f"it does not fit: {type(error).__name__}: {error}")
+            return checkpoint_of(run, stored)
+        except Unusable as damage:
+            self.drop_checkpoint(run, str(damage))
             return None
 
     def drop_checkpoint(self, run: Run, why: str) -> None:
@@ -312,15 +283,15 @@ class Store:
                 folder.mkdir(exist_ok=True)
         return folder
 
-    def _find(self, run: Run) -> _Found | None:
+    def _find(self, run: Run) -> StoredResult | None:
         """Return the verified files of a run's result, None where there are none."""
         return self._look(run, lambda found: found)
 
-    def _look(self, run: Run, use: Callable[[_Found], T]) -> T | None:
+    def _look(self, run: Run, use: Callable[[StoredResult], T]) -> T | None:
         """Return what `use` makes of the first folder with a whole result; set aside what is damaged."""
         for folder in self._folders(run):
             try:
-                found = _verified(folder, run)
+                found = verified_result(folder, run)
                 made = use(found)
             except FileNotFoundError:
                 continue
@@ -330,7 +301,7 @@ class Store:
                 self._set_aside(place, damage, "the run is computed again", f"damaged-{place.name[:12]}")
                 self._verified.pop(run.key, None)
                 continue
-            self._verified[run.key] = (f"{folder}/run.json", _fingerprint(found.record["info"]))
+            self._verified[run.key] = (f"{folder}/run.json", fingerprint_of(found.record["info"]))
             return made
         return None
 
@@ -374,115 +345,6 @@ class Store:
         if str(damage) not in self._named:  # a sweep that waits for others looks again and again
             self._named.add(str(damage))
             log.warning("%s: %s", damage, why)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The verified files of a result.   contents: by name, without the weights."""
-
-    folder: str
-    record: dict[str, Any]
-    contents: dict[str, bytes]
-
-    def result(self, run: Run, weights: bool) -> Result:
-        """Return the result, with its network if `weights` and if they are here. Raises Unusable."""
-        record = self.record
-        try:
-            # read as text: pandas' own float parser is not exact in every version
-            history = pd.read_csv(io.BytesIO(self.contents["history.csv"]), dtype=str)
-            history = history.astype(float).astype({"epoch": int})
-            metrics = json.loads(self.contents["metrics.json"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise Unusable(f"{self.folder} holds no result of this version: {error}") from error
-        model = None
-        if weights and WEIGHTS in record["files"]:
-            path = f"{self.folder}/{WEIGHTS}"
-            model = _network(run, record["info"], _content(path, record["files"][WEIGHTS], None), path)
-        return Result(run, record["status"], metrics, history, model, record["info"])
-
-
-def _verified(folder: str, run: Run) -> _Found:
-    """Return the files of a result, held against their digests; of the weights, that they are there.
-
-    Raises FileNotFoundError where no run.json is, and Unusable.
-    """
-    path = f"{folder}/run.json"
-    record = read_json(path)
-    try:
-        described = {name: record[name] for name in DESCRIBED}
-        whole = record["checksum"] == _checksum(described)
-        files, info, status = record["files"], record["info"], record["status"]
-        known = set(files) <= FILES and status in STATUSES
-        sizes = info.get(SIZES, {})
-        known &= all(isinstance(part, dict) for part in (files, info, sizes))
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise Unusable(f"{path} is torn or edited") from error
-    if not whole or record["key"] != run.key:
-        raise Unusable(f"{path} is edited: its checksum differs")
-    if not known:
-        raise Unusable(f"{path} is of another version: it names other files or another status")
-    contents = {
-        name: _content(f"{folder}/{name}", digest) for name, digest in files.items() if name != WEIGHTS
-    }
-    if WEIGHTS in files:
-        size = size_of(f"{folder}/{WEIGHTS}")
-        if size is None:
-            raise Unusable(f"{folder}/{WEIGHTS} is missing")
-        if size != sizes.get(WEIGHTS, size):
-            raise Unusable(f"{folder}/{WEIGHTS} is torn or edited: its size differs")
-    return _Found(folder, record, contents)
-
-
-def _content(path: str, digest: str, largest: int | None = LARGEST) -> bytes:
-    try:
-        content = read_bytes(path, largest)
-    except FileNotFoundError as error:
-        raise Unusable(f"{path} is missing") from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise Unusable(f"{path} is torn or edited: its checksum differs")
-    return content
-
-
-def _read_extra(path: Path | str) -> dict[str, Any]:
-    """Return the findings in a file of `save_extra`; raises FileNotFoundError and Unusable."""
-    stored = read_json(path)
-    try:
-        if stored["checksum"] == _checksum(stored["content"]) and isinstance(stored["content"], dict):
-            return stored["content"]
-    except (KeyError, TypeError, RecursionError):
-        pass
-    raise Unusable(f"{path} is torn or edited")
-
-
-def _fingerprint(info: dict[str, Any]) -> str | None:
-    data = info.get("data")
-    return data.get("fingerprint") if isinstance(data, dict) else None
-
-
-def _network(run: Run, info: dict[str, Any], content: bytes, path: str) -> Classifier:
-    try:
-        data = info["data"]
-        model = build_classifier(run, len(data["classes"]), data["channels"], data["image_size"])
-        model.load_state_dict(safetensors.torch.load(content))
-    except Exception as error:  # whole, but of another version, or no weights: anything may go wrong
-        raise Unusable(f"{path} does not fit the network: {type(error).__name__}: {error}") from error
-    return model.eval()
-
-
-def _write_record(folder: Path, run: Run, status: str, info: dict[str, Any], files: dict[str, str]) -> None:
-    record = {
-        "schema": run.schema,
-        "key": run.key,
-        "run": run.model_dump(mode="json", exclude={"data": {"root"}}),  # paths belong to a machine
-        "status": status,
-        "info": info,
-        "files": files,
-    }
-    _write(folder / "run.json", json.dumps({**record, "checksum": _checksum(record)}, indent=1).encode())
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

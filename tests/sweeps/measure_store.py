@@ -23,7 +23,7 @@ from noiseutils.studies import RENDERED
 from noiseutils.studies.noisy_dropout.left_on import LEFT_ON
 from noiseutils.studies.profiles import study_params
 from noiseutils.studies.study import Study
-from noiseutils.sweeps import store as store_module
+from noiseutils.sweeps.records import record_content
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.loop import Result
@@ -67,7 +67,7 @@ def _add_weights(folder: Path, run: Run, weights: Path, digest: str) -> None:
     files = {**record["files"], "weights.safetensors": digest}
     sizes = {**record["info"].get("bytes", {}), "weights.safetensors": weights.stat().st_size}
     info = {**record["info"], "bytes": sizes}
-    store_module._write_record(folder, run, record["status"], info, files)
+    (folder / "run.json").write_bytes(record_content(run, record["status"], info, files))
 
 
 def main() -> None:
