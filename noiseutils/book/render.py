@@ -178,17 +178,20 @@ def _own_kernel(guardian: Guardian) -> type:
     spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]))  # newer ones warn of any local TCP
 
     class OwnKernel(AsyncKernelManager):
+        pid: int | None = None  # None until it is launched
+
         @property
         def kernel_spec(self) -> KernelSpec:
             return spec
 
         async def _async_launch_kernel(self, kernel_cmd: list[str], **options: Any) -> None:
             await super()._async_launch_kernel(kernel_cmd, **options)
-            self.pid: int = cast("Any", self.provisioner).pid
-            guardian.watch(self.pid)
+            self.pid = pid = cast("Any", self.provisioner).pid
+            guardian.watch(pid)
 
         async def _async_cleanup_resources(self, restart: bool = False) -> None:
             await super()._async_cleanup_resources(restart)
-            guardian.forget(self.pid)
+            if self.pid is not None:
+                guardian.forget(self.pid)
 
     return OwnKernel

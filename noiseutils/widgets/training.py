@@ -8,47 +8,39 @@ import html
 import shlex
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import ipywidgets as widgets
 import yaml
 
-from noiseutils.config import EMBEDDED
 from noiseutils.data import Dataset, load
 from noiseutils.errors import UserError
-from noiseutils.evaluation.inspection import convolutions
 from noiseutils.live.record import Record
 from noiseutils.live.recording import gif_of, png_of
 from noiseutils.live.session import Probes, Session
-from noiseutils.models import MODELS, build_model
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.lab_noises import KINDS
-from noiseutils.studies.live_lab import STUDY, Params, choices, facts, usual_places
+from noiseutils.studies.live_lab import STUDY, Params, facts, usual_places
 from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
+from noiseutils.widgets.training_controls import TrainingControls
 from noiseutils.widgets.view import (
     View,
     broken,
     button,
     copy_button,
-    dropdown,
     full_screen,
     near,
     numbers,
     problem,
     row,
     shows_errors,
-    slider,
     table,
     value_of,
 )
 
-RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
 ENDING = "The current step is long; the training ends after this step."
 PROBES = 30  # of a training that runs at once
-SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
-FIRST = ""  # the convolution whose maps are shown, unless another is chosen
 # values that need a new training, where strength, learning rate and what is shown count at once
 FIXED = ("data", "model", "width", "noise", "after", "seed", "compare", "beside")
 MIME = {"png": "image/png", "gif": "image/gif"}
@@ -66,38 +58,16 @@ class TrainingLab(View):
     def __init__(self, params: Params | None = None, *, interactive: bool | None = None) -> None:
         super().__init__(interactive)
         self.first = self.params = params or Params()
-        self._filled: Params | None = None  # values that the controls were set to last
-        self._make_controls()
+        self.controls = TrainingControls(self.first)
+        self._make_buttons()
         self._end_others()
         self._show_first()
         _open.add(self)
 
     # --- controls on the page
 
-    def _make_controls(self) -> None:
-        p = self.first
-        sets = [*SETS, *([p.data] if p.data not in SETS else [])]
-        rates = sorted({*RATES, p.learning_rate})
-        near_label: dict[str, Any] = {"style": {"description_width": "initial"}}
-        self.data = widgets.Combobox(description="data", options=sets, value=p.data, **near_label)
-        self.model = dropdown("network", list(MODELS), p.model)
-        self.noise = dropdown("noise", [(kind.title, name) for name, kind in KINDS.items()], p.noise)
-        hint = "the layers whose outputs get the noise; Ctrl or Shift chooses several"
-        self.after = widgets.SelectMultiple(description="insert after", rows=3, tooltip=hint, **near_label)
-        self.seed = widgets.BoundedIntText(description="seed", value=p.seed, max=2**31 - 1, **near_label)
-        hint = "such as 3, 14, 15; empty: two"
-        self.images = widgets.Text(
-            description="test images", placeholder=hint, continuous_update=False, **near_label
-        )
-        self.maps_of = dropdown("feature maps of", [], None, "the convolution whose output is shown")
-        self.pause_after = widgets.BoundedIntText(
-            description="pause after epoch", tooltip="0: do not pause", max=10**6, **near_label
-        )
-        self.compare = widgets.Checkbox(description="compare with no noise", value=p.compare, indent=False)
-        self.rate = widgets.SelectionSlider(
-            description="learning rate", options=rates, value=p.learning_rate, **near_label
-        )
-        self.strength = widgets.FloatSlider()
+    def _make_buttons(self) -> None:
+        controls = self.controls
         self.start = button("Start", "begin or continue", self._start, "▶", "success")
         self.pause = button("Pause", "pause between two steps", self._pause, "❚❚")
         self.stop = button("Stop", "end this training", self._stop, "■")
@@ -117,26 +87,36 @@ class TrainingLab(View):
         self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
         self.text.description = "params.yaml"
         self.board = widgets.HTML()
-        choice = (self.data, self.model, self.noise, self.after, self.seed, self.compare)
+        choice = (
+            controls.data,
+            controls.model,
+            controls.noise,
+            controls.after,
+            controls.seed,
+            controls.compare,
+        )
         self.on_change(self._choice_changed, *choice)
-        self.on_change(self._sliders_changed, self.rate)
-        self.on_change(self._shown_changed, self.images, self.maps_of)
-        self.on_change(self._pause_changed, self.pause_after)
+        self.on_change(self._sliders_changed, controls.rate)
+        self.on_change(self._shown_changed, controls.images, controls.maps_of)
+        self.on_change(self._pause_changed, controls.pause_after)
         self.on_change(self._more_changed, self.more)
         self._lay_out()
 
     def _lay_out(self) -> None:
         """Put the controls into a bar that stays, with the headline, above the settings and the pictures."""
+        controls = self.controls
         buttons = (self.start, self.pause, self.stop, self.reset, self.usual, self.more, full_screen())
-        self.runs = row(*buttons, self.strength)
-        choice = row(self.noise, self.after, widgets.VBox([self.rate, self.compare]))
-        bar = widgets.VBox([choice, self.runs, self.waiting, self.message, self.status])
+        runs = row(*buttons, controls.strength_place)
+        choice = row(controls.noise, controls.after, widgets.VBox([controls.rate, controls.compare]))
+        bar = widgets.VBox([choice, runs, self.waiting, self.message, self.status])
         bar.add_class("nu-bar")
-        self.runs.add_class("nu-runs")
+        runs.add_class("nu-runs")
         choice.add_class("nu-choice")
-        shown = row(self.images, self.maps_of, self.pause_after)
+        shown = row(controls.images, controls.maps_of, controls.pause_after)
         files = row(self.add, self.clear, self.picture, self.recording, self.copy, self.save)
-        self.settings = widgets.VBox([row(self.data, self.model, self.seed), shown, files, self.text])
+        self.settings = widgets.VBox(
+            [row(controls.data, controls.model, controls.seed), shown, files, self.text]
+        )
         self.settings.layout.display = "none"
         self.box = self.laid_out(bar, self.settings, self.board)
 
@@ -144,55 +124,23 @@ class TrainingLab(View):
         self.settings.layout.display = "" if self.more.value else "none"
 
     def _fill(self, params: Params) -> None:
-        """Show these values in the controls, without reacting to the changes.
-
-        Places and the strength's slider are made anew only for another network or noise: a control made anew
-        loses the focus on a page, where a slider does not take over another range whole.
-        """
+        """Show these values in the controls, without reacting to the changes."""
         with self.filling():
-            if self._filled is None or self._filled.model != params.model:
-                known = choices(params.model)
-                self.after.options = (*known, *(name for name in params.after if name not in known))
-                layers = layers_with_maps(params.model)
-                self.maps_of.options = [(f"{layers[0]}, the first", FIRST), *((n, n) for n in layers[1:])]
-                self.maps_of.value = FIRST
-            if self._filled is None or self._filled.noise != params.noise:
-                self._make_strength(params)
-            self.data.value, self.model.value, self.noise.value = params.data, params.model, params.noise
-            self.seed.value, self.compare.value = params.seed, params.compare
-            self.images.value = ", ".join(map(str, params.shown))
-            sites = params.kind.sites
-            self.after.value = (params.after or usual_places(params.model)) if sites else ()
-            self.after.disabled, self.compare.disabled = not sites, params.noise == "none"
-            self.strength.value, self.rate.value = params.strength, params.learning_rate
-            self._filled = params
+            if self.controls.fill(params):
+                self.on_change(self._sliders_changed, self.controls.strength)
         self._show_waiting()
-
-    def _make_strength(self, params: Params) -> None:
-        kind = params.kind
-        self.strength.close()
-        self.strength = slider(
-            f"strength {kind.symbol}".strip(),
-            params.strength,
-            low=-kind.most if kind.symbol == "ε" else 0.0,  # ANL may go against the gradient
-            most=kind.most,
-            hint=kind.unit,
-        )
-        self.strength.disabled = not kind.symbol
-        self.on_change(self._sliders_changed, self.strength)
-        self.runs.children = [*self.runs.children[:-1], self.strength]
 
     # --- reactions to the controls
 
     @shows_errors
     def _choice_changed(self) -> None:
         """Take over another noise, network or data, for the next training that is started."""
-        noise, trained = str(self.noise.value), self.session.pending
+        noise, trained = str(self.controls.noise.value), self.session.pending
         changes: dict[str, Any] = {}
         if noise != self.params.noise:
             back = self.running and noise == trained.noise
             changes["strength"] = trained.strength if back else KINDS[noise].usual
-        if self.model.value != self.params.model:
+        if self.controls.model.value != self.params.model:
             changes["after"] = ()
         self.params = self._read_controls(**changes)
         self._fill(self.params)
@@ -200,31 +148,15 @@ class TrainingLab(View):
 
     def _read_controls(self, **changes: Any) -> Params:
         """Read the controls as parameters. Raises UserError for a value that is not allowed."""
-        after = tuple(self.after.value)
-        if self.after.disabled:  # the noise before had no places, and shows none
-            after = self.params.after
-        elif set(after) == set(usual_places(self.params.model)):
-            after = ()
-        values = {
-            "data": self.data.value,
-            "model": self.model.value,
-            "noise": self.noise.value,
-            "after": after,
-            "compare": self.compare.value,
-            "beside": self.params.beside,
-            "seed": self.seed.value,
-            "shown": numbers(self.images.value),
-            "strength": value_of(self.strength),
-            "learning_rate": float(self.rate.value),
-        }
-        if values["model"] != self.first.model:
-            values["width"] = 1.0
-        return Params.read({**dict(self.first), **values, **changes}, "the lab's controls")
+        return self.controls.read(self.first, self.params, **changes)
 
     @shows_errors
     def _sliders_changed(self) -> None:
         """Apply the sliders from the next step on; the strength of a noise to come when that noise starts."""
-        values = {"strength": value_of(self.strength), "learning_rate": float(self.rate.value)}
+        values = {
+            "strength": value_of(self.controls.strength),
+            "learning_rate": float(self.controls.rate.value),
+        }
         self.params = self.params.replace(**values)
         if self.running:
             if self.params.noise != self.session.pending.noise:
@@ -235,17 +167,19 @@ class TrainingLab(View):
     @shows_errors
     def _shown_changed(self) -> None:
         """Show the maps of other test images, or of another convolution, in the next picture."""
-        shown = numbers(self.images.value)
-        self.session.show(shown, str(self.maps_of.value or ""))
+        shown = numbers(self.controls.images.value)
+        self.session.show(shown, str(self.controls.maps_of.value or ""))
         self.params = self.params.replace(shown=shown)
-        layer = self.maps_of.value or self.maps_of.options[0][0]
-        self.show_message(f"Feature maps of {layer}, test images {self.images.value or 'chosen by the lab'}.")
+        layer = self.controls.maps_of.value or self.controls.maps_of.options[0][0]
+        self.show_message(
+            f"Feature maps of {layer}, test images {self.controls.images.value or 'chosen by the lab'}."
+        )
         self._show_waiting()
 
     @shows_errors
     def _pause_changed(self) -> None:
         """Let the training pause after an epoch."""
-        self.session.pause_after = epoch = self.pause_after.value
+        self.session.pause_after = epoch = self.controls.pause_after.value
         trained = self.running and self.session.epochs_trained
         if epoch and trained and epoch <= trained:
             self.session.pause_after = 0
@@ -257,8 +191,8 @@ class TrainingLab(View):
         """Set strength and learning rate to their defaults, while it trains or before."""
         with self.filling():
             first = self.first.noise == self.params.noise
-            self.strength.value = self.first.strength if first else self.params.kind.usual
-            self.rate.value = self.first.learning_rate
+            self.controls.strength.value = self.first.strength if first else self.params.kind.usual
+            self.controls.rate.value = self.first.learning_rate
         self._sliders_changed()
 
     @shows_errors
@@ -324,7 +258,9 @@ class TrainingLab(View):
         self.start.description = "▶ Restart" if waits else "▶ Start"
         kind, copied = self.params.kind, self._as_yaml()
         same = not waits or self.session.pending.noise == self.params.noise
-        self.strength.description = f"strength {kind.symbol}".strip() + ("" if same else ", next training")
+        self.controls.strength.description = f"strength {kind.symbol}".strip() + (
+            "" if same else ", next training"
+        )
         self.copy.value = copy_button("Copy as params.yaml", copied)
         self.waiting.value = ""
         if waits:
@@ -355,8 +291,8 @@ class TrainingLab(View):
         """Make a session of these parameters with its own record, as an old session may still be drawing."""
         record = Record()
         session = Session(params, data, lambda probes: self._draw(session, record, probes))
-        session.show(params.shown, str(self.maps_of.value or ""))
-        session.pause_after = self.pause_after.value
+        session.show(params.shown, str(self.controls.maps_of.value or ""))
+        session.pause_after = self.controls.pause_after.value
         self.session, self.record = session, record
 
     def _end_others(self) -> None:
@@ -394,11 +330,12 @@ class TrainingLab(View):
 
     def _show_first(self) -> None:
         """Begin anew: take two steps to have pictures; without a page take all steps."""
-        self.params, self._filled = self.first, None
+        self.params = self.first
+        self.controls.forget()
         self._fill(self.first)
         self.text.layout.display = "none"
         with self.filling():
-            self.pause_after.value = 0
+            self.controls.pause_after.value = 0
         self._new_session(self.first, load(data_of(self.first)))
         if self.interactive:
             self.session.run(steps=2, every=1)
@@ -483,12 +420,6 @@ def described(params: Params) -> str:
     alone = "" if params.compare or params.noise == "none" else ", not beside no noise"
     others = "".join(f", beside {text}" for text in params.beside)
     return f"{title}{strength}{where}{alone}{others}, {params.model} on {params.data}, seed {params.seed}"
-
-
-@cache
-def layers_with_maps(model: str) -> list[str]:
-    """Name the convolutions of a network of `MODELS`."""
-    return convolutions(build_model(model, width=0.05))
 
 
 @atexit.register

@@ -33,7 +33,7 @@ def reactions(lab: LabPage) -> list[float]:
     found = []
     lab.slider("strength").focus()
     for move in range(MOVES):
-        before = lab.kernel("lab.strength.value")
+        before = lab.kernel("lab.controls.strength.value")
         key = "ArrowRight" if move % 20 < 10 else "ArrowLeft"
         wanted = float(before) + (0.01 if key == "ArrowRight" else -0.01)
         lab.page.wait_for_timeout(700)  # as a person would, not in step with the drawing
