@@ -74,7 +74,8 @@ def on_cuda(device: str | None) -> bool:
 def one_thread() -> Iterator[None]:
     """Give torch one thread inside the block, as each of several runs side by side on CPU has.
 
-    Sums over threads round differently for another number of threads.
+    Sums over threads round differently for another number of threads. With more than one, the step of a
+    narrow network is waiting above all: on two cores that others use, too, two take ten times as long.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

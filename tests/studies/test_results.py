@@ -8,7 +8,7 @@ from factory import DROPOUT, diverged, dropout_results
 from noiseutils.studies.noisy_dropout import STUDY
 from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.results import select
-from noiseutils.studies.timing import one_thread
+from noiseutils.sweeps.jobs import one_thread
 
 FRAME = pd.DataFrame({"p": [0.2, 0.3, 0.2, float("nan")], "kind": ["a", "b", None, "a"], "n": [1, 2, 3, 4]})
 

@@ -22,7 +22,7 @@ from noiseutils.studies.adversarial_noise_layer.grid import (
 )
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.results import Results, reported_beside, select
-from noiseutils.studies.timing import one_thread
+from noiseutils.sweeps.jobs import one_thread
 
 
 def reported() -> pd.DataFrame:

@@ -16,7 +16,7 @@ from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Results, select
-from noiseutils.studies.timing import one_thread
+from noiseutils.sweeps.jobs import one_thread
 
 NAMED_IN_SECTION_4_1 = ("Airplane", "Bird", "Car", "Dog", "Fruit", "Rabbit", "Train", "Baby")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
