@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 import torch
@@ -20,6 +21,14 @@ os.environ.setdefault("NOISEUTILS_NOTEBOOKS", "train")  # notebooks run in their
 def _fixed_global_generator():
     """A test that draws its inputs from the global generator gets the same ones in any order of tests."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _figures_are_closed():
+    """Close the figures that a test has left open: matplotlib keeps them, and warns of more than twenty."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from factory import ADAPTIVE as PARAMS
 from factory import adaptive_result, adaptive_results, diverged, figures_of
-from matplotlib import pyplot
 
 from noiseutils.book import pipeline
 from noiseutils.config import AdaptiveNoise, ScriptedNoise
@@ -413,7 +412,6 @@ def test_every_figure_is_drawn_and_says_where_its_data_come_from():
         assert figure.alt
         figure.figure.draw_without_rendering()
     drawn += [*figures.schedule(PARAMS)]
-    pyplot.close("all")
 
 
 def test_what_is_missing_is_left_out_of_the_figures():

@@ -151,7 +151,6 @@ def test_colours_of_every_figure_are_safe_for_colour_blind_readers(study):
 def test_the_benchmarks_figure_is_safe_too():
     measured = json.loads((ROOT / "outputs/reference/bench/two-cpu-cores.json").read_text())
     assert not faults(networks(measured["models"], measured["machine"]))
-    pyplot.close("all")
 
 
 def test_the_check_finds_what_it_is_for():

@@ -227,7 +227,6 @@ def test_a_network_at_chance_takes_no_images_from_the_others():
     assert change_row(results, "zero", sigma=1.0)["size"] == 0
     drawn = next(figures.changes(results))
     assert "at chance" in [text.get_text() for text in drawn.figure.axes[0].texts]
-    pyplot.close("all")
 
 
 def test_older_answers_have_two_readings():
@@ -283,7 +282,6 @@ def test_every_figure_is_drawn_and_says_where_its_data_come_from():
         assert "shapes, embedded data" in figure.figure.get_suptitle()
         assert figure.alt
         figure.figure.draw_without_rendering()
-    pyplot.close("all")
 
 
 def test_examples_are_of_the_papers_classes_where_there_are_such():
@@ -293,7 +291,6 @@ def test_examples_are_of_the_papers_classes_where_there_are_such():
     assert set(names) <= set(data.classes)
     drawn = [*figures.examples(data), *figures.corrupted_examples(PARAMS, data), *figures.modules()]
     assert [d.name for d in drawn] == ["figure_01_examples", "figure_03_corruptions", "figure_02_modules"]
-    pyplot.close("all")
 
 
 def test_what_is_missing_is_left_out():
@@ -313,7 +310,6 @@ def test_the_lines_of_the_change_say_of_how_many_images_they_are():
             labels = [text.get_text() for text in ax.texts]
             assert f"ResNet, n = {n}" in labels
             assert f"Inception, n = {n}" in labels
-    pyplot.close("all")
 
 
 def test_one_meaning_has_one_colour():
@@ -326,4 +322,3 @@ def test_one_meaning_has_one_colour():
             for f in (first, second)
         ]
         assert colours[0] == colours[1]
-    pyplot.close("all")
