@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -29,6 +30,24 @@ def _figures_are_closed():
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture
+def popen():
+    """subprocess.Popen whose processes end with the test: one that a failing test left would fail others."""
+    processes = []
+
+    def start(*command, **options) -> subprocess.Popen:
+        processes.append(subprocess.Popen(*command, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,12 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     command = [sys.executable, __file__, str(folder)]
     running = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)]
-    errors = [process.communicate(timeout=200)[1] for process in running]
+    try:
+        errors = [process.communicate(timeout=200)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
     assert [process.returncode for process in running] == [0, 0], "\n".join(errors)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 

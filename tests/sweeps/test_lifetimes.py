@@ -54,11 +54,11 @@ if __name__ == "__main__":
 """
 
 
-def started(tmp_path: Path, text: str, lines: int) -> tuple[subprocess.Popen, list[psutil.Process]]:
+def started(popen, tmp_path: Path, text: str, lines: int) -> tuple[subprocess.Popen, list[psutil.Process]]:
     """Start a script, wait for lines of its output, and return the script with all that it has started."""
     script = tmp_path / "script.py"
     script.write_text(text)
-    process = subprocess.Popen(
+    process = popen(
         [sys.executable, str(script)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -74,8 +74,8 @@ def started(tmp_path: Path, text: str, lines: int) -> tuple[subprocess.Popen, li
 
 @pytest.mark.parametrize("stopped", [False, True])
 @pytest.mark.parametrize("end", ENDS)
-def test_no_child_outlives_its_parent_however_that_ends(tmp_path, end, stopped):
-    process, others = started(tmp_path, SLEEPERS, lines=2)
+def test_no_child_outlives_its_parent_however_that_ends(popen, tmp_path, end, stopped):
+    process, others = started(popen, tmp_path, SLEEPERS, lines=2)
     if stopped:
         for worker in workers(process.pid):
             worker.suspend()
@@ -85,8 +85,8 @@ def test_no_child_outlives_its_parent_however_that_ends(tmp_path, end, stopped):
     assert len(others) >= 2
 
 
-def test_a_child_that_is_still_starting_does_not_outlive_its_parent(tmp_path):
-    process, others = started(tmp_path, STARTING, lines=1)
+def test_a_child_that_is_still_starting_does_not_outlive_its_parent(popen, tmp_path):
+    process, others = started(popen, tmp_path, STARTING, lines=1)
     assert workers(process.pid)
     process.kill()
     process.wait()
@@ -94,8 +94,8 @@ def test_a_child_that_is_still_starting_does_not_outlive_its_parent(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere only a running process looks")
-def test_a_stopped_child_goes_with_its_parent_also_without_the_guardian(tmp_path):
-    process, others = started(tmp_path, SLEEPERS, lines=2)
+def test_a_stopped_child_goes_with_its_parent_also_without_the_guardian(popen, tmp_path):
+    process, others = started(popen, tmp_path, SLEEPERS, lines=2)
     for other in others:
         if other.pid in [worker.pid for worker in workers(process.pid)]:
             other.suspend()
@@ -137,13 +137,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_a_worker_fails_no_run(tmp_path, number):
+def test_a_signal_to_a_worker_fails_no_run(popen, tmp_path, number):
     root = tmp_path / "runs"
     script = tmp_path / "sweep_it.py"
     script.write_text(SWEEP.format(tests=str(Path(__file__).parent), root=str(root)))
-    process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, preexec_fn=usual_signals
-    )
+    process = popen([sys.executable, str(script)], stdout=subprocess.PIPE, preexec_fn=usual_signals)
     while process.poll() is None and not list(root.glob("*/run.json")):
         for worker in workers(process.pid):
             worker.send_signal(number)
@@ -241,8 +239,8 @@ with STOP.listening():
 """
 
 
-def test_a_command_inside_a_long_call_of_c_ends_all_the_same(tmp_path):
-    process, _ = started(tmp_path, BUSY, lines=1)
+def test_a_command_inside_a_long_call_of_c_ends_all_the_same(popen, tmp_path):
+    process, _ = started(popen, tmp_path, BUSY, lines=1)
     time.sleep(0.5)  # the call has begun
     begun = time.monotonic()
     process.terminate()
@@ -278,10 +276,10 @@ with STOP.listening():
 
 
 @pytest.mark.parametrize(("end", "stopped"), [("SIGKILL", True), ("SIGTERM", False)])
-def test_a_notebooks_kernel_goes_with_its_rendering(tmp_path, monkeypatch, end, stopped):
+def test_a_notebooks_kernel_goes_with_its_rendering(popen, tmp_path, monkeypatch, end, stopped):
     pytest.importorskip("papermill", reason="needs the notebooks extra")
     monkeypatch.chdir(tmp_path)  # the kernel's folder, where notebooks are not the checkout's
-    process, _ = started(tmp_path, RENDERING.format(place=str(tmp_path)), lines=1)
+    process, _ = started(popen, tmp_path, RENDERING.format(place=str(tmp_path)), lines=1)
     begun = tmp_path / "begun"
     while not begun.exists() and process.poll() is None:
         time.sleep(0.05)
@@ -299,18 +297,16 @@ import time, torch
 from noiseutils.training import distributed
 
 distributed.start()
-print("started", distributed.rank(), flush=True)
+print(f"started {distributed.rank()}\\n", end="", flush=True)  # one write: both share the pipe
 time.sleep(600)
 """
 
 
-def test_processes_of_torchrun_go_with_it(tmp_path):
+def test_processes_of_torchrun_go_with_it(popen, tmp_path):
     script = tmp_path / "training.py"
     script.write_text(TRAINING)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [*command, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = popen([*command, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
     with process.stdout as printed:
         assert {printed.readline().strip() for _ in range(2)} == {"started 0", "started 1"}

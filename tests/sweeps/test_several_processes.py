@@ -38,13 +38,11 @@ def command(tmp_path: Path, root: Path, executor: str, runs: list[Run]) -> list[
     return [sys.executable, str(script), str(root), executor, *(run.model_dump_json() for run in runs)]
 
 
-def test_two_processes_on_one_store_compute_each_run_once(tmp_path):
+def test_two_processes_on_one_store_compute_each_run_once(popen, tmp_path):
     root = tmp_path / "runs"
     runs = [BASE.replace(seed=seed, epochs=6) for seed in range(6)]
     both = [
-        subprocess.Popen(
-            command(tmp_path, root, "inline", runs), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        popen(command(tmp_path, root, "inline", runs), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(2)
     ]
     for process in both:
@@ -58,7 +56,7 @@ def test_two_processes_on_one_store_compute_each_run_once(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
 @pytest.mark.parametrize("parent_asleep", [False, True])
-def test_a_killed_worker_fails_its_run_and_no_other(tmp_path, parent_asleep):
+def test_a_killed_worker_fails_its_run_and_no_other(popen, tmp_path, parent_asleep):
     """The run that its process dies of is recorded as failed; the others are computed all the same.
 
     Even when the idle worker claims the dead one's run before the parent hears of the death.
@@ -66,9 +64,7 @@ def test_a_killed_worker_fails_its_run_and_no_other(tmp_path, parent_asleep):
     root = tmp_path / "runs"
     slow = BASE.replace(seed=50, epochs=3000)
     arguments = command(tmp_path, root, "local", [slow, *RUNS])
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    process = popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     while not (root / slow.key / "checkpoint").exists() or any(
         Store(root).state(run) == "missing" for run in RUNS
     ):
@@ -99,15 +95,13 @@ def owner_of(lock: Path) -> int:
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("NOISEUTILS_TEST_KILLS", "2"))))
-def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(tmp_path, seed):
+def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(popen, tmp_path, seed):
     """NOISEUTILS_TEST_KILLS=20 is the long form."""
     rng = random.Random(seed)
     root = tmp_path / "killed"
     runs = [BASE.replace(seed=100 * seed + i, epochs=25) for i in range(3)]
     arguments = command(tmp_path, root, rng.choice(["inline", "local"]), runs)
-    process = subprocess.Popen(
-        arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = popen(arguments, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not list(root.glob("*/checkpoint")) and not list(root.glob("*/run.json")):
         assert time.monotonic() < deadline, "the sweep never started"
@@ -145,13 +139,13 @@ def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(tmp_p
         ("threads", signal.SIGTERM, 143),
     ],
 )
-def test_a_signal_to_end_is_clean_and_the_same_command_goes_on(tmp_path, executor, number, code):
+def test_a_signal_to_end_is_clean_and_the_same_command_goes_on(popen, tmp_path, executor, number, code):
     """As a terminal sends it: to every process of the group at once."""
     profile = tmp_path / "long.yaml"
     profile.write_text(LONG)
     words = [sys.executable, "-m", "noiseutils", "sweep", "noisy_dropout", "--profile", str(profile)]
     root = tmp_path / "outputs" / "runs"
-    process = subprocess.Popen(
+    process = popen(
         [*words, "--executor", executor],
         stderr=subprocess.PIPE,
         start_new_session=True,
