@@ -46,7 +46,7 @@ def work_off(jobs: Sequence[Job], keep: Callable[[Job], None], what: str, budget
         with Processes() as workers:
             taken = SPAWN.Value("i", 0)
             for _ in range(count):
-                workers.start(_work, jobs, keep, taken)
+                workers.start(_work, jobs, keep, shared=(taken,))
             for _, message in workers.messages():
                 if not isinstance(message, Ended):
                     bar.update()

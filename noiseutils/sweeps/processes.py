@@ -47,11 +47,15 @@ class Processes:
         self._running: dict[Connection, Any] = {}
         self._guardian = Guardian()
 
-    def start(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Start a process that calls `work(send, *arguments)`: a function at the top level of a module."""
+    def start(self, work: Callable[..., None], *arguments: Any, shared: tuple[Any, ...] = ()) -> None:
+        """Start a process that calls `work(send, *arguments, *shared)`; `work` is a module's function.
+
+        shared: locks and values of `multiprocessing`, which can only be given to a process as it starts.
+        """
         # a pipe each: a process killed while it writes to a shared queue would take the queue's lock with it
         receive, send = SPAWN.Pipe(duplex=False)
-        child = (os.getpid(), self.threads, send, work, arguments)
+        take, give = SPAWN.Pipe(duplex=False)
+        child = (os.getpid(), self.threads, take, send, shared)
         process = SPAWN.Process(target=_child, args=child, daemon=True)
         resource_tracker.ensure_running()  # unblocks signals: now, not between their block and the start
         with block_signals(), tuned_malloc():
@@ -59,6 +63,11 @@ class Processes:
             self._running[receive] = process
             self._guardian.watch(cast("int", process.pid))
         send.close()
+        take.close()
+        # Not with the start: the arguments may not fit into a pipe, and until the child has imported its
+        # modules no signal would end this process, nor the guardian the child.
+        with contextlib.suppress(OSError), give:  # a child that has ended is noticed by `messages`
+            give.send((work, arguments))
 
     def messages(self) -> Iterator[tuple[Connection, Any]]:
         """Yield what processes send, until all have ended; an exception in one of them is raised here."""
@@ -120,9 +129,7 @@ def tuned_malloc() -> Iterator[None]:
         del os.environ["GLIBC_TUNABLES"]
 
 
-def _child(
-    parent: int, threads: int, pipe: Connection, work: Callable[..., None], arguments: tuple[Any, ...]
-) -> None:
+def _child(parent: int, threads: int, take: Connection, pipe: Connection, shared: tuple[Any, ...]) -> None:
     die_with_parent(parent)
     # A terminal sends these to all processes of a command, and so do batch systems. The parent ends its
     # children; a death before that would be blamed on the work.
@@ -136,8 +143,13 @@ def _child(
         except OSError:  # the parent is gone: stop as Ctrl-C would stop it, not as a failure of the work
             raise KeyboardInterrupt from None
 
+    try:
+        with take:
+            work, arguments = take.recv()
+    except EOFError:  # the parent was ended while it gave the work
+        return
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            work(send, *arguments)
+            work(send, *arguments, *shared)
         except Exception as error:
             send(portable(error, "in a process of its own"))

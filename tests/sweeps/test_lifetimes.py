@@ -46,10 +46,11 @@ if __name__ != "__main__":
     print("starting", flush=True)
     time.sleep(600)  # as long imports would
 from noiseutils.sweeps.processes import Processes
+from noiseutils.sweeps.signals import Stop
 
 if __name__ == "__main__":
-    with Processes() as processes:
-        processes.start(print)
+    with Stop().listening(), Processes() as processes:
+        processes.start(print, bytes(1 << 20))  # more than a pipe takes before the child reads
         time.sleep(600)
 """
 
@@ -85,11 +86,12 @@ def test_no_child_outlives_its_parent_however_that_ends(popen, tmp_path, end, st
     assert len(others) >= 2
 
 
-def test_a_child_that_is_still_starting_does_not_outlive_its_parent(popen, tmp_path):
+@pytest.mark.parametrize("end", ENDS)
+def test_a_child_that_is_still_starting_does_not_outlive_its_parent(popen, tmp_path, end):
     process, others = started(popen, tmp_path, STARTING, lines=1)
     assert workers(process.pid)
-    process.kill()
-    process.wait()
+    process.send_signal(getattr(signal, end))
+    process.wait(timeout=30)
     assert not left_after(others)
 
 
