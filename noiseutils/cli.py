@@ -153,12 +153,22 @@ def status(study: Study, profile: Profile = "quick", changes: Changes = None) ->
 
 
 @app.command()
-def publish(study: Study, profile: Profile = "quick", changes: Changes = None) -> None:
+def publish(
+    study: Study,
+    profile: Profile = "quick",
+    changes: Changes = None,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="render what is finished first, and train nothing")
+    ] = False,
+) -> None:
     """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed."""
     from noiseutils.book import pipeline
     from noiseutils.studies import profiles
 
-    typer.echo(_near(pipeline.publish(profiles.study_params(study, profile, changes or ()))))
+    params = profiles.study_params(study, profile, changes or ())
+    if finished:
+        pipeline.render_study(params, train=False)
+    typer.echo(_near(pipeline.publish(params)))
 
 
 @app.command()

@@ -18,6 +18,7 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.files import write_whole, writing
 from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
+from noiseutils.studies.opened import VARIABLE
 from noiseutils.studies.params import StudyParams
 from noiseutils.studies.study import open_store
 from noiseutils.sweeps.progress import last_line
@@ -74,16 +75,19 @@ def require_notebooks() -> None:
         import papermill  # noqa: F401
 
 
-def render_study(params: StudyParams) -> tuple[Rendered, bool]:
-    """The study's notebook, executed, and whether that was done already."""
+def render_study(params: StudyParams, train: bool = True) -> tuple[Rendered, bool]:
+    """The study's notebook, executed, and whether that was done already.
+
+    train: False: of the runs that are finished, and nothing is trained or analysed.
+    """
     study = RENDERED[params.study]
     notebook = notebook_path(study.notebook)
     folder = outputs_root() / params.study / params.profile
     values = params.model_dump(mode="json")
     store = open_store()
     results = [(run.key, store.digest(run)) for run in study.runs_known(params, store)]
-    mark = stamp(notebook, values, results)
-    return _rendered(notebook, folder, values, mark)
+    mark = stamp(notebook, values, results, *([] if train else ["stored"]))
+    return _rendered(notebook, folder, values, mark, {} if train else {VARIABLE: "stored"})
 
 
 def render_start_here() -> tuple[Rendered, bool]:
@@ -95,10 +99,12 @@ def render_start_here() -> tuple[Rendered, bool]:
     return _rendered(notebook, folder, {}, stamp(notebook))
 
 
-def _rendered(notebook: Path, folder: Path, values: dict[str, Any], mark: str) -> tuple[Rendered, bool]:
+def _rendered(
+    notebook: Path, folder: Path, values: dict[str, Any], mark: str, environment: dict[str, str] | None = None
+) -> tuple[Rendered, bool]:
     if current(notebook, folder, mark):
         return Rendered(folder / notebook.name, (folder / notebook.name).with_suffix(".html")), True
-    return render(notebook, folder, values, mark), False
+    return render(notebook, folder, values, mark, environment), False
 
 
 def publish(params: StudyParams) -> Path:

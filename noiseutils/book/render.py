@@ -56,10 +56,17 @@ def current(notebook: Path, folder: Path, stamp: str) -> bool:
     return whole and metadata.get("noiseutils", {}).get("stamp") == stamp
 
 
-def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str) -> Rendered:
+def render(
+    notebook: Path,
+    folder: Path,
+    parameters: dict[str, Any],
+    stamp: str,
+    environment: dict[str, str] | None = None,
+) -> Rendered:
     """Execute a notebook with papermill, in its own folder and by this interpreter; write it and its page.
 
     parameters: values for names assigned in the cell tagged `parameters`.   stamp: see `stamp`.
+    environment: variables of the kernel beside those of this process.
     Raises UserError, and leaves an earlier rendering as it was, for an unknown parameter, a broken equation
     and a failing cell; of the last, `<stem>.failed.ipynb` is kept.
     """
@@ -92,7 +99,7 @@ def render(notebook: Path, folder: Path, parameters: dict[str, Any], stamp: str)
                 # an installed notebook writes to outputs/ of the folder that noiseutils was called in
                 cwd=str(notebook.parent if in_checkout() else Path.cwd()),
                 progress_bar=False,
-                kernel_manager_class=_own_kernel(guardian),
+                kernel_manager_class=_own_kernel(guardian, environment or {}),
             )
         done = nbformat.read(partial, as_version=4)
         done.metadata["noiseutils"] = {"stamp": stamp}
@@ -165,10 +172,10 @@ def _engine() -> str:
     return "noiseutils"
 
 
-def _own_kernel(guardian: Guardian) -> type:
+def _own_kernel(guardian: Guardian, environment: dict[str, str]) -> type:
     """A kernel manager that starts this interpreter, whatever kernels are registered under which names.
 
-    guardian: ends the kernel when this process has ended.
+    guardian: ends the kernel when this process has ended.   environment: variables of the kernel alone.
     """
     with notebooks_extra():
         from ipykernel.kernelspec import get_kernel_dict
@@ -176,6 +183,7 @@ def _own_kernel(guardian: Guardian) -> type:
         from jupyter_client.manager import AsyncKernelManager
 
     spec = KernelSpec(**get_kernel_dict(["--log-level=ERROR"]))  # newer ones warn of any local TCP
+    spec.env = environment
 
     class OwnKernel(AsyncKernelManager):
         pid: int | None = None  # None until it is launched

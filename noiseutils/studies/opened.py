@@ -20,7 +20,8 @@ from noiseutils.sweeps.progress import in_jupyter
 
 P = TypeVar("P", bound=StudyParams)
 
-VARIABLE = "NOISEUTILS_NOTEBOOKS"  # "train": notebooks train with the parameters in their cells, as in tests
+# "train": notebooks train with the parameters in their cells, as in tests; "stored": they show what is stored
+VARIABLE = "NOISEUTILS_NOTEBOOKS"
 OPENED, CHANGED = "opened", "changed"  # folders under outputs/<study>/
 
 
@@ -54,7 +55,7 @@ def opened(kind: type[P], names: Mapping[str, Any], show: str | None, **also: An
         print(f"This is the smallest form, for tests: its numbers mean nothing. For numbers: {run_quick}")
     else:
         print(f"Profile {given.profile}.")
-    return given, True
+    return given, os.environ.get(VARIABLE) != "stored"
 
 
 def passed_by_papermill(names: Mapping[str, Any]) -> Iterator[str]:

@@ -134,3 +134,30 @@ def test_what_is_not_rendered_is_not_published_by_half(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="figures is not there: run `noiseutils run noisy_dropout`"):
         pipeline.publish(params)
     assert not (tmp_path / "reference").exists()
+
+
+def test_what_is_finished_is_published_without_training_the_rest(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(pipeline, "reference_root", lambda: tmp_path / "reference")
+    asked = []
+
+    def rendered(notebook, folder, values, mark, environment):
+        asked.append((mark, environment))
+        for name in ("figures", "tables"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            (folder / name / "made.csv").write_text("a\n1\n")
+        return Rendered(folder / "a.ipynb", folder / "a.html")
+
+    monkeypatch.setattr(pipeline, "render", rendered)
+    words = ["noiseutils", "publish", "noisy_dropout", "--profile", "smoke", "--finished"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert not exit_.value.code
+    folder = tmp_path / "reference" / "noisy_dropout" / "smoke"
+    assert (folder / "tables" / "made.csv").exists()
+    assert str(folder) in capsys.readouterr().out.replace("\n", "")
+    pipeline.render_study(study_params("noisy_dropout", "smoke"))
+    (stored, finished), (whole, rest) = asked
+    assert (finished, rest) == ({"NOISEUTILS_NOTEBOOKS": "stored"}, {})
+    assert stored != whole, "the rendering of a part is not taken for that of all"

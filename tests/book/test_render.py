@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -67,11 +68,13 @@ def loads(page: str) -> list[str]:
 def rendered(tmp_path_factory):
     """One notebook rendered once: (source, folder, stamp)."""
     root = tmp_path_factory.mktemp("render {braces}")
-    code = "import json, os, sys\nprint(json.dumps([os.getcwd(), sys.executable, data, n]))"
+    code = (
+        "import json, os, sys\nprint(json.dumps([os.getcwd(), sys.executable, data, n, os.environ['LENT']]))"
+    )
     notebook = write(root / "notebooks", TEXT, code, FIGURE)
     folder = root / "outputs" / "study" / "quick"
     mark = stamp(notebook, {"n": 5})
-    render(notebook, folder, {"n": 5, "data": "digits"}, mark)
+    render(notebook, folder, {"n": 5, "data": "digits"}, mark, {"LENT": "to the kernel"})
     return notebook, folder, mark
 
 
@@ -102,7 +105,8 @@ def test_notebook_runs_in_its_own_folder_on_this_interpreter_with_the_parameters
     notebook, folder, _ = rendered
     cells = json.loads((folder / "01_study.ipynb").read_text())["cells"]
     printed = ["".join(out["text"]) for cell in cells for out in cell.get("outputs", []) if "text" in out]
-    assert json.loads(printed[0]) == [str(notebook.parent), sys.executable, "digits", 5]
+    assert json.loads(printed[0]) == [str(notebook.parent), sys.executable, "digits", 5, "to the kernel"]
+    assert "LENT" not in os.environ
 
 
 def test_an_installed_notebook_runs_where_the_command_was_called(tmp_path, monkeypatch):

@@ -91,6 +91,12 @@ def test_a_notebook_trains_as_soon_as_a_parameter_is_changed(names, capsys):
     assert "its numbers mean nothing" in capsys.readouterr().out
 
 
+def test_a_sweep_that_is_not_at_its_end_is_shown_without_training(names, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "stored")
+    params, train = opened(KIND, names | {"seeds": 3, "profile": "mine"}, show="cifar10-jpeg")
+    assert (params.seeds, params.profile, train) == (3, "mine", False)
+
+
 def test_what_papermill_passes_is_trained_in_a_folder_of_its_own(names, capsys):
     """`-p seeds 3` alone must not write over the figures of the profile that it began from."""
     passed = names | {"seeds": 3, "In": ["", "# Parameters\nseeds = 3\n"]}
