@@ -50,5 +50,5 @@ help: ## this list
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $(PYTHON) is not. Name one: make PYTHON=python3.12" >&2; exit 1; }
 	@if test -e $@; then rm $@; else $(PYTHON) -m venv --clear .venv; fi
-	$(BIN)/python -m pip install --disable-pip-version-check -c pins.txt -e '.[notebooks,attacks,dev,frameworks,docs]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c pins.txt -e '.[notebooks,attacks,ray,dev,frameworks,docs]'
 	@touch $@

@@ -38,7 +38,10 @@ Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
 Profile = Annotated[str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or your own YAML file")]
 Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
 Executor = Annotated[
-    str, typer.Option(help="auto, inline (this process), local (processes), threads (of one GPU)")
+    str,
+    typer.Option(
+        help="auto, inline (this process), local (processes), threads (of one GPU), ray (a cluster)"
+    ),
 ]
 
 
@@ -55,7 +58,18 @@ def _up_to(most: int) -> Callable[[str], int]:
 
 Workers = Annotated[
     int | None,
-    typer.Option(parser=_up_to(1024), metavar="N", help="runs side by side, of local and threads"),
+    typer.Option(parser=_up_to(1024), metavar="N", help="runs side by side, of local, threads and ray"),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="of ray: auto, HOST:PORT or ray://HOST:PORT; none: $RAY_ADDRESS, else this machine alone"
+    ),
+]
+Cpus = Annotated[float | None, typer.Option(help="of ray: CPUs a run takes, and its threads; 1 by default")]
+Gpus = Annotated[
+    float | None,
+    typer.Option(help="of ray: share of a GPU a run takes; by default an eighth where there are GPUs"),
 ]
 
 
@@ -116,6 +130,9 @@ def sweep(
     budget: Annotated[str | None, typer.Option(help="end cleanly before this time: 90s, 9m, 1.5h")] = None,
     executor: Executor = "auto",
     workers: Workers = None,
+    address: Address = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Train what is missing and nothing else; needs no Jupyter.
 
@@ -126,8 +143,9 @@ def sweep(
 
     limit = None if budget is None else profiles.seconds(budget)
     params = profiles.study_params(study, profile, changes or ())
+    cluster = pipeline.cluster_of(address, cpus, gpus)
     with _resumable():
-        done = pipeline.sweep_study(params, executor, workers, limit)
+        done = pipeline.sweep_study(params, executor, workers, limit, cluster)
     missing = on_rank0(lambda: len(done.missing))
     end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
     if speaks():

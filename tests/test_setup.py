@@ -43,7 +43,7 @@ print(len(calls), shim.LIBRARY is not None, *sorted(name for space, name in foun
 INTERPRETER = """#!/bin/sh
 case "$*" in
   "-m venv --clear .venv") echo venv >>log; rm -rf .venv; mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,dev,frameworks,docs]")
+  "-m pip install "*" -c pins.txt -e .[notebooks,attacks,ray,dev,frameworks,docs]")
     echo pip >>log; [ ! -e offline ] ;;
   "-c "*) ;;
   *) exit 1 ;;
@@ -80,7 +80,7 @@ def requirements() -> list[Requirement]:
     extras = PYPROJECT["optional-dependencies"]
     texts = [
         *PYPROJECT["dependencies"],
-        *(text for name in ("notebooks", "dev", "frameworks", "docs") for text in extras[name]),
+        *(text for name in ("notebooks", "ray", "dev", "frameworks", "docs") for text in extras[name]),
     ]
     return [Requirement(text) for text in texts]
 

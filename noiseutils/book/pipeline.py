@@ -21,6 +21,7 @@ from noiseutils.studies import RENDERED, STUDIES
 from noiseutils.studies.opened import VARIABLE
 from noiseutils.studies.params import StudyParams
 from noiseutils.studies.study import open_store
+from noiseutils.sweeps.jobs import Cluster
 from noiseutils.sweeps.progress import last_line
 from noiseutils.sweeps.sweep import Sweep, sweep
 from noiseutils.training.distributed import on_rank0
@@ -32,8 +33,19 @@ def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
     return [*STUDIES, *(["live_lab"] if lab else [])]
 
 
+def cluster_of(address: str | None, cpus: float | None, gpus: float | None) -> Cluster | None:
+    """The cluster that words of the command line name, None where there are none."""
+    named = {"address": address, "cpus": cpus, "gpus": gpus}
+    given = {name: value for name, value in named.items() if value is not None}
+    return Cluster(**given) if given else None
+
+
 def sweep_study(
-    params: StudyParams, executor: str = "auto", workers: int | None = None, budget: float | None = None
+    params: StudyParams,
+    executor: str = "auto",
+    workers: int | None = None,
+    budget: float | None = None,
+    cluster: Cluster | None = None,
 ) -> Sweep:
     """Train what the study still lacks, then analyse the trained networks."""
     started, study, store = time.monotonic(), RENDERED[params.study], open_store()
@@ -42,16 +54,17 @@ def sweep_study(
         return None if budget is None else budget - (time.monotonic() - started)
 
     study.check(params)
-    done = sweep(study.runs(params), store, executor, workers=workers, budget=budget)
+    options = {"workers": workers, "cluster": cluster}
+    done = sweep(study.runs(params), store, executor, budget=budget, **options)
     if not done.out_of_time and study.follow_ups:
         wanted = on_rank0(lambda: study.runs_known(params, store))
-        done = sweep(wanted, store, executor, workers=workers, budget=left())
+        done = sweep(wanted, store, executor, budget=left(), **options)
     if not done.out_of_time:
         on_rank0(lambda: study.analyse(params, store, left()))  # under torchrun by one process alone
         # what is analysed needs weights, and those that it finds damaged are made again
         again = on_rank0(lambda: [run for run in done.missing if run.key not in done.failed])
         if again:
-            made = sweep(again, store, executor, workers=workers, budget=left())
+            made = sweep(again, store, executor, budget=left(), **options)
             done.failed |= made.failed
             done.out_of_time = made.out_of_time
             if not made.out_of_time:

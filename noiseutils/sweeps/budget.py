@@ -12,10 +12,13 @@ class OutOfTime(Exception):
 
 
 class Clock:
-    """Clock of a sweep: tells whether another lap, as long as the longest, ends before the deadline."""
+    """Clock of a sweep: tells whether another lap, as long as the longest, ends before the deadline.
 
-    def __init__(self, deadline: float | None) -> None:
-        self.deadline, self.longest, self.since = deadline, 0.0, time.monotonic()
+    longest: seconds of the longest lap so far, where others have gone before.
+    """
+
+    def __init__(self, deadline: float | None, longest: float = 0.0) -> None:
+        self.deadline, self.longest, self.since = deadline, longest, time.monotonic()
 
     def over(self) -> bool:
         """Return whether another lap would end too late."""

@@ -36,32 +36,12 @@ def execute(job: Job) -> None:
     while pending:
         waiting = len(pending)
         for run in list(pending):
-            with ExitStack() as claim:
-                state, trace = on_rank0(partial(_claim, run, job, claim))
-                if state == "held":
-                    continue
+            state = attempt(run, job, clock)
+            if state == "out_of_time":
+                done.out_of_time = True
+                return
+            if state != "held":
                 pending.remove(run)
-                if state == "claimed":
-                    try:
-                        _compute(run, job, clock)
-                        state = "done"
-                    except OutOfTime:
-                        done.out_of_time = True
-                        return
-                    except StoreError:
-                        raise
-                    except Exception as error:
-                        state = "failed"
-                        trace = str(error) if isinstance(error, UserError) else traceback.format_exc()
-                        if not alike(error):
-                            if done.store.failure(run) is None:  # else this one lost the rank that failed
-                                done.store.record_failure(run, trace)
-                            raise
-                        on_rank0(partial(done.store.record_failure, run, trace))
-                if state == "failed":
-                    done.failed[run.key] = trace
-                if rank() == 0:
-                    job.on_event(state, run, trace)
         if len(pending) == waiting:  # all that is left is being computed by others
             if on_rank0(clock.over):
                 done.out_of_time = True
@@ -69,7 +49,40 @@ def execute(job: Job) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def _claim(run: Run, job: Job, claim: ExitStack) -> tuple[str, str]:
+def attempt(run: Run, job: Job, clock: Clock) -> str:
+    """Claim a run, compute it and let go; return done, failed, out_of_time, or held (by another process).
+
+    A failure is recorded in the store and in `job.done`. StoreError is raised: no run is to blame for it.
+    """
+    done = job.done
+    with ExitStack() as claim:
+        state, trace = on_rank0(partial(claim_run, run, job, claim))
+        if state == "held":
+            return state
+        if state == "claimed":
+            try:
+                _compute(run, job, clock)
+                state = "done"
+            except OutOfTime:
+                return "out_of_time"
+            except StoreError:
+                raise
+            except Exception as error:
+                state = "failed"
+                trace = str(error) if isinstance(error, UserError) else traceback.format_exc()
+                if not alike(error):
+                    if done.store.failure(run) is None:  # else this one lost the rank that failed
+                        done.store.record_failure(run, trace)
+                    raise
+                on_rank0(partial(done.store.record_failure, run, trace))
+        if state == "failed":
+            done.failed[run.key] = trace
+        if rank() == 0:
+            job.on_event(state, run, trace)
+        return state
+
+
+def claim_run(run: Run, job: Job, claim: ExitStack) -> tuple[str, str]:
     """Return done, failed (with the traceback), held by others, or claimed: until `claim` is closed."""
     store = job.done.store
     if store.finished(run):

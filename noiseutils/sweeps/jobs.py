@@ -12,9 +12,11 @@ import torch
 
 from noiseutils.config import Data, Run
 from noiseutils.data import Dataset
+from noiseutils.errors import UserError
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
+MOST = 1024  # CPUs, or GPUs, of one run
 OnEvent = Callable[[str, Run, Any], None]  # (event, run, detail): claimed, epoch, done, failed
 
 
@@ -39,6 +41,27 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Ray cluster to train on, and what each run takes of it.
+
+    address: "auto" or "ray://HOST:PORT"; None for $RAY_ADDRESS, and without that for Ray on this machine.
+    cpus: of a run, which computes with as many threads.   gpus: share of a GPU, or whole ones; None for an
+    eighth where the cluster has GPUs, else none.
+    """
+
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for what no machine has."""
+        if not 0 < self.cpus <= MOST:
+            raise UserError(f"cpus is {self.cpus}; allowed: more than 0, at most {MOST:,}")
+        if self.gpus is not None and not (0 <= self.gpus <= 1 or self.gpus in range(2, MOST)):
+            raise UserError(f"gpus is {self.gpus}; allowed: a share from 0 to 1, or a whole number")
+
+
+@dataclass(frozen=True)
 class Job:
     """Runs to compute, and how.
 
@@ -46,6 +69,7 @@ class Job:
     deadline: on the monotonic clock.   device: None for CUDA where there is one.   workers: how many runs
     side by side, None for the executor's choice.
     owner: what the claims of one sweep's workers have in common.
+    cluster: of the executor ray.   describe: shows where runs are computed, beside the progress.
     """
 
     todo: Sequence[Run]
@@ -56,6 +80,8 @@ class Job:
     device: str | None = None
     workers: int | None = None
     owner: str = ""
+    cluster: Cluster = Cluster()
+    describe: Callable[[str], None] = lambda text: None
 
 
 def cores() -> int:

@@ -17,7 +17,7 @@ class Bar:
     def __init__(self, runs: list[Run], shown: bool) -> None:
         self.left = {run.key: run.epochs for run in runs}
         total = sum(self.left.values())
-        name = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+        self.name = name = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
         watched = in_jupyter()
         # disable=None: silent where the output is no terminal, so that executed notebooks stay clean
         disable = (False if watched else None) if shown else True
@@ -38,6 +38,10 @@ class Bar:
         self.bar.update(max(0, left - now))
         if event == "failed":
             self.bar.write(f"failed: {run}\n  {last_line(detail)}", file=sys.stderr)
+
+    def describe(self, text: str) -> None:
+        """Show where the runs are computed, behind their number."""
+        self.bar.set_description_str(f"{self.name}, {text}", refresh=False)
 
     def __enter__(self) -> Bar:
         return self

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ import safetensors.torch
 import torch
 
 from noiseutils.config import Run
+from noiseutils.errors import UserError
 from noiseutils.files import LARGEST, Unusable, read_bytes, read_json, size_of
+from noiseutils.provenance import versions
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.classifier import Classifier, build_classifier
 from noiseutils.training.loop import Result
@@ -26,6 +30,7 @@ from noiseutils.training.loop import Result
 DIGEST = hashlib.sha256().digest_size
 RECORD = "told"  # name in a checkpoint file of what is no tensor, as JSON
 WEIGHTS = "weights.safetensors"
+RUN = "run.json"
 FILES = {"history.csv", "metrics.json", WEIGHTS}
 STATUSES = ("finished", "diverged")
 DESCRIBED = ("schema", "key", "run", "status", "info", "files")  # what a record's checksum is of
@@ -42,6 +47,24 @@ def contents_of(result: Result) -> dict[str, bytes]:
         tensors = {name: value.cpu().contiguous() for name, value in result.model.state_dict().items()}
         contents[WEIGHTS] = safetensors.torch.save(tensors)
     return contents
+
+
+def files_of(result: Result) -> dict[str, bytes]:
+    """Return the bytes of all files of a result, by name, its run.json last.
+
+    Raises UserError if the run was changed by hand while it trained.
+    """
+    if "changed_after_steps" in result.info:
+        raise UserError(f"{result.run} was changed while it trained: no run says how to make it again")
+    contents = contents_of(result)
+    info = {
+        **result.info,
+        "versions": versions(),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        SIZES: {name: len(content) for name, content in contents.items()},
+    }
+    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return {**contents, RUN: record_content(result.run, result.status, info, files)}
 
 
 @dataclass(frozen=True)
@@ -74,21 +97,10 @@ def verified_result(folder: str, run: Run) -> StoredResult:
 
     Raises FileNotFoundError where no run.json is, and Unusable.
     """
-    path = f"{folder}/run.json"
+    path = f"{folder}/{RUN}"
     record = read_json(path)
-    try:
-        described = {name: record[name] for name in DESCRIBED}
-        whole = record["checksum"] == checksum(described)
-        files, info, status = record["files"], record["info"], record["status"]
-        known = set(files) <= FILES and status in STATUSES
-        sizes = info.get(SIZES, {})
-        known &= all(isinstance(part, dict) for part in (files, info, sizes))
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise Unusable(f"{path} is torn or edited") from error
-    if not whole or record["key"] != run.key:
-        raise Unusable(f"{path} is edited: its checksum differs")
-    if not known:
-        raise Unusable(f"{path} is of another version: it names other files or another status")
+    _check_record(record, run, path)
+    files, sizes = record["files"], record["info"].get(SIZES, {})
     contents = {
         name: _content(f"{folder}/{name}", digest) for name, digest in files.items() if name != WEIGHTS
     }
@@ -99,6 +111,40 @@ def verified_result(folder: str, run: Run) -> StoredResult:
         if size != sizes.get(WEIGHTS, size):
             raise Unusable(f"{folder}/{WEIGHTS} is torn or edited: its size differs")
     return StoredResult(folder, record, contents)
+
+
+def verify_files(files: Mapping[str, bytes], run: Run, sender: str) -> dict[str, Any]:
+    """Return the record among the bytes of `files_of` that came from elsewhere, once all fit their digests.
+
+    Raises Unusable, which names the sender.
+    """
+    try:
+        record = json.loads(files[RUN])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise Unusable(f"{RUN} from {sender} is torn") from error
+    _check_record(record, run, f"{RUN} from {sender}")
+    if record["files"].keys() | {RUN} != files.keys():
+        raise Unusable(f"{RUN} from {sender} names other files than came with it")
+    for name, digest in record["files"].items():
+        if hashlib.sha256(files[name]).hexdigest() != digest:
+            raise Unusable(f"{name} from {sender} is torn: its checksum differs")
+    return record
+
+
+def _check_record(record: Any, run: Run, path: str) -> None:
+    """Raise Unusable where the content of a run.json is not what was written, or is another run's."""
+    try:
+        described = {name: record[name] for name in DESCRIBED}
+        whole = record["checksum"] == checksum(described)
+        files, info, status = record["files"], record["info"], record["status"]
+        known = set(files) <= FILES and status in STATUSES
+        known &= all(isinstance(part, dict) for part in (files, info, info.get(SIZES, {})))
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise Unusable(f"{path} is torn or edited") from error
+    if not whole or record["key"] != run.key:
+        raise Unusable(f"{path} is edited: its checksum differs")
+    if not known:
+        raise Unusable(f"{path} is of another version: it names other files or another status")
 
 
 def _content(path: str, digest: str, largest: int | None = LARGEST) -> bytes:

@@ -15,12 +15,11 @@ flushed to disk and renamed. Nothing is ever unpickled.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,19 +28,19 @@ from filelock import FileLock, Timeout
 from noiseutils.config import Run
 from noiseutils.errors import UserError
 from noiseutils.files import Unusable, not_written, obstacle, read_bytes, size_of, write_whole
-from noiseutils.provenance import versions
 from noiseutils.sweeps.records import (
-    SIZES,
+    RUN,
     WEIGHTS,
     StoredResult,
     checkpoint_content,
     checkpoint_of,
     checksum,
-    contents_of,
+    files_of,
     fingerprint_of,
     read_extra,
     record_content,
     verified_result,
+    verify_files,
 )
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.loop import Result
@@ -70,6 +69,10 @@ class Store:
         # where this process has found results whole, by key: run.json, and the fingerprint of the images
         self._verified: dict[str, tuple[str, str | None]] = {}
         self._named: set[str] = set()  # damage that stays where it is, and was named
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what this process has seen: another, perhaps on another machine, looks itself."""
+        return {**vars(self), "_verified": {}, "_named": set()}
 
     def check_root(self) -> None:
         """Raise StoreError where the store, or a folder above it, is no folder: no run is to blame."""
@@ -106,23 +109,27 @@ class Store:
 
     def save(self, result: Result) -> None:
         """Write a result; `run.json` comes last and makes it count. UserError if it was changed by hand."""
-        if "changed_after_steps" in result.info:
-            raise UserError(f"{result.run} was changed while it trained: no run says how to make it again")
-        folder = self._folder(result.run)
-        contents = contents_of(result)
-        for name, content in contents.items():
-            _write(folder / name, content)
-        files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-        info = {
-            **result.info,
-            "versions": versions(),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            SIZES: {name: len(content) for name, content in contents.items()},
-        }
-        _write(folder / "run.json", record_content(result.run, result.status, info, files))
+        self._write_result(result.run, files_of(result), result.info)
+
+    def adopt(self, run: Run, files: Mapping[str, bytes], sender: str) -> None:
+        """Write a result that was computed elsewhere, whole or not at all.
+
+        files: bytes of `records.files_of`.   sender: names where the bytes come from, for the error.
+        Raises UserError if they are not as they were made.
+        """
+        try:
+            record = verify_files(files, run, sender)
+        except Unusable as damage:
+            raise UserError(f"a result cannot be stored: {damage}") from damage
+        self._write_result(run, files, record["info"])
+
+    def _write_result(self, run: Run, files: Mapping[str, bytes], info: dict[str, Any]) -> None:
+        folder = self._folder(run)
+        for name in sorted(files, key=RUN.__eq__):  # run.json comes last
+            _write(folder / name, files[name])
         for leftover in ("checkpoint", "failure.txt"):
             self._remove(folder / leftover)
-        self._verified[result.run.key] = (str(folder / "run.json"), fingerprint_of(info))
+        self._verified[run.key] = (str(folder / RUN), fingerprint_of(info))
 
     def save_extra(self, run: Run, name: str, content: dict[str, Any]) -> None:
         """Store findings about a finished run's network, under a name of letters and dashes."""
@@ -258,6 +265,34 @@ class Store:
             mark.unlink(missing_ok=True)  # never written to: it may be a link
             with mark.open("x") as file:
                 file.write(owner)
+
+    @contextlib.contextmanager
+    def signed(self, token: str) -> Iterator[None]:
+        """Hold a file, by which other machines tell that they see this very folder: see `seen`.
+
+        Files of processes that were killed go.
+        """
+        place = self._sign_of(token)
+        with _clear_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for other in place.parent.glob("seen-*"):
+                with contextlib.suppress(Timeout), FileLock(other, blocking=False):
+                    other.unlink(missing_ok=True)
+            lock = FileLock(place)
+            lock.acquire(blocking=False)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the file says nothing to anybody else
+                place.unlink()
+            lock.release()
+
+    def seen(self, token: str) -> bool:
+        """Return whether the file of `signed` is here."""
+        return self._sign_of(token).is_file()
+
+    def _sign_of(self, token: str) -> Path:
+        return self.root / ".locks" / f"seen-{token}"
 
     def _mark_of(self, run: Run) -> Path:
         return self.root / ".locks" / f"{run.key}.owner"

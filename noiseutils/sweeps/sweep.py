@@ -2,7 +2,7 @@
 
 There is one loop, `noiseutils.sweeps.execution`. Each process walks the list, claims a run that nobody else
 holds, computes it and lets go. The `local` executor is several processes in that loop, `threads` several
-threads; two terminals, or a killed and repeated command, are the same case.
+threads, `ray` the tasks of a cluster; two terminals, or a killed and repeated command, are the same case.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from contextlib import nullcontext
 from noiseutils.config import Run
 from noiseutils.errors import UserError, one_of
 from noiseutils.sweeps.execution import execute
-from noiseutils.sweeps.jobs import Job, Sweep, on_cuda, one_thread
+from noiseutils.sweeps.jobs import Cluster, Job, Sweep, on_cuda, one_thread
 from noiseutils.sweeps.local import default_workers, local
 from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
+from noiseutils.sweeps.ray import on_ray
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.threads import WORKERS, threads
 from noiseutils.training.distributed import in_turn, launched, on_rank0, rank, start
@@ -26,6 +27,7 @@ EXECUTORS: dict[str, Callable[[Job], None]] = {
     "inline": execute,
     "local": local,
     "threads": threads,
+    "ray": on_ray,  # tasks of a Ray cluster
     "distributed": execute,  # in all processes of torchrun
 }
 
@@ -39,16 +41,19 @@ def sweep(
     budget: float | None = None,
     device: str | None = None,
     progress: bool = True,
+    cluster: Cluster | None = None,
 ) -> Sweep:
     """Compute what is not stored yet; a failing run is recorded and does not stop the others.
 
     executor: "inline" (this process, with as many threads as torch has here), "local" (`workers` processes of
     one thread side by side, default one a core, at most 4), "threads" (`workers` threads on one GPU, default
-    8), "distributed" (under torchrun: all its processes train each run together), or "auto": distributed
-    under torchrun, else for one run this process, on CPU with one thread, and for several threads on CUDA,
-    local on CPU. So what is left to do does not change the bits of a result on CPU.
+    8), "ray" (tasks of a Ray cluster, default as many as fit), "distributed" (under torchrun: all its
+    processes train each run together), or "auto": distributed under torchrun, else for one run this process,
+    on CPU with one thread, and for several threads on CUDA, local on CPU. So what is left to do does not
+    change the bits of a result on CPU.
     budget: seconds; the sweep ends cleanly, resumable, before they are over.
     device: where to train, default CUDA where there is one.
+    cluster: of the executor "ray", which without one starts Ray on this machine.
     Missing data raises UserError before anything is computed; a full disk StoreError. Ctrl-C ends it and
     leaves a state that the same call takes up again.
     """
@@ -57,6 +62,8 @@ def sweep(
     done = Sweep(runs, store)
     if executor not in ("auto", *EXECUTORS):
         raise one_of("executor", executor, ("auto", *EXECUTORS))
+    if cluster is not None and executor != "ray":
+        raise UserError(f"an address, CPUs or GPUs of a cluster go with executor 'ray', not {executor!r}")
     if launched():
         if executor not in ("auto", "distributed"):
             raise UserError(
@@ -80,7 +87,17 @@ def sweep(
     for run in todo:
         on_rank0(lambda run=run: store.forget_failure(run))  # a new sweep is a new attempt
     with Bar(todo, progress and rank() == 0) as bar:
-        job = Job(todo, sets, done, bar.on_event, deadline, device, workers)
+        job = Job(
+            todo,
+            sets,
+            done,
+            bar.on_event,
+            deadline,
+            device,
+            workers,
+            cluster=cluster or Cluster(),
+            describe=bar.describe,
+        )
         if executor == "auto":
             with nullcontext() if on_cuda(device) else one_thread():
                 EXECUTORS[chosen(job)](job)

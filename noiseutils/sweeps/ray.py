@@ -1,0 +1,436 @@
+"""The executor of a Ray cluster: each run is a task, which Ray places where there is room for it.
+
+Images go into the object store once, and from there to each node once. See `noiseutils.sweeps.ray_tasks` for
+what a task does. The tasks in Ray's queue are a few more than fit at the same time, so that a driver's memory
+does not grow with the sweep, and a cluster that grows with its queue does.
+
+A task whose worker or node was lost is sent again and goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import secrets
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from noiseutils.config import Run
+from noiseutils.errors import UserError, clipped, one_line
+from noiseutils.provenance import versions
+from noiseutils.sweeps.budget import Clock
+from noiseutils.sweeps.execution import claim_run
+from noiseutils.sweeps.jobs import Cluster, Job, cores
+from noiseutils.sweeps.ray_tasks import Outcome, Task, packed, train_task
+from noiseutils.sweeps.records import checkpoint_content, checkpoint_of
+from noiseutils.sweeps.signals import SIGNALS
+from noiseutils.training.orphans import Guardian
+
+log = logging.getLogger("noiseutils")
+
+SHARE = 0.125  # of a GPU: as many runs as the executor `threads` trains on one
+LOST_WORKERS, LOST_NODES = 3, 10  # that one run may cost before it is given up
+AHEAD = 16  # tasks in Ray's queue beyond twice as many as fit: a growing cluster sees that more is wanted
+POLL_SECONDS = 0.2  # between two looks at events
+LOOK_SECONDS = 5.0  # between two looks at the cluster's size
+HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
+PATIENCE = 30.0  # seconds that no task runs before that is said, and that a result may take to be seen here
+CHECKPOINTS = 8  # waiting for the driver to write them
+MARK = "NOISEUTILS_RAY"  # in the environment of Ray's processes that a sweep has started
+GRACE = "3"  # seconds that a server of ray:// waits for a driver that has gone
+
+
+@dataclass
+class Flight:
+    """Task in Ray's hands.   claim: held by the driver while results come back to it."""
+
+    run: Run
+    claim: ExitStack
+
+
+def on_ray(job: Job) -> None:
+    """Train on `job.cluster`; a run that costs it three workers is recorded as failed.
+
+    Without Ray, or where the cluster cannot be reached, raises UserError.
+    """
+    token = secrets.token_hex(8)
+    with connected(job.cluster), job.done.store.signed(token), _Driver(job, token) as driver:
+        driver.fly()
+
+
+@contextlib.contextmanager
+def connected(cluster: Cluster) -> Iterator[None]:
+    """Connect to a cluster, or start Ray on this machine, for as long as the block lasts.
+
+    Where the process is connected to Ray already, that connection is used, and stays.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("executor 'ray' needs Ray: pip install 'noiseutils[ray]'")
+    import ray
+
+    if ray.is_initialized():
+        if cluster.address is not None:
+            raise UserError(
+                "this process is connected to Ray already: leave the address out, or call ray.shutdown()"
+            )
+        yield
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"logging_level": logging.WARNING}
+    with ExitStack() as started:
+        if address == "local":
+            if cluster.cpus > cores():
+                raise UserError(f"a run of {cluster.cpus:g} CPUs does not fit this machine's {cores()}")
+            options |= {"num_cpus": cores(), "include_dashboard": None if _has_dashboard() else False}
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+            started.enter_context(_marked())
+        elif address.startswith("ray://"):
+            os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", GRACE)
+        # Ray leaves the interpreter at SIGTERM; what a command does then is the command's to say
+        with _kept_handlers():
+            try:
+                ray.init(address, **options)
+            except Exception as error:  # of many kinds, a bare Exception among them
+                raise UserError(
+                    f"no Ray cluster at {clipped(address)}: {type(error).__name__}: "
+                    f"{one_line(error, 300)}; allowed: auto, HOST:PORT or ray://HOST:PORT of one that runs, "
+                    "or none for this machine alone"
+                ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _marked() -> Iterator[None]:
+    """Let processes that are started inside, and all that those start, end with this one at the latest.
+
+    Ray's own processes see to that, too, but in their own time, and not while they are stopped.
+    """
+    value = secrets.token_hex(8)
+    with Guardian(f"{MARK}={value}"):
+        os.environ[MARK] = value
+        try:
+            yield
+        finally:
+            del os.environ[MARK]
+
+
+def _has_dashboard() -> bool:
+    """Return whether Ray was installed with its dashboard: without, its server has nothing to show."""
+    return importlib.util.find_spec("aiohttp_cors") is not None
+
+
+@contextlib.contextmanager
+def _kept_handlers() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Driver:
+    """A sweep's tasks: sent, waited for, sent again."""
+
+    def __init__(self, job: Job, token: str) -> None:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.job, self.done, self.store = job, job.done, job.done.store
+        self.clock = Clock(job.deadline)
+        self.pending = deque(job.todo)
+        self.held: deque[tuple[float, Run]] = deque()  # by another sweep; when to look again
+        self.flying: dict[Any, Flight] = {}  # by the reference to the task's outcome
+        self.running: dict[str, str] = {}  # node by run key, of tasks that have begun
+        self.lost: Counter[tuple[str, str]] = Counter()  # workers and nodes, by run key
+        self.unseen: list[tuple[float, Run]] = []  # stored by a worker, and not seen here yet
+        self.runs = {run.key: run for run in job.todo}
+        self.apart = False
+        self.token = token
+        self.versions = versions()
+        self.slots, self.looked, self.idle_since = 0, -LOOK_SECONDS, time.monotonic()
+        self.gpus = self._gpus()
+        cpus = job.cluster.cpus
+        # a lost task is sent again here, as it then has another checkpoint and counts against its run
+        options = {"num_cpus": cpus, "num_gpus": self.gpus, "max_retries": 0}
+        self.task = ray.remote(train_task).options(name="noiseutils run", **options)
+        self.threads = max(1, int(cpus))
+        # beside the driver: not lost with another node
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.queue_options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        self.images: dict[Any, Any] = {}
+        self.queues: list[Any] = []
+        self.events = self._queue(0)
+        self.checkpoints: Any = None
+
+    def _gpus(self) -> float:
+        """Return the share of a GPU that each task takes."""
+        import ray
+
+        if self.job.device is not None and not self.job.device.startswith("cuda"):
+            return 0.0
+        if self.job.cluster.gpus is not None:
+            return self.job.cluster.gpus
+        return SHARE if ray.cluster_resources().get("GPU") else 0.0
+
+    def _queue(self, size: int) -> Any:
+        from ray.util.queue import Queue
+
+        queue = Queue(size, actor_options=self.queue_options)
+        self.queues.append(queue)
+        return queue
+
+    def __enter__(self) -> _Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no task behind, whatever ends the sweep, and no claim."""
+        import ray
+        from ray import exceptions
+
+        with contextlib.suppress(exceptions.RayError, ConnectionError):
+            for reference in self.flying:
+                ray.cancel(reference, force=True)
+            for queue in self.queues:
+                queue.shutdown(force=True)
+        for flight in self.flying.values():
+            flight.claim.close()
+
+    def fly(self) -> None:
+        """Send tasks and take their outcomes until all runs are done, failed, or out of time."""
+        import ray
+
+        while self.flying or not (self.done.out_of_time or self._all_sent()):
+            self._send()
+            ready = []
+            if self.flying:
+                references = list(self.flying)
+                ready, _ = ray.wait(references, num_returns=1, timeout=POLL_SECONDS)
+                if ready:  # perhaps not alone
+                    ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+            elif not self._all_sent():  # all that is left is held by others
+                time.sleep(POLL_SECONDS)
+            self._take_events()
+            for reference in ready:
+                self._land(self.flying.pop(reference), reference)
+            self._show()
+            if self.job.deadline is not None and time.monotonic() > self.job.deadline:
+                self.done.out_of_time |= bool(self.flying) or not self._all_sent()
+                break  # what still runs has a checkpoint, and is cancelled
+        self._await_unseen()
+
+    def _all_sent(self) -> bool:
+        return not (self.pending or self.held)
+
+    def _send(self) -> None:
+        """Fill Ray's queue."""
+        now = time.monotonic()
+        if now - self.looked > LOOK_SECONDS:
+            self.looked, self.slots = now, self._slots()
+        while self.held and self.held[0][0] < now:
+            self.pending.append(self.held.popleft()[1])
+        most = self.job.workers or 2 * self.slots + AHEAD
+        while self.pending and len(self.flying) < most and not self.done.out_of_time:
+            if self.clock.over():
+                self.done.out_of_time = True
+                return
+            self._launch(self.pending.popleft())
+
+    def _slots(self) -> int:
+        """Return how many runs fit the cluster at the same time."""
+        import ray
+
+        has = ray.cluster_resources()
+        fits = has.get("CPU", 0) / self.job.cluster.cpus
+        return int(min(fits, has.get("GPU", 0) / self.gpus) if self.gpus else fits)
+
+    def _launch(self, run: Run) -> None:
+        claim, checkpoint = ExitStack(), None
+        if self.apart:
+            with ExitStack() as claiming:
+                state, trace = claim_run(run, self.job, claiming)
+                if state != "claimed":
+                    self._settle(run, Outcome(state, trace))
+                    return
+                stored = self.store.load_checkpoint(run)
+                checkpoint = None if stored is None else checkpoint_content(run, stored)
+                claim = claiming.pop_all()
+        deadline = self.job.deadline
+        task = Task(
+            run=run,
+            store=self.store,
+            token=self.token,
+            apart=self.apart,
+            checkpoint=checkpoint,
+            deadline=None if deadline is None else time.time() + deadline - time.monotonic(),
+            longest=self.clock.longest,
+            device=self.job.device if self.gpus else "cpu",
+            threads=self.threads,
+            fingerprint=self.job.sets[run.data].fingerprint,
+            images=[self._images(run)],
+            events=self.events,
+            checkpoints=self.checkpoints,
+            versions=self.versions,
+        )
+        self.flying[self.task.remote(task)] = Flight(run, claim)
+
+    def _images(self, run: Run) -> Any:
+        import ray
+
+        if run.data not in self.images:
+            self.images[run.data] = ray.put(packed(self.job.sets[run.data]))
+        return self.images[run.data]
+
+    def _land(self, flight: Flight, reference: Any) -> None:
+        """Take the outcome of a task that has ended."""
+        import ray
+        from ray import exceptions
+
+        run = flight.run
+        self.running.pop(run.key, None)
+        with flight.claim:
+            try:
+                outcome: Any = ray.get(reference)
+            except exceptions.RayTaskError as error:  # not of a training: those are caught where they are
+                raise UserError(
+                    "a worker could not begin: noiseutils must be installed on all machines of the cluster, "
+                    f"at the same version.\n{error}"
+                ) from None
+            except (exceptions.LocalRayletDiedError, exceptions.RuntimeEnvSetupError) as error:
+                raise UserError(f"the Ray cluster takes no tasks: {error}") from None
+            except exceptions.RayError as error:
+                self._lose(run, error)
+                return
+            if isinstance(outcome.error, Exception):
+                raise outcome.error
+            if self.apart:
+                self._store(run, outcome)
+            self._settle(run, outcome)
+
+    def _lose(self, run: Run, error: Exception) -> None:
+        """Send a run again whose worker was lost, unless it has cost too many."""
+        from ray import exceptions
+
+        self._take_checkpoints()
+        # a result that was lost on its way was lost with its node
+        node = isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError)
+        what, most = ("node", LOST_NODES) if node else ("worker", LOST_WORKERS)
+        self.lost[run.key, what] += 1
+        log.info("%s: its %s was lost (%s)", run, what, type(error).__name__)
+        if self.lost[run.key, what] < most:
+            self.pending.appendleft(run)
+            return
+        why = "lost with their machines" if node else "killed, or out of memory"
+        trace = f"{most} {what}s were lost while they trained it: {why}. The last: {_first_line(error)}"
+        self.store.record_failure(run, trace)
+        self._settle(run, Outcome("failed", trace))
+
+    def _store(self, run: Run, outcome: Outcome) -> None:
+        """Write what came back from a worker that does not see the store."""
+        sender = f"node {outcome.node}"
+        if outcome.dropped:
+            self.store.drop_checkpoint(run, outcome.dropped)
+        if outcome.files is not None:
+            self.store.adopt(run, outcome.files, sender)
+        if outcome.checkpoint is not None:
+            self.store.save_checkpoint(run, checkpoint_of(run, outcome.checkpoint))
+        if outcome.state == "failed":
+            self.store.record_failure(run, outcome.trace)
+
+    def _settle(self, run: Run, outcome: Outcome) -> None:
+        """Take note of what has become of a run."""
+        state = outcome.state
+        self.clock.longest = max(self.clock.longest, outcome.longest)
+        if state == "apart":
+            self._part()
+            self.pending.append(run)
+        elif state == "held":
+            self.held.append((time.monotonic() + HELD_SECONDS, run))
+        elif state == "out_of_time":
+            self.done.out_of_time = True
+        else:
+            if state == "failed":
+                self.done.failed[run.key] = outcome.trace
+            elif not self.store.finished(run):
+                self.unseen.append((time.monotonic(), run))
+            self.job.on_event(state, run, outcome.trace)
+
+    def _part(self) -> None:
+        """From now on have results sent back: not every node sees the store's folder."""
+        if not self.apart:
+            log.info("%s is not seen on all nodes: results are sent back", self.store.root)
+            self.checkpoints = self._queue(CHECKPOINTS)
+            self.apart = True
+
+    def _take_events(self) -> None:
+        aloft = self._aloft()
+        for key, event, node, detail in _waiting(self.events):
+            if key in aloft:  # else its outcome came first
+                self.running[key] = node
+                if event == "epoch":
+                    self.job.on_event(event, self.runs[key], detail)
+        self._take_checkpoints()
+
+    def _take_checkpoints(self) -> None:
+        """Write the checkpoints that have come; the claims of their runs are held here."""
+        if self.checkpoints is None:
+            return
+        aloft = self._aloft()
+        for key, content in dict(_waiting(self.checkpoints)).items():  # of several of a run, the last
+            if key in aloft:
+                self.store.save_checkpoint(self.runs[key], checkpoint_of(self.runs[key], content))
+
+    def _aloft(self) -> set[str]:
+        return {flight.run.key for flight in self.flying.values()}
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        tasks, nodes = len(self.running), len(set(self.running.values()))
+        self.job.describe(f"{tasks} task{'s'[: tasks != 1]} on {nodes} node{'s'[: nodes != 1]}")
+        if tasks or not self.flying:
+            self.idle_since = now
+        elif now - self.idle_since > PATIENCE:
+            self.idle_since = float("inf")  # said once
+            wanted = f"{self.job.cluster.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
+            log.warning("no node has had %s free for %.0f s: runs wait for one", wanted, PATIENCE)
+
+    def _await_unseen(self) -> None:
+        """Wait until results that workers have stored are seen here; a network's folder may take its time."""
+        for since, run in self.unseen:
+            while not self.store.finished(run):
+                if time.monotonic() - since > PATIENCE:
+                    raise UserError(
+                        f"a worker has stored {run}, and it is not in {self.store.root} here: is that one "
+                        "folder on all machines?"
+                    )
+                with contextlib.suppress(OSError):
+                    os.listdir(self.store.root)  # has the folder's entries read again
+                time.sleep(POLL_SECONDS)
+
+
+def _waiting(queue: Any) -> list[Any]:
+    """Take all that is in a queue; nothing while its process is started again."""
+    from ray import exceptions
+
+    try:
+        return queue.get_nowait_batch(queue.qsize())
+    except exceptions.RayActorError:
+        return []
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

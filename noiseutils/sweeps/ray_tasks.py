@@ -1,0 +1,230 @@
+"""One run as a task of a Ray cluster: what the driver sends to a worker, and what comes back.
+
+A worker that sees the store's folder claims, resumes and writes the run itself, as every other executor does.
+One that does not see it gets the checkpoint with the task and sends all it makes back: the driver writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from noiseutils.config import Data, Run
+from noiseutils.data import Dataset
+from noiseutils.data.images import Images
+from noiseutils.errors import UserError, portable
+from noiseutils.files import Unusable
+from noiseutils.provenance import versions
+from noiseutils.sweeps.budget import Clock
+from noiseutils.sweeps.execution import attempt
+from noiseutils.sweeps.jobs import Job, Sweep
+from noiseutils.sweeps.records import checkpoint_content, checkpoint_of, files_of
+from noiseutils.sweeps.store import Store
+from noiseutils.training.checkpoint import Checkpoint
+from noiseutils.training.loop import Result
+
+EVENT_SECONDS = 0.5  # between two messages on the epochs of a run
+ALIKE = ("noiseutils", "torch", "numpy")  # versions that the driver and its workers must have in common
+
+Packed = dict[str, Any]  # a data set whose images in memory are arrays, which a node's workers share
+
+
+@dataclass(frozen=True)
+class Task:
+    """Run to train, and what a worker is told about it.
+
+    token: name of a file in the store's folder, which tells whether a worker sees that folder.
+    apart: whether results go back to the driver.   checkpoint: bytes to resume from, if they do.
+    deadline: of the wall clock, as monotonic ones differ between machines.   longest: see `Clock`.
+    images: one reference to a packed data set, in a list, so that Ray leaves it to the worker to fetch it.
+    events, checkpoints: queues to the driver; checkpoints has one if `apart`.
+    """
+
+    run: Run
+    store: Store
+    token: str
+    apart: bool
+    checkpoint: bytes | None
+    deadline: float | None
+    longest: float
+    device: str | None
+    threads: int
+    fingerprint: str
+    images: list[Any]
+    events: Any
+    checkpoints: Any
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker says of a run.
+
+    state: of `attempt`; or "apart" if the worker does not see the store, and has done nothing; or "error"
+    if the sweep must end with `error`.   trace: of a failure.   files: of a result that goes back.
+    checkpoint: the last one, of a run that the deadline has interrupted.   dropped: why a checkpoint could
+    not be resumed from.   longest: seconds, see `Clock`.
+    """
+
+    state: str
+    trace: str = ""
+    files: dict[str, bytes] | None = None
+    checkpoint: bytes | None = None
+    dropped: str = ""
+    longest: float = 0.0
+    error: Exception | None = None
+    node: str = ""
+
+
+class Parcel(Store):
+    """Store of one run in a worker that does not see the folder; what it holds goes back to the driver.
+
+    offer: gets the bytes of each checkpoint.
+    """
+
+    def __init__(self, checkpoint: bytes | None, offer: Callable[[bytes], None]) -> None:
+        super().__init__(Path("a worker's memory"))
+        self.checkpoint, self.offer = checkpoint, offer
+        self.files: dict[str, bytes] | None = None
+        self.dropped = ""
+
+    def finished(self, run: Run) -> bool:
+        """Return False: the driver has looked."""
+        return False
+
+    def failure(self, run: Run) -> str | None:
+        """Return None: the driver has looked."""
+        return None
+
+    @contextlib.contextmanager
+    def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
+        """Yield True: the driver has claimed the run."""
+        yield True
+
+    def save(self, result: Result) -> None:
+        """Keep the files of a result."""
+        self.files = files_of(result)
+
+    def record_failure(self, run: Run, trace: str) -> None:
+        """Do nothing: the driver writes the failure that the task ends with."""
+
+    def load_checkpoint(self, run: Run) -> Checkpoint | None:
+        """Return the state that the driver has sent, None where it has sent none."""
+        if self.checkpoint is None:
+            return None
+        try:
+            return checkpoint_of(run, self.checkpoint)
+        except Unusable as damage:
+            self.drop_checkpoint(run, str(damage))
+            return None
+
+    def drop_checkpoint(self, run: Run, why: str) -> None:
+        """Take note that the state cannot be resumed from; the run starts anew."""
+        self.checkpoint, self.dropped = None, why
+
+    def save_checkpoint(self, run: Run, checkpoint: Checkpoint) -> None:
+        """Keep the state of the run and offer it to the driver."""
+        self.checkpoint = checkpoint_content(run, checkpoint)
+        self.offer(self.checkpoint)
+
+
+def train_task(task: Task) -> Outcome:
+    """Train a run in a worker of Ray; whatever goes wrong is part of the outcome."""
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    place = f"node {ray.util.get_node_ip_address()}"
+    try:
+        return replace(_train(task, node, place), node=node)
+    except Exception as error:
+        return Outcome("error", error=portable(error, f"on {place}"), node=node)
+
+
+def _train(task: Task, node: str, place: str) -> Outcome:
+    import ray
+    from ray.exceptions import RayActorError
+    from ray.util.queue import Full
+
+    check_versions(task.versions, place)
+    if not task.apart and not task.store.seen(task.token):
+        return Outcome("apart")
+    run, last = task.run, 0.0
+
+    def on_event(event: str, run: Run, detail: Any) -> None:
+        nonlocal last
+        if event == "claimed" or (event == "epoch" and time.monotonic() - last > EVENT_SECONDS):
+            last = time.monotonic()
+            task.events.actor.put_nowait.remote((run.key, event, node, detail))
+
+    def offer(checkpoint: bytes) -> None:
+        # a driver that is behind takes none; the next is newer
+        with contextlib.suppress(Full, RayActorError):
+            if not task.checkpoints.full():
+                task.checkpoints.put_nowait((run.key, checkpoint))
+
+    store = Parcel(task.checkpoint, offer) if task.apart else task.store
+    deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
+    clock, done = Clock(deadline, task.longest), Sweep([run], store)
+    images = _images(run.data, task.fingerprint, lambda: ray.get(task.images[0]))
+    sets = dict.fromkeys([run.data], images)
+    torch.set_num_threads(task.threads)
+    state = attempt(run, Job([run], sets, done, on_event, deadline, task.device), clock)
+    outcome = Outcome(state, done.failed.get(run.key, ""), longest=clock.longest)
+    if not isinstance(store, Parcel):
+        return outcome
+    checkpoint = store.checkpoint if state == "out_of_time" else None
+    return replace(outcome, files=store.files, checkpoint=checkpoint, dropped=store.dropped)
+
+
+def check_versions(wanted: dict[str, str], place: str) -> None:
+    """Raise UserError where this machine would compute other numbers than the driver's."""
+    found = versions()
+    for name in ALIKE:
+        if found[name] != wanted[name]:
+            raise UserError(
+                f"{place} has {name} {found[name]}, the driver {wanted[name]}: results would differ. All "
+                "machines of the cluster need the same environment"
+            )
+
+
+_sets: dict[tuple[str, str], Dataset] = {}  # of this worker
+
+
+def _images(data: Data, fingerprint: str, fetch: Callable[[], Packed]) -> Dataset:
+    """Return a data set, unpacked once a worker; its arrays lie in the node's memory once for all workers."""
+    name = (data.model_dump_json(), fingerprint)
+    if name not in _sets:
+        _sets[name] = unpacked(fetch())
+    return _sets[name]
+
+
+def packed(data: Dataset) -> Packed:
+    """Return a data set for Ray's object store, which shares arrays between the processes of a node."""
+    return {name: _arrays(value) for name, value in vars(data).items() if not name.startswith("_")}
+
+
+def unpacked(packed: Packed) -> Dataset:
+    """Return the data set of `packed`, its tensors in the memory of the arrays."""
+    return Dataset(**{name: _tensors(value) for name, value in packed.items()})
+
+
+def _arrays(value: Any) -> Any:
+    if isinstance(value, Images):
+        return tuple(tensor.cpu().numpy() for tensor in (value.pixels, value.labels))
+    return value
+
+
+def _tensors(value: Any) -> Any:
+    if not (isinstance(value, tuple) and isinstance(value[0], np.ndarray)):
+        return value
+    with warnings.catch_warnings():  # arrays of the object store cannot be written to, and no training does
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return Images(*map(torch.from_numpy, value))

@@ -1,0 +1,114 @@
+"""A Ray cluster of several nodes on this machine, for tests: nodes can be added, and lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from ray._private import services
+from ray.cluster_utils import Cluster
+
+PATIENCE = 180.0  # seconds for a node to start
+NODES = 3  # one CPU each; the head, where drivers connect, has none
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@contextlib.contextmanager
+def ray_cluster(nodes: int = NODES, **options: Any) -> Iterator[Cluster]:
+    """A cluster of a head without CPUs and nodes of one; all its processes go with the block."""
+    here = str(Path(__file__).parent)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *([before] if before else [])])  # for stores of tests
+    head = {"num_cpus": 0, "include_dashboard": False, **options}
+    with patience():
+        cluster = Cluster(initialize_head=True, shutdown_at_exit=True, head_node_args=head)
+    try:
+        for _ in range(nodes):
+            add_node(cluster)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def add_node(cluster: Cluster) -> Any:
+    with patience():
+        return cluster.add_node(num_cpus=1)
+
+
+@contextlib.contextmanager
+def patience() -> Iterator[None]:
+    """Give a node that starts in the block minutes: a busy machine needs more than Ray's half of one."""
+    look = services.get_node
+
+    def look_longer(*words: Any) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return look(*words)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = look_longer
+    try:
+        yield
+    finally:
+        services.get_node = look
+
+
+def lose_node(cluster: Cluster, node: Any) -> None:
+    """Kill a node's processes, the workers too, as the loss of a machine would."""
+    found = processes_of(node)
+    cluster.worker_nodes.discard(node)
+    for process in found:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+
+def processes_of(node: Any) -> list[psutil.Process]:
+    """The raylet of a node and all that it has started."""
+    found = []
+    for infos in node.all_processes.values():
+        for info in infos:
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(info.process.pid)
+                found += [process, *process.children(recursive=True)]
+    return found
+
+
+def workers_of(node: Any) -> list[psutil.Process]:
+    """The processes of a node that train, or wait for a task: Ray names them by what they do."""
+    return [process for process in processes_of(node) if _title(process).startswith("ray::")]
+
+
+def training_on(node: Any) -> list[psutil.Process]:
+    """The processes of a node that have a run in hand."""
+    return [process for process in processes_of(node) if _title(process).startswith("ray::noiseutils run")]
+
+
+def wait_for(what: Any, seconds: float = 120) -> Any:
+    """Call `what` until it returns something true, and return that."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+    return found
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
