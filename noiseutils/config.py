@@ -46,6 +46,7 @@ from noiseutils.spec import (
 
 # pixels in [0, 1]: 2 / 255 is 0.00784…; above 1 it is a number of levels
 AttackSize = Annotated[float, Field(ge=0, le=1)]
+MixupAlpha = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 SCHEMA = 1  # raise it when the same configuration starts to mean another result
 
 
@@ -89,6 +90,7 @@ class Evaluation(Spec):
     recalibrate: bool = True  # again with BatchNorm statistics re-estimated on clean batches
     similarity: Names = ()  # modules at which to compare the classes' gradients; "input" is the image
     feature_maps: Count = 0  # test images whose first feature maps are kept
+    training_images: Count = 0  # training images, as they are, on which the network is tested, too
 
 
 class Run(Spec):
@@ -108,6 +110,9 @@ class Run(Spec):
     epochs: Epochs = 5
     batch_size: BatchSize = 128
     augment: bool = False  # random crop (padding 4; of a streamed tree: random resized crop) and flip
+    label_smoothing: Probability = 0.0  # share of the label spread over all classes, in training
+    mixup: MixupAlpha = 0.0  # alpha of Beta(alpha, alpha), by which pairs of images are mixed; 0: none
+    cutout: Count = 0  # side of the square that is erased from each training image, in pixels; 0: none
     validation_size: Count = 0  # training images held out; 0: the test images validate
     evaluation: Evaluation = Evaluation()
     seed: Seed = 0
@@ -124,6 +129,15 @@ class Run(Spec):
             raise ValueError("an attack needs pixels in [0, 1]: no `corruption` with `adversarial_training`")
         if self.parameter_noise is not None:
             self.parameter_noise.check_epochs(self.epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_mixed_where_the_loss_takes_it(self) -> Self:
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(f"`label_smoothing` is of cross_entropy, {self.loss} takes none")
+        for name in ("noise", "adversarial_training"):
+            if self.mixup and getattr(self, name) is not None:
+                raise ValueError(f"a run takes `mixup` or `{name}`, not both: each has a loss of its own")
         return self
 
     @property
@@ -145,6 +159,9 @@ class Run(Spec):
 
     def __str__(self) -> str:
         parts = (self.noise, self.corruption, self.adversarial_training, self.parameter_noise)
-        special = [part for part in parts if part]
-        noise = ", ".join(map(short, special)) or "no noise"
+        special = [short(part) for part in parts if part]
+        for name in ("label_smoothing", "mixup", "cutout"):
+            if value := getattr(self, name):
+                special.append(f"{name.replace('_', ' ')} {value:g}")
+        noise = ", ".join(special) or "no noise"
         return f"{self.model.name} on {self.data.label}, {noise}, seed {self.seed}"

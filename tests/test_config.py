@@ -50,6 +50,10 @@ def test_run_key_changes_with_every_part_that_determines_the_result():
         NOISY.replace(noise=NoisyDropout(p=0.25, std=0.08, where="all")),
         NOISY.replace(noise=NoisyDropout(p=0.25, std=0.08, rescale=False)),
         NOISY.replace(noise=GaussianNoise(std=0.08)),
+        Run(label_smoothing=0.1),
+        Run(mixup=0.2),
+        Run(cutout=8),
+        Run(evaluation=Evaluation(training_images=100)),
     ]
     assert len({run.key for run in variants}) == len(variants)
 
@@ -123,6 +127,9 @@ def test_defaults_have_not_changed_under_this_schema():
         "epochs": 5,
         "batch_size": 128,
         "augment": False,
+        "label_smoothing": 0.0,
+        "mixup": 0.0,
+        "cutout": 0,
         "validation_size": 0,
         "evaluation": {
             "noise": [],
@@ -131,6 +138,7 @@ def test_defaults_have_not_changed_under_this_schema():
             "recalibrate": True,
             "similarity": [],
             "feature_maps": 0,
+            "training_images": 0,
         },
         "seed": 0,
     }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from noiseutils.config import Evaluation
 from noiseutils.corruptions import gaussian_blur, gaussian_noise
 from noiseutils.data import AnyImages, Dataset, batches
+from noiseutils.data.subsets import fixed_order
 from noiseutils.evaluation.attacks import fgsm_of, input_gradient
 from noiseutils.evaluation.batched_call import FORWARD, GRADIENT, BatchedCall
 from noiseutils.evaluation.inspection import class_similarity, feature_maps
@@ -27,6 +28,8 @@ from noiseutils.rng import generator
 BLOCK = 500
 LARGEST_SIDE = 64  # pixels; one block of larger images fills the device
 RECALIBRATION_IMAGES = 10_000  # enough for stable means and variances; more costs a second epoch
+
+TRAINING = "training"  # condition of training images as they are
 
 PROBABILITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "cross_entropy": lambda logits: logits.softmax(1),
@@ -42,14 +45,17 @@ def evaluate(
     criterion: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     loss: str = "cross_entropy",
     seed: int = 0,
+    trained_on: AnyImages | None = None,
 ) -> dict[str, Any]:
     """Return the test metrics of a network: clean ones at the top, all of them under "conditions".
 
     model: takes pixels in [0, 1].   seed: of the input noise; equal images get equal noise under every
-    network.   loss: key of `PROBABILITIES`, the map from logits to probabilities.
-    "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm), size (in units
-    of the pixel range; of a blur in pixels across), statistics ("trained", or "recalibrated" for BatchNorm
-    statistics re-estimated; absent for a network without BatchNorm), and the values of `measure`.
+    network.   loss: key of `PROBABILITIES`, the map from logits to probabilities.   trained_on: images of
+    which `evaluation.training_images` are tested, too; None: the set's training images.
+    "conditions" is a list of records: condition (clean, gaussian_noise, gaussian_blur, fgsm; training: for
+    training images as they are), size (in units of the pixel range; of a blur in pixels across), statistics
+    ("trained", or "recalibrated" for BatchNorm statistics re-estimated; absent for a network without
+    BatchNorm), and the values of `measure`.
     "gradient_similarity" and "feature_maps", where asked for, are those of `evaluation.inspection`.
     """
     networks = {"trained": model}
@@ -69,6 +75,12 @@ def evaluate(
             outcome = outcomes[statistics, *((condition, size) if size else conditions[0])]
             numbers = _summary(outcome, data.test.labels, data.classes)
             records.append({"condition": condition, "size": size, "statistics": statistics, **numbers})
+    if evaluation.training_images:
+        images = _some(data.train if trained_on is None else trained_on, evaluation.training_images)
+        clean = _outcomes(networks, images, Evaluation(), criterion, PROBABILITIES[loss], seed)
+        for statistics in networks:
+            numbers = _summary(clean[statistics, "clean", 0.0], images.labels, data.classes)
+            records.append({"condition": TRAINING, "size": 0.0, "statistics": statistics, **numbers})
     found = {k: v for k, v in records[0].items() if k not in ("condition", "size", "statistics")}
     found["conditions"] = records
     if evaluation.similarity:
@@ -78,6 +90,12 @@ def evaluate(
     if evaluation.feature_maps:
         found["feature_maps"] = feature_maps(model, data.test, evaluation.feature_maps)
     return found
+
+
+def _some(images: AnyImages, count: int) -> AnyImages:
+    """Return up to `count` images in an order of their own: as stored, they may be sorted by class."""
+    order = torch.from_numpy(fixed_order(len(images), "evaluated"))
+    return images.subset(order[:count].to(images.labels.device))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ def change_run(state: TrainState, new: Run) -> None:
         state.handle.change(new.noise)
     state.run = new
     if new.adversarial_training is not None:
-        state.loss = loss_of(new, state.model, state.network, state.handle, state.criterion)
+        state.loss = loss_of(new, state.model, state.network, state.handle, state.mixup_cutout)
     state.changed_after.append(state.step)
     state.engine.forget()
 

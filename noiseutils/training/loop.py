@@ -28,7 +28,7 @@ from noiseutils.training.changes import change_run
 from noiseutils.training.checkpoint import CannotResume, Checkpoint, take_checkpoint
 from noiseutils.training.distributed import each, on_rank0, raise_on_all
 from noiseutils.training.optimizers import set_rate
-from noiseutils.training.setup import describe, setup
+from noiseutils.training.setup import describe, held_out, setup
 from noiseutils.training.state import TrainState
 
 __all__ = ["CannotResume", "OnEpoch", "Result", "TrainState", "train", "training"]
@@ -121,6 +121,7 @@ def training(
                 state.model.train()
                 state.parameter_noise.begin_epoch()
                 state.image_noise.manual_seed(derived_seed(state.noise_seed, f"corruption/{state.epoch - 1}"))
+                state.mixup_cutout.begin_epoch(state.epoch)
                 before = [p.detach().clone() for p in parameters]
                 state.metrics.clear()
                 losses = [row.get("validation_loss", row["test_loss"]) for row in state.rows]
@@ -200,7 +201,9 @@ def _result(state: TrainState) -> Result:
     finished = _finite(state.rows[-1])
     metrics: dict[str, Any] = {}
     if finished:
-        options = {"criterion": state.criterion, "loss": run.loss, "seed": run.seed}
+        # not the state's: those may have a corruption in them
+        trained_on = held_out(data.train, run.validation_size)[0] if run.evaluation.training_images else None
+        options = {"criterion": state.criterion, "loss": run.loss, "seed": run.seed, "trained_on": trained_on}
         metrics = on_rank0(lambda: evaluate(state.model, data, run.evaluation, **options))
     threads = torch.get_num_threads()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {threads} threads"

@@ -22,9 +22,10 @@ from noiseutils.training.checkpoint import CannotResume, Checkpoint, restore_che
 from noiseutils.training.classifier import attach_noise, build_classifier
 from noiseutils.training.engines import ENGINES, Engine
 from noiseutils.training.epoch_metrics import EpochMetrics
+from noiseutils.training.mixup_cutout import MixupCutout
 from noiseutils.training.optimizers import build_optimizer
 from noiseutils.training.state import TrainState
-from noiseutils.training.steps import LOSSES, CleanStep, loss_of, update
+from noiseutils.training.steps import LOSSES, CleanStep, loss_of, training_criterion, update
 
 COPIED = 5000  # images that noise is added to at once, where the whole set gets it
 
@@ -62,14 +63,16 @@ def setup(
     image_noise = generator(0, "corruption", device)  # seeded anew at each epoch
     sources = [image_noise] if run.corruption else []
     sources += [parameter_noise.source] if parameter_noise.source is not None else []
+    mixup_cutout = MixupCutout(run, noise_seed, steps_per_epoch, model.mean, device)
+    sources += mixup_cutout.sources
     name = engine if resume is None else resume.engine
     if resume is not None and name not in (*ENGINES,):
         raise CannotResume(f"its engine {name!r} is not known; allowed: {', '.join(ENGINES)}")
     machine = Engine(name, device, model.net, handle, sources)
 
-    criterion = LOSSES[run.loss]
     # an operation on one small batch costs more to begin than to do: several batches are normalised at once
-    plain = run.noise is None and run.adversarial_training is None and run.corruption is None
+    on_pixels = run.noise, run.adversarial_training, run.corruption, run.mixup or None, run.cutout or None
+    plain = all(part is None for part in on_pixels)
     ahead = machine.name == "blocked" and plain and isinstance(images, Images) and distributed.world() == 1
     state = TrainState(
         run=run,
@@ -82,12 +85,13 @@ def setup(
         handle=handle,
         parameter_noise=parameter_noise,
         image_noise=image_noise,
+        mixup_cutout=mixup_cutout,
         noise_seed=noise_seed,
         streams=random,
-        criterion=criterion,
+        criterion=LOSSES[run.loss],
         optimizer=build_optimizer(run.optimizer, parameters, device if machine.records else None),
         engine=machine,
-        loss=CleanStep(model.net, criterion),
+        loss=CleanStep(model.net, training_criterion(run)),
         batches=partial(
             machine.batches,
             images,
@@ -106,7 +110,7 @@ def setup(
         restore_checkpoint(resume, state)
     if not ahead:
         state.network = distributed.wrapped(model)
-        state.loss = loss_of(run, model, state.network, handle, criterion)
+        state.loss = loss_of(run, model, state.network, handle, mixup_cutout)
     return state
 
 

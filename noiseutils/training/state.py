@@ -17,6 +17,7 @@ from noiseutils.rng import Streams
 from noiseutils.training.classifier import Classifier
 from noiseutils.training.engines import Engine
 from noiseutils.training.epoch_metrics import EpochMetrics
+from noiseutils.training.mixup_cutout import MixupCutout
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, y) -> loss
 LossStep = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # (x, y) -> (loss, logits)
@@ -40,9 +41,10 @@ class TrainState:
     handle: Handle | None  # noise on activations
     parameter_noise: ParameterNoise | NoParameterNoise  # noise on gradients and weights
     image_noise: torch.Generator  # of the corruption; seeded anew at each epoch
+    mixup_cutout: MixupCutout
     noise_seed: int  # of this process
     streams: Streams
-    criterion: Criterion
+    criterion: Criterion  # of evaluation; labels are smoothed in training alone
     optimizer: torch.optim.Optimizer
     engine: Engine
     loss: LossStep

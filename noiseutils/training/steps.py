@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from noiseutils.config import Run
 from noiseutils.corruptions import corrupt
+from noiseutils.data.mixup_cutout import mixup
 from noiseutils.evaluation.attacks import fgsm
 from noiseutils.noise import Handle
 from noiseutils.training import distributed
+from noiseutils.training.mixup_cutout import MixupCutout
 from noiseutils.training.state import Criterion, LossStep, TrainState
 
 
@@ -63,6 +66,24 @@ class AdversarialTrainingStep:
 
 
 @dataclass(frozen=True)
+class MixupStep:
+    """Compute the loss of mixed images against both labels: r J(f(x), y) + (1 - r) J(f(x), y before it).
+
+    Zhang et al. 2018, Eq. 1: as cross-entropy is linear in its target, this is the loss on mixed labels.
+    """
+
+    network: nn.Module
+    criterion: Criterion
+    draws: MixupCutout
+
+    def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        ratio = self.draws.next_ratio()
+        logits = self.network(mixup(x, ratio))
+        losses = self.criterion(logits, y), self.criterion(logits, y.roll(1))
+        return ratio * losses[0] + (1 - ratio) * losses[1], logits
+
+
+@dataclass(frozen=True)
 class NoisyStep:
     """Compute the loss of a batch with attached noise in the network."""
 
@@ -74,14 +95,28 @@ class NoisyStep:
         return self.handle.forward(self.criterion, x, y, network=self.network)
 
 
+def training_criterion(run: Run) -> Criterion:
+    """Return the loss that a run is trained with: that of `LOSSES`, its labels smoothed where asked for."""
+    if run.label_smoothing:
+        return partial(F.cross_entropy, label_smoothing=run.label_smoothing)
+    return LOSSES[run.loss]
+
+
 def loss_of(
-    run: Run, model: nn.Module, network: nn.Module, handle: Handle | None, criterion: Criterion
+    run: Run,
+    model: nn.Module,
+    network: nn.Module,
+    handle: Handle | None,
+    mixup_cutout: MixupCutout,
 ) -> LossStep:
     """Return the loss step of a run.   network: `model`, or its wrapper where several processes train."""
+    criterion = training_criterion(run)
     if handle is not None:
         return NoisyStep(handle, network, criterion)
     if (attack := run.adversarial_training) is not None:
         return AdversarialTrainingStep(model, network, criterion, attack.delta, attack.weight)
+    if run.mixup:
+        return MixupStep(network, criterion, mixup_cutout)
     return CleanStep(network, criterion)
 
 
@@ -95,6 +130,7 @@ def update(state: TrainState, x: Tensor, y: Tensor) -> None:
         p.grad = None
     if state.run.corruption is not None and state.run.corruption.fresh:
         x = corrupt(x, state.run.corruption, state.image_noise)
+    x = state.mixup_cutout.erase(x)
     state.parameter_noise.begin_step()
     with distributed.raise_on_all():
         with torch.autocast("cuda", torch.bfloat16) if x.is_cuda else nullcontext():

@@ -40,6 +40,19 @@ def test_a_rate_of_change_is_by_the_epoch_or_over_the_whole_window():
     assert not whole.gradient_flag
 
 
+def test_one_flag_alone_is_heeded_where_asked_for():
+    flat = [1.0] * 9
+    both = last(SPEC, gradient=flat, validation=flat)
+    assert both.gradient > 0 < both.weight
+    for target, other in (("gradient", "weight"), ("weight", "gradient")):
+        one = last(SPEC.replace(targets=target), gradient=flat, validation=flat)
+        assert getattr(one, target) == getattr(both, target)
+        assert getattr(one, other) == 0
+        assert not getattr(one, f"{other}_flag")
+    quiet = last(SPEC.replace(targets="weight", gradient_plateau=1.0, validation_plateau=1e-9))
+    assert not quiet.noisy
+
+
 def test_the_validation_plateau_is_relative_or_in_nats():
     losses = [8 - 0.5 * i for i in range(9)]
     relative = last(SPEC, validation=losses).validation_improvement

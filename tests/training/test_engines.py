@@ -238,6 +238,14 @@ def test_a_training_in_recorded_steps_is_the_eager_one(monkeypatch, optimizer):
     assert_same_training(eager, graphed)
 
 
+def test_recorded_steps_draw_squares_and_mixing_ratios_on(monkeypatch):
+    recorder = recorded(monkeypatch)
+    run = RUN.replace(schedule=EXACT, mixup=0.5, cutout=9, label_smoothing=0.1)
+    eager, graphed = (train(run, device="cpu", engine=name) for name in ("eager", "graphed"))
+    assert recorder.recordings == 1
+    assert_same_training(eager, graphed)
+
+
 def test_a_step_is_recorded_anew_when_noise_on_parameters_comes_or_goes(monkeypatch):
     recorder = recorded(monkeypatch)
     script = ScriptedNoise(gradient=(0, 0.1, 0.2, 0, 0), weight=(0, 0, 0, 0, 0.01), weight_every="step")
@@ -245,6 +253,14 @@ def test_a_step_is_recorded_anew_when_noise_on_parameters_comes_or_goes(monkeypa
     eager, graphed = (train(run, device="cpu", engine=name) for name in ("eager", "graphed"))
     assert recorder.recordings == 4  # none; on gradients, two strengths; none; on weights
     assert_same_training(eager, graphed)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_a_graph_takes_mixup_and_cutout():
+    run = RUN.replace(mixup=0.5, cutout=9, label_smoothing=0.1)
+    eager, graphed = (train(run, device="cuda", engine=name) for name in ("eager", "graphed"))
+    assert graphed.info["engine"] == "graphed"
+    assert eager.history.train_loss[0] == pytest.approx(graphed.history.train_loss[0], rel=0.02)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

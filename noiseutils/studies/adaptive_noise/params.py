@@ -87,7 +87,7 @@ class Params(OneSetParams):
 
     def adaptive_noise(self, distribution: Literal["gaussian", "uniform"]) -> AdaptiveNoise:
         """Return the noise of the profile."""
-        fields = AdaptiveNoise.model_fields.keys() - {"kind", "distribution"}
+        fields = AdaptiveNoise.model_fields.keys() - {"kind", "distribution", "targets"}
         return AdaptiveNoise(distribution=distribution, **{name: getattr(self, name) for name in fields})
 
     @field_validator("models")
