@@ -8,12 +8,15 @@ from noiseutils.stats import (
     Interval,
     claim_verdict,
     equivalence,
+    friedman,
     holm,
     mean_interval,
+    nemenyi_distance,
     one_sample,
     paired,
     pocock_level,
     prediction_interval,
+    ranks,
     reported_verdict,
     slope,
 )
@@ -150,3 +153,18 @@ def test_a_wide_interval_neither_keeps_nor_breaks_a_bound():
     assert judged == {0.72: "ours is not below", 0.74: "not shown", 0.76: "agrees"}
     judged = {b: reported_verdict(b, ours, 0, settings="paper", bound="above") for b in (0.72, 0.74, 0.76)}
     assert judged == {0.72: "agrees", 0.74: "not shown", 0.76: "ours is not above"}
+
+
+def test_nemenyi_distances_are_those_of_demsars_table():
+    """Demšar 2006, Table 5 (a): q at 0.05 for 2, 5 and 10 methods; CD for N where k (k + 1) = 6 N is q."""
+    for methods, quantile in ((2, 1.960), (5, 2.728), (10, 3.164)):
+        blocks = methods * (methods + 1) / 6
+        assert nemenyi_distance(methods, blocks) == pytest.approx(quantile, abs=6e-4)
+
+
+def test_ranks_share_ties_and_friedman_is_scipys():
+    values = [[0.3, 0.1, 0.2, 0.2], [0.4, 0.1, 0.3, 0.2], [0.5, 0.2, 0.3, 0.4]]
+    assert ranks(values).tolist() == [[4, 1, 2.5, 2.5], [4, 1, 3, 2], [4, 1, 2, 3]]
+    assert friedman(values) == pytest.approx(scipy_stats.friedmanchisquare(*np.transpose(values)).pvalue)
+    assert math.isnan(friedman(values[:1]))
+    assert math.isnan(friedman([row[:2] for row in values]))

@@ -55,10 +55,19 @@ def sweep_study(
 
     study.check(params)
     options = {"workers": workers, "cluster": cluster}
-    done = sweep(study.runs(params), store, executor, budget=budget, **options)
-    if not done.out_of_time and study.follow_ups:
-        wanted = on_rank0(lambda: study.runs_known(params, store))
-        done = sweep(wanted, store, executor, budget=left(), **options)
+    failed: dict[str, str] = {}
+    done = Sweep([], store)
+    for runs in study.runs_by_stage(params):  # what follows from a stage is trained before the next
+        done = sweep(runs, store, executor, budget=left(), **options)
+        failed |= done.failed
+        if not done.out_of_time and study.follow_ups:
+            wanted = on_rank0(lambda: study.follow_ups_known(params, store))
+            done = sweep(wanted, store, executor, budget=left(), **options)
+            failed |= done.failed
+        if done.out_of_time:
+            break
+    known = on_rank0(lambda: study.runs_known(params, store))
+    done = Sweep(known, store, failed, done.out_of_time)
     if not done.out_of_time:
         on_rank0(lambda: study.analyse(params, store, left()))  # under torchrun by one process alone
         # what is analysed needs weights, and those that it finds damaged are made again

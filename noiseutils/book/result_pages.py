@@ -59,7 +59,8 @@ def _set_page(
     """Return the page of a set of committed results as Markdown: facts, figures, verdicts, tables."""
     _, study, name = docname.split("/")
     authors, title = STUDIES[study].paper
-    parts = [f"# {evidence.paper_name(study)} on {found.escaped(name)}", f"{authors}, *{title}*."]
+    parts = [f"# {evidence.paper_name(study)} on {found.escaped(name)}"]
+    parts += [f"{authors}, *{title}*."] * bool(title)
     if facts:
         said = {key: found.escaped(str(value)) for key, value in facts.items()}
         parts.append(

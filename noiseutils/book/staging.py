@@ -115,7 +115,7 @@ def _stage_chapters(
         study = studies.get(source.stem)
         own = [page for page in sets if study and page.startswith(f"results/{study}/")]
         box = [_made_with(stage, docname, shown, study, own)]
-        if study:
+        if study and STUDIES[study].claims:
             title = "**What was found of the paper's claims** ([all claims](/claims.md))"
             box += [title, found.box(claims, study)]
         if _stem(docname) == source.stem:  # the chapter that the contents name

@@ -76,7 +76,8 @@ class Study(Generic[P, C]):
     run_of: the training of a cell and seed.   seeds: of a profile.
     stages: parts of the grid that get all their seeds before the rest is begun, one after the other, so that
     a sweep cut short has finished comparisons.
-    follow_ups: runs that follow from the results of the grid, by cell and seed.
+    follow_ups: runs that follow from the results of the grid, by cell and seed; in a sweep each stage is
+    followed by its own.
     check: raises a UserError where something is missing that is needed after the training.
     analyse: finds out, within a budget of seconds, what is asked of trained networks and not stored yet.
     answers: what is stored of that, by cell, seed and question.   records: the numbers of a result, see
@@ -124,13 +125,28 @@ class Study(Generic[P, C]):
         ]
         return list(dict.fromkeys(grid))
 
-    def runs_known(self, params: P, store: Store) -> list[Run]:
-        """Return every training that can be named now: the grid's, and those that follow from its results."""
+    def runs_by_stage(self, params: P) -> list[list[Run]]:
+        """Return the trainings of the grid in the parts that others follow from: one, where none follow."""
         runs = self.runs(params)
         if self.follow_ups is None:
-            return runs
-        found = [result for run in runs if (result := store.load(run)) is not None]
-        return runs + list(self.follow_ups(self.results(params, found)).values())
+            return [runs]
+        seeds, parts = list(self.seeds(params)), []
+        for stage in self.stages(params):
+            own = {self.run_of(params, cell, seed).key for cell in stage for seed in seeds}
+            parts.append([run for run in runs if run.key in own])
+            runs = [run for run in runs if run.key not in own]
+        return [part for part in (*parts, runs) if part]
+
+    def runs_known(self, params: P, store: Store) -> list[Run]:
+        """Return every training that can be named now: the grid's, and those that follow from its results."""
+        return self.runs(params) + self.follow_ups_known(params, store)
+
+    def follow_ups_known(self, params: P, store: Store) -> list[Run]:
+        """Return the trainings that follow from the results of the grid that are stored."""
+        if self.follow_ups is None:
+            return []
+        found = [result for run in self.runs(params) if (result := store.load(run)) is not None]
+        return list(self.follow_ups(self.results(params, found)).values())
 
     def results(
         self, params: P, found: Iterable[Result], answers: Mapping[tuple[C, int, str], Record] | None = None

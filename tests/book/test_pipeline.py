@@ -115,6 +115,7 @@ def test_run_all_counts_the_studies_says_what_is_left_and_ends_with_the_book(mon
 
 def test_all_is_the_studies_and_the_live_lab_where_it_has_the_profile():
     studies = ["noisy_dropout", "adaptive_noise", "adversarial_noise_layer", "training_data_variation"]
+    studies += ["head_to_head"]
     assert pipeline.everything("quick") == [*studies, "live_lab"]
     assert pipeline.everything("paper") == studies
     assert pipeline.everything("quick", ["seeds=3"]) == studies

@@ -128,6 +128,7 @@ MADE_UP = {
         papers_grid("adversarial_noise_layer"), reports=True
     ),
     "training_data_variation": lambda: factory.variation_results(papers_grid("training_data_variation")),
+    "head_to_head": lambda: factory.head_to_head_results(papers_grid("head_to_head")),
 }
 IMAGES = ("matrix_", "figure_03_feature_maps")  # no lines or bars to be told apart
 

@@ -34,7 +34,7 @@ def verdict(claims, results, settings="other", looks=1) -> str:
     return judge([claims], results, lambda params, cell: settings, looks).verdict.item()
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.paper[0]])
 def test_every_claim_has_a_name_a_place_a_test_and_a_direction_or_margin(name):
     claims = STUDIES[name].claims
     assert len({c.name for c in claims}) == len(claims) > 0

@@ -16,6 +16,8 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.provenance import reference_root
+from noiseutils.studies.autoattacked import attacked_images
+from noiseutils.studies.params import data_of
 from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.training_data_variation import STUDY, attacks, figures, tables
 from noiseutils.studies.training_data_variation.changes import READINGS
@@ -150,7 +152,7 @@ def test_what_cannot_be_attacked_is_said_and_left_out(tmp_path, monkeypatch, cap
 
 def test_attacked_images_are_of_several_classes_and_the_smaller_set_is_part_of_the_larger():
     params = tiny()
-    few, more = (attacks.attacked_images(params, count) for count in (10, 20))
+    few, more = (attacked_images(data_of(params), count) for count in (10, 20))
     assert len(set(few.labels.tolist())) > 3
     assert (few.pixels == more.pixels[:10]).all()
 

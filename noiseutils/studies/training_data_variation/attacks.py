@@ -16,14 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from noiseutils.config import Run
-from noiseutils.data import Images, load, to_float
-from noiseutils.data.subsets import fixed_order
+from noiseutils.data import to_float
 from noiseutils.errors import UserError
-from noiseutils.evaluation.attacks import autoattack, autoattack_library
-from noiseutils.evaluation.batched_call import FORWARD, BatchedCall
+from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.evaluation.minimal_change import ATTACKS, foolbox_library, minimal_change
-from noiseutils.models.modes import eval_mode, full_float32
-from noiseutils.rng import derived_seed
+from noiseutils.studies.autoattacked import AUTOATTACK, attacked_images, autoattacked, device_of
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Record
 from noiseutils.studies.study import open_store
@@ -32,7 +29,6 @@ from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
 
-AUTOATTACK = "autoattack"
 log = logging.getLogger("noiseutils")
 
 
@@ -102,18 +98,6 @@ def answers(params: Params, store: Store) -> dict[tuple[Cell, int, str], Record]
     return found
 
 
-def attacked_images(params: Params, count: int) -> Images:
-    """Return `count` test images in an order of their own: as stored, they may be sorted by class.
-
-    Raises UserError where there are fewer.
-    """
-    test = load(data_of(params)).test
-    if count > len(test):
-        raise UserError(f"{count} images are to be attacked, the test set has {len(test)}")
-    order = torch.from_numpy(fixed_order(len(test), "attacked"))
-    return test.subset(order[:count])  # pyright: ignore[reportReturnType]
-
-
 def _keep_answer(job: tuple[Params, Store, Run, str]) -> None:
     params, store, run, question = job
     result = store.load(run, weights=True)
@@ -123,7 +107,7 @@ def _keep_answer(job: tuple[Params, Store, Run, str]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ask = _autoattack if question == AUTOATTACK else _change
     try:
-        images = attacked_images(params, count)
+        images = attacked_images(data_of(params), count)
         x, y = to_float(images.pixels).to(device), images.labels.to(device)
         answer = ask(params, result.model.to(device), x, y, question)
     except UserError as error:  # weights from elsewhere and no images here, or too few of them, or of classes
@@ -147,31 +131,13 @@ def _change(params: Params, model: nn.Module, x: Tensor, y: Tensor, attack: str)
         "half": found.half.tolist(),
         "rounded": found.rounded.tolist(),
         "seconds": found.seconds,
-        "device": _device(x),
+        "device": device_of(x),
     }
 
 
 def _autoattack(params: Params, model: nn.Module, x: Tensor, y: Tensor, question: str) -> dict[str, Any]:
-    correct = {}
-    with full_float32(), eval_mode(model), torch.no_grad():
-        clean = _digits(BatchedCall.of(FORWARD, x.device)(model, x).argmax(1) == y)
-    for size in params.attack_255:
-        seed = derived_seed(0, f"{question}/{size}")
-        with full_float32(), eval_mode(model):
-            found, _ = autoattack(model, x, y, delta=size / 255, seed=seed, queries=params.attack_queries)
-        correct[f"{size:g}"] = _digits(found == y)
-    return {"clean": clean, "correct": correct, "queries": params.attack_queries, "device": _device(x)}
-
-
-def _digits(right: Tensor) -> str:
-    return "".join("01"[int(value)] for value in right)
+    return autoattacked(model, x, y, params.attack_255, params.attack_queries)
 
 
 def _finite(values: Tensor) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values.tolist()]
-
-
-def _device(x: Tensor) -> str:
-    if x.device.type == "cuda":
-        return torch.cuda.get_device_name(x.device)
-    return f"CPU, {torch.get_num_threads()} threads"

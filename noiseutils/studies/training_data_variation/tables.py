@@ -13,8 +13,8 @@ from torch import nn
 from noiseutils.evaluation.minimal_change import ATTACKS
 from noiseutils.models.modules import MODULES
 from noiseutils.stats import bootstrap_interval, mean_interval
+from noiseutils.studies.autoattacked import AUTOATTACK
 from noiseutils.studies.results import Record, Results, common_seeds
-from noiseutils.studies.training_data_variation.attacks import AUTOATTACK
 from noiseutils.studies.training_data_variation.changes import (
     ONE_PERCENT,
     READINGS,

@@ -1,0 +1,93 @@
+"""AutoAttack on the best network of each kind: no noise, and the method that validation images favour."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from noiseutils.config import Run
+from noiseutils.data import to_float
+from noiseutils.errors import UserError
+from noiseutils.evaluation.attacks import autoattack_library
+from noiseutils.studies.autoattacked import AUTOATTACK, attacked_images, autoattacked
+from noiseutils.studies.head_to_head.choice import best_of_kinds
+from noiseutils.studies.head_to_head.grid import Cell, cells, records, run_of, trial_seeds
+from noiseutils.studies.head_to_head.params import Params
+from noiseutils.studies.params import data_of
+from noiseutils.studies.results import Record, Results
+from noiseutils.studies.study import open_store
+from noiseutils.sweeps.analysis import work_off
+from noiseutils.sweeps.store import Store
+
+log = logging.getLogger("noiseutils")
+
+
+def asked(params: Params, store: Store) -> Iterator[tuple[Cell, int]]:
+    """Yield the networks that are attacked, whole seeds one after the other, as far as trials are stored."""
+    tried = {
+        (cell, seed): result
+        for cell in cells(params)
+        for seed in trial_seeds(params)
+        if (result := store.load(run_of(params, cell, seed))) is not None
+    }
+    known = Results(params, cells(params), tried, records)
+    best = [cell for setting in params.settings for cell in best_of_kinds(known, setting.name).values()]
+    seeds = min(params.attack_seeds, params.seeds) if params.attack_images else 0
+    yield from ((cell, seed) for seed in range(seeds) for cell in best)
+
+
+def name_of(params: Params) -> str:
+    """Return the name that an answer is stored under: another one for other settings."""
+    settings = [params.attack_images, list(params.attack_255), params.attack_queries]
+    return f"{AUTOATTACK}-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]}"
+
+
+def check_library(params: Params) -> None:
+    """Raise a UserError without the library of AutoAttack, where attacks are asked for and not all stored."""
+    if not params.attack_images:
+        return
+    store, name = open_store(), name_of(params)
+    wanted = [run_of(params, cell, seed) for cell, seed in asked(params, store)]
+    open_ = [run for run in wanted if store.load_extra(run, name) is None]
+    tried = all(store.finished(run_of(params, c, s)) for c in cells(params) for s in trial_seeds(params))
+    if not tried or any(store.has_weights(run) or not store.finished(run) for run in open_):
+        autoattack_library()
+
+
+def analyse(params: Params, store: Store, budget: float | None = None) -> None:
+    """Attack the networks whose weights are here, where that is not stored yet; budget: seconds."""
+    runs = [run_of(params, cell, seed) for cell, seed in asked(params, store)]
+    open_ = [r for r in runs if store.load_extra(r, name_of(params)) is None and store.has_weights(r)]
+    if open_:
+        autoattack_library()  # missing, it is missed here and not in a process of its own
+    jobs = [(params, store, run) for run in dict.fromkeys(open_)]
+    work_off(jobs, _keep_answer, "AutoAttack", budget)
+
+
+def answers(params: Params, store: Store) -> dict[tuple[Cell, int, str], Record]:
+    """Return the answers that are stored, by cell and seed."""
+    return {
+        (cell, seed, AUTOATTACK): answer
+        for cell, seed in asked(params, store)
+        if (answer := store.load_extra(run_of(params, cell, seed), name_of(params))) is not None
+    }
+
+
+def _keep_answer(job: tuple[Params, Store, Run]) -> None:
+    params, store, run = job
+    result = store.load(run, weights=True)
+    if result is None or result.model is None:
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        images = attacked_images(data_of(params), params.attack_images)
+    except UserError as error:  # weights from elsewhere and no images here, or too few of them
+        log.warning("%s: not attacked: %s", run, error)
+        return
+    x, y = to_float(images.pixels).to(device), images.labels.to(device)
+    answer = autoattacked(result.model.to(device), x, y, params.attack_255, params.attack_queries)
+    store.save_extra(run, name_of(params), answer)

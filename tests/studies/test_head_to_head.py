@@ -1,0 +1,342 @@
+"""Head to head: equal budgets, choices by validation images alone, paired differences, ranks, figures."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from factory import HEAD_TO_HEAD as PARAMS
+from factory import figures_of, head_to_head_results
+from matplotlib import pyplot
+from scipy import stats
+
+from noiseutils import train
+from noiseutils.book.pipeline import status_of, sweep_study
+from noiseutils.config import Corruption, NoisyDropout, Optimizer
+from noiseutils.errors import UserError
+from noiseutils.stats import holm
+from noiseutils.studies.head_to_head import STUDY, attacks, choice, comparisons, figures, tables
+from noiseutils.studies.head_to_head.grid import TRIAL_SEEDS, Cell, cells, records, run_of
+from noiseutils.studies.head_to_head.methods import KINDS, METHODS, adaptive
+from noiseutils.studies.head_to_head.params import Params, Setting
+from noiseutils.studies.profiles import read_profile
+from noiseutils.studies.study import open_store
+
+BABY, VGG = (setting.name for setting in PARAMS.settings)
+TOP1 = comparisons.quantities(PARAMS)["top1"]
+
+
+def tiny(**changes) -> Params:
+    smoke = read_profile(Params, "head_to_head", "smoke")
+    small = {"settings": smoke.settings[:1], "methods": ("none", "anl", "cutout", "crop_flip"), "seeds": 1}
+    return smoke.replace(**(small | changes))
+
+
+# --- the grid
+
+
+def test_every_method_with_a_strength_has_the_same_budget():
+    assert {len(method.strengths) for method in METHODS.values()} == {0, 4}
+    for method in METHODS.values():
+        assert list(method.strengths) == sorted(set(method.strengths))
+        for trials in (1, 2, 3, 4):
+            assert len(method.tried(trials)) == (trials if method.strengths else 0)
+    grid = Counter((cell.setting, cell.method) for cell in cells(PARAMS))
+    assert set(grid.values()) == {4}
+    assert len(grid) == 2 * 15
+
+
+def test_all_methods_of_a_setting_differ_in_the_method_alone():
+    plain = run_of(PARAMS, Cell(BABY, "none", stage="final"), 3)
+    own = {
+        "noise", "after", "corruption", "parameter_noise", "optimizer", "label_smoothing", "mixup", "cutout",
+        "augment",
+    }  # fmt: skip
+    for name, method in METHODS.items():
+        run = run_of(PARAMS, Cell(BABY, name, (*method.strengths, 0.0)[0], "final"), 3)
+        changed = {f for f in type(run).model_fields if getattr(run, f) != getattr(plain, f)}
+        assert changed <= own
+        assert bool(changed) == (name != "none")
+        assert len(changed - {"after"}) == (name != "none"), "one cause"
+    assert plain.optimizer == Optimizer(momentum=0.9)
+    assert plain.validation_size == PARAMS.validation_size
+
+
+def test_noise_goes_where_its_paper_has_it():
+    def after(setting: str, method: str) -> tuple[str, ...]:
+        return run_of(PARAMS, Cell(setting, method, 0.1, "final"), 0).after
+
+    assert (after(BABY, "anl"), after(VGG, "anl")) == (("Conv2d",), ("BatchNorm2d",))
+    assert after(BABY, "dropout") == after(BABY, "noisy_dropout") == ("flatten",)
+    net = PARAMS.replace(settings=(Setting(model="cifar10net"),))
+    run = run_of(net, Cell("cifar10net, all images", "noisy_dropout_all", 0.25, "final"), 0)
+    assert (run.noise, run.after) == (NoisyDropout(p=0.25, std=0.08, where="all"), ("relu3", "relu4"))
+    blurred = run_of(net, Cell("cifar10net, all images", "image_blur", 0.7, "final"), 0)
+    assert blurred.corruption == Corruption(kind="gaussian_blur", sigma=0.7)
+
+
+def test_images_held_out_come_on_top_of_those_trained_on():
+    run = run_of(PARAMS, Cell(BABY, "none", stage="final"), 0)
+    assert run.data.train_size == 100 + PARAMS.validation_size
+    assert run_of(PARAMS, Cell(VGG, "none", stage="final"), 0).data.train_size is None
+
+
+def test_adaptive_noise_is_the_papers_in_proportion():
+    table, tenth = adaptive(0.05, 300, "both"), adaptive(0.05, 30, "gradient")
+    assert (table.min_epochs, table.window, table.cooldown_max, table.sigma_min) == (70, 10, 10, 0.01)
+    assert table == type(table)()
+    assert (tenth.min_epochs, tenth.window, tenth.cooldown_min, tenth.targets) == (7, 1, 1, "gradient")
+    assert tenth.gradient_plateau == pytest.approx(0.25)
+
+
+def test_no_noises_time_is_fewer_epochs_of_a_costly_method():
+    cell = Cell(VGG, "anl", 0.1, "final")
+    runs = [run_of(PARAMS, replace(cell, stage=stage), 2) for stage in ("final", "same_time")]
+    assert [run.epochs for run in runs] == [20, 12]
+    assert [run.schedule.every for run in runs] == [20, 12]
+    assert runs[0].seed == runs[1].seed == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methods": ("dropout", "anl")}, "methods need none"),
+        ({"methods": ("none", "crop_flip")}, "one with a strength"),
+        ({"methods": ("none", "anl", "anl")}, "methods must differ"),
+        ({"methods": ("none", "magic")}, "methods"),
+        ({"settings": (Setting(), Setting(width=0.5))}, "settings must differ in network or images"),
+        ({"trials": 5}, "less than or equal to 4"),
+    ],
+)
+def test_parameters_that_cannot_be_are_refused(changes, said):
+    with pytest.raises(UserError, match=said):
+        PARAMS.replace(**changes)
+
+
+# --- choices
+
+
+def test_validation_images_choose_and_test_images_do_not():
+    results = head_to_head_results()
+    for setting in (BABY, VGG):
+        taken = choice.chosen(results, setting, "dropout")
+        assert taken == Cell(setting, "dropout", 0.5), "best on validation images, worst on test images"
+    tests = {c: results.interval(c, "top1_error").mean for c in cells(PARAMS) if c.method == "dropout"}
+    assert min(tests.values()) == tests[Cell(BABY, "dropout", 0.1)]
+    changed = head_to_head_results()
+    for cell in [c for c in cells(PARAMS) if c.method == "dropout"]:
+        last = changed.by_cell[cell, 0].history
+        last.loc[2, "validation_accuracy"] = 1 - last.validation_accuracy[2]
+    again = STUDY.results(PARAMS, changed.stored)
+    assert choice.chosen(again, BABY, "dropout") == Cell(BABY, "dropout", 0.1)
+
+
+def test_networks_that_chose_are_not_judged():
+    results = head_to_head_results()
+    judged = {result.run.seed for (cell, _), result in results.by_cell.items() if cell.stage != "trial"}
+    chose = {result.run.seed for (cell, _), result in results.by_cell.items() if cell.stage == "trial"}
+    assert judged == set(range(6))
+    assert chose == {TRIAL_SEEDS}
+
+
+def test_nothing_is_chosen_from_some_of_the_trials():
+    results = head_to_head_results()
+    left = [r for (cell, _), r in results.by_cell.items() if cell != Cell(BABY, "lat", 0.3)]
+    partial = STUDY.results(PARAMS, left)
+    assert choice.chosen(partial, BABY, "lat") is None
+    assert choice.chosen(partial, VGG, "lat") is not None
+    assert "LAT" not in set(tables.differences_table(partial, "top1").query("setting == @BABY").method)
+
+
+def test_what_follows_is_setting_by_setting_no_noise_first_and_a_method_with_all_its_seeds():
+    places = list(choice.follow_ups(head_to_head_results()))
+    assert places[:6] == [(Cell(BABY, "none", 0.0, "final"), seed) for seed in range(6)]
+    order = list(dict.fromkeys(cell for cell, _ in places))
+    assert len(places) == 6 * len(order) == 2 * 6 * 18
+    assert [c.setting for c in order] == [BABY] * 18 + [VGG] * 18
+    assert order[17] == Cell(BABY, "anl", 1.0, "same_time")
+    assert tables.trainings(PARAMS) == len(cells(PARAMS)) + len(places)
+
+
+# --- tables
+
+
+def test_differences_are_paired_and_corrected_over_the_whole_table():
+    results = head_to_head_results()
+    table = tables.differences_table(results, "top1")
+    assert len(table) == 2 * 16
+    plain = results.values(Cell(VGG, "none", 0.0, "final"), "top1_error")
+    p_values = []
+    for setting in (BABY, VGG):
+        for name in (name for name in PARAMS.methods if name != "none"):
+            cell = choice.finals(results, setting)[name]
+            own = results.values(cell, "top1_error")
+            p_values.append(stats.ttest_rel(list(own.values()), list(plain.values())).pvalue)
+    assert np.allclose(table.p_holm, holm(p_values))
+    rows = table[table.setting == VGG].set_index("method")
+    assert rows.difference["dropout"] == pytest.approx(-0.03, abs=2e-3)
+    assert (rows.verdict["dropout"], rows.verdict["LAT"], rows.verdict["ANL"]) == ("lower", "higher", "lower")
+    assert set(rows.verdict.drop(["dropout", "LAT", "ANL"])) == {"not shown"}
+    assert set(table.n) == {6}
+
+
+def test_no_verdict_from_few_seeds_embedded_images_or_without_a_gap():
+    few = head_to_head_results(PARAMS.replace(seeds=5))
+    assert set(tables.differences_table(few, "top1").verdict) == {"too few seeds"}
+    embedded = head_to_head_results(PARAMS.replace(data="shapes"))
+    assert set(tables.differences_table(embedded, "top1").verdict) == {"embedded images: no verdict"}
+    closed = head_to_head_results()
+    for (cell, _), result in closed.by_cell.items():
+        for record in result.metrics["conditions"]:
+            if record["condition"] == "training" and cell.method == "none":
+                record["top1_error"] += 0.2
+    closed = STUDY.results(PARAMS, closed.stored)
+    assert set(tables.differences_table(closed, "top1").verdict) == {comparisons.NO_GAP}
+
+
+def test_the_gap_and_each_condition_are_their_own_records():
+    results = head_to_head_results()
+    found = tables.errors_table(results).iloc[0]
+    assert found.gap_error == pytest.approx(0.2)
+    assert found["error_under_noise_0.1"] == pytest.approx(found.top_1_error + 0.1)
+    assert found["error_under_FGSM_2/255"] == pytest.approx(found.top_1_error + 0.3)
+    again = tables.differences_table(results, "recalibrated")
+    assert np.allclose(again.difference, tables.differences_table(results, "top1").difference)
+
+
+def test_every_trial_is_in_the_table_and_edges_are_marked():
+    table = tables.trials_table(head_to_head_results())
+    assert len(table) == len(cells(PARAMS)) == 120
+    taken = table[table.chosen == "chosen"]
+    assert len(taken) == 30
+    assert set(taken.edge) == {"strongest tried"}
+    budget = tables.budget_table(PARAMS).set_index("method").trainings
+    assert set(budget.drop(["no noise", "crop and flip"])) == {4}
+
+
+def test_equal_epochs_and_equal_time_stand_side_by_side():
+    table = tables.same_time_table(head_to_head_results())
+    assert table.compared.tolist() == ["equal epochs", "equal time"] * 2
+    assert table.epochs.tolist() == [20, 12] * 2
+    assert table.verdict.tolist() == ["lower", "higher"] * 2
+
+
+def test_cost_is_a_ratio_of_the_runs_own_clocks():
+    table = tables.costs_table(head_to_head_results()).set_index(["setting", "method"])
+    assert table.step_time[VGG, "ANL"] == pytest.approx(5 / 3)
+    assert table.step_time[VGG, "dropout"] == pytest.approx(1)
+
+
+def test_ranks_are_friedmans_and_settings_count_equally():
+    results = head_to_head_results()
+    found = comparisons.ranked(results, TOP1)
+    assert [each.setting for each in found] == [BABY, VGG, "all settings"]
+    known = choice.finals(results, VGG)
+    values = np.array([list(results.values(known[m], "top1_error").values()) for m in PARAMS.methods])
+    assert found[1].p == pytest.approx(stats.friedmanchisquare(*values).pvalue)
+    assert np.allclose(found[1].mean, stats.rankdata(values, axis=0).mean(1))
+    assert np.allclose(found[2].mean, (found[0].mean + found[1].mean) / 2)
+    for each in found:
+        assert (each.low <= each.mean + 1e-9).all()
+        assert (each.mean <= each.high + 1e-9).all()
+        assert PARAMS.methods[each.mean.argmin()] == "dropout"
+        assert each.mean.sum() == pytest.approx(17 * 18 / 2)
+    assert math.isnan(found[2].distance)
+    assert tables.ranks_table(results).method[0] == "dropout"
+
+
+def test_autoattack_compares_the_best_of_each_kind_with_no_noise_on_equal_images():
+    results = head_to_head_results()
+    best = choice.best_of_kinds(results, VGG)
+    assert list(best) == ["", *KINDS]
+    assert all(METHODS[cell.method].kind == kind for kind, cell in best.items())
+    table = tables.autoattack_table(results)
+    assert len(table) == 2 * 5
+    plain, other = table.iloc[0], table.iloc[1]
+    assert (plain.attacked_error, other.attacked_error) == (0.6, 0.7)
+    assert (other.only_here, other.only_plain) == (0, 1)
+    assert table.p_holm.notna().sum() == 8
+
+
+# --- figures
+
+
+def test_every_figure_is_drawn_and_says_where_its_data_come_from():
+    drawn = figures_of(head_to_head_results(PARAMS.replace(data="shapes")))
+    assert [d.name for d in drawn] == [
+        "forest", "profile_1", "profile_2", "cost", "ranks", "choosing", "same_time",
+    ]  # fmt: skip
+    for each in drawn:
+        assert "shapes, embedded data" in each.figure.get_suptitle()
+        assert each.alt
+        assert each.results
+        each.figure.draw_without_rendering()
+
+
+def test_the_forest_has_a_dot_a_seed_and_fills_what_is_shown():
+    drawn = next(figures.forest(head_to_head_results()))
+    ax = drawn.figure.axes[1]
+    dots = [line for line in ax.lines if len(line.get_xdata()) == 6]
+    assert len(dots) == 16
+    means = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markersize() == 6]
+    filled = [line for line in means if line.get_markerfacecolor() != "white"]
+    assert (len(means), len(filled)) == (16, 3)
+    names = [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()]
+    assert set(names) == {m.label for name, m in METHODS.items() if name != "none"}
+
+
+def test_what_is_missing_is_left_out():
+    empty = STUDY.results(PARAMS, [])
+    assert figures_of(empty) == []
+    assert not pyplot.get_fignums(), "nothing is opened that is not shown"
+    for make in (tables.trials_table, tables.errors_table, tables.ranks_table, tables.costs_table):
+        assert make(empty).empty
+    assert tables.same_time_table(empty).empty
+    assert tables.differences_table(empty, "top1").empty
+    assert choice.follow_ups(empty) == {}
+    assert choice.best_of_kinds(empty, BABY) == {}
+
+
+# --- trainings
+
+
+def test_records_hold_validation_error_gap_and_time():
+    params = tiny()
+    cell = Cell(params.settings[0].name, "none", 0.0, "final")
+    result = train(run_of(params, cell, 0))
+    found = records(result)
+    clean = next(r for r in found if r["condition"] == "clean")
+    training = next(r for r in found if r["condition"] == "training")
+    assert clean["validation_error"] == pytest.approx(1 - result.history.validation_accuracy.iloc[-1])
+    assert clean["gap"] == pytest.approx(clean["top1_error"] - training["top1_error"])
+    assert clean["epoch_seconds"] == pytest.approx(result.history.seconds.median())
+    assert {r["condition"] for r in found} == {"clean", "training", "gaussian_noise", "gaussian_blur", "fgsm"}
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_trials_then_what_follows_setting_by_setting_and_attacks(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    params = tiny(settings=read_profile(Params, "head_to_head", "smoke").settings, attack_images=4)
+    order = []
+    sweep = sweep_study.__globals__["sweep"]
+
+    def heard(runs, store, executor, **options):
+        order.append([(run.model.name, run.seed >= TRIAL_SEEDS) for run in runs])
+        return sweep(runs, store, executor, **options)
+
+    monkeypatch.setitem(sweep_study.__globals__, "sweep", heard)
+    done = sweep_study(params, "inline")
+    assert not done.missing
+    assert len(done.results) == tables.trainings(params) == 2 * (2 * 2 + 4 + 1)
+    assert {*order[0]} == {("babycnn", True)}
+    assert ("babycnn", False) in order[1]
+    assert {*order[2]} == {("resnet20", True)}, "after all that follows from the first setting"
+    counts, _ = status_of(params)
+    assert counts == {"finished": 18}
+    assert len(attacks.answers(params, open_store())) == 2 * 3
+    results = STUDY.stored(params, open_store())
+    assert len(tables.autoattack_table(results)) == 6
+    assert len(tables.differences_table(results, "top1")) == 6
