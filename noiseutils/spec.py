@@ -6,6 +6,7 @@ Errors say the key, the value it had and what is allowed, all of them on one scr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -57,6 +58,11 @@ class Spec(BaseModel, metaclass=_Explaining):
         """Return the same value with some fields changed, checked again."""
         return type(self)(**{**dict(self), **changes})
 
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """`identity`, kept: the runs of a grid share their parts, and each names them in its key."""
+        return identity(self)
+
 
 SHOWN = 10  # problems of one value that an error lists
 # named even by default: the kind of a variant, and what a run made before the field was there did otherwise
@@ -71,15 +77,15 @@ def identity(spec: Spec) -> dict[str, Any]:
     found = {}
     for name, field in type(spec).__pydantic_fields__.items():
         value = getattr(spec, name)
-        if name == "root" or (
-            name not in ALWAYS_NAMED and (value is field.default or value == field.default)
-        ):
-            continue  # `is` first: to compare two specs takes longer
-        if isinstance(value, Spec):
-            value = identity(value)
-            if isinstance(field.default, Spec) and value == identity(field.default):
-                continue  # they differ in what does not determine the result
-        found[name] = value
+        if name == "root" or (value is field.default and name not in ALWAYS_NAMED):
+            continue
+        if isinstance(value, Spec):  # what two of them may differ in need not determine the result
+            value = value._identity
+            default = field.default._identity if isinstance(field.default, Spec) else None
+        else:
+            default = field.default
+        if name in ALWAYS_NAMED or value != default:
+            found[name] = value
     return found
 
 
@@ -97,7 +103,7 @@ def short(spec: Spec) -> str:
 def _number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return f"{value[0]:g} … {value[-1]:g}" if isinstance(value, tuple) and value else str(value)
+    return f"{_number(value[0])} … {_number(value[-1])}" if isinstance(value, tuple) and value else str(value)
 
 
 def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> UserError:

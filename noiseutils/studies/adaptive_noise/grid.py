@@ -64,8 +64,15 @@ def stages(params: Params) -> list[list[Cell]]:
 @made_once
 def run_of(params: Params, cell: Cell, seed: int, script: ScriptedNoise | None = None) -> Run:
     """Return the training of one cell and seed; with a script, that of a control."""
-    noise = script
-    if noise is None and cell.kind in params.distributions:
+    run = _first_run(params, cell)
+    return run.replace(seed=seed) if script is None else run.replace(seed=seed, parameter_noise=script)
+
+
+@made_once
+def _first_run(params: Params, cell: Cell) -> Run:
+    """Return the training of one cell with seed 0; the others share its parts."""
+    noise = None
+    if cell.kind in params.distributions:
         noise = params.adaptive_noise(cell.kind)  # pyright: ignore[reportArgumentType]
     dropout = cell.kind == "dropout"
     decay = STRONG_DECAY if cell.kind == "weight_decay" else params.weight_decay
@@ -88,5 +95,4 @@ def run_of(params: Params, cell: Cell, seed: int, script: ScriptedNoise | None =
         augment=params.augment,
         validation_size=params.validation_size if params.validate_on == "split" else 0,
         evaluation=Evaluation(recalibrate=False),
-        seed=seed,
     )

@@ -138,6 +138,15 @@ def epsilon_of(model: str) -> float:
 @made_once
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
+    return _first_run(params, cell, seed < params.feature_map_seeds).replace(seed=seed)
+
+
+@made_once
+def _first_run(params: Params, cell: Cell, with_maps: bool) -> Run:
+    """Return the training of one cell with seed 0; the others share its parts.
+
+    with_maps: whether LeNet-5's first feature maps are kept.
+    """
     noise, after = noise_of(cell)
     common: dict[str, Any] = {
         "data": data_of(params, cell),
@@ -149,12 +158,11 @@ def run_of(params: Params, cell: Cell, seed: int) -> Run:
         "augment": params.augment,
         "validation_size": params.validation_size,
         "evaluation": Evaluation(),
-        "seed": seed,
     }
-    return Run(**common | _of_part(params, cell, seed))
+    return Run(**common | _of_part(params, cell, with_maps))
 
 
-def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
+def _of_part(params: Params, cell: Cell, with_maps: bool) -> dict[str, Any]:
     """Return what the runs of one table have of their own."""
     if cell.part == "table1":
         return {
@@ -174,7 +182,7 @@ def _of_part(params: Params, cell: Cell, seed: int) -> dict[str, Any]:
             "epochs": epochs,
         }
         if lenet:  # the paper crops and flips only CIFAR's images
-            maps = FEATURE_MAP_IMAGES if seed < params.feature_map_seeds else 0
+            maps = FEATURE_MAP_IMAGES if with_maps else 0
             own |= {"augment": False, "validation_size": 0, "evaluation": Evaluation(feature_maps=maps)}
         return own | (_attacked(params, cell) if cell.part == "table4" else {})
     if cell.part == "imagenet":

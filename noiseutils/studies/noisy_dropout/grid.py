@@ -75,12 +75,18 @@ def stages(params: Params) -> list[list[Cell]]:
     counted = [cell for cell in grid if cell.reading == "dropped"]
     one = next(cell.level for cell in middle if cell.level > 0)  # `cells` has the most telling level first
     begin = [cell for cell in middle if cell.level in (0, one) and cell.reading in ("dropped", "all")]
-    return [begin, [cell for cell in middle if cell in counted], counted]
+    return [begin, [cell for cell in middle if cell.reading == "dropped"], counted]
 
 
 @made_once
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
+    return _first_run(params, cell).replace(seed=seed)
+
+
+@made_once
+def _first_run(params: Params, cell: Cell) -> Run:
+    """Return the training of one cell with seed 0; the others share its parts."""
     return Run(
         data=data_of(params),
         model=Model(name=params.model, width=params.width),
@@ -102,5 +108,4 @@ def run_of(params: Params, cell: Cell, seed: int) -> Run:
             fgsm=tuple(delta / 255 for delta in params.fgsm_255),
             recalibrate=True,
         ),
-        seed=seed,
     )

@@ -99,6 +99,12 @@ def common_levels(kind: str) -> list[float]:
 @made_once
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
+    return _first_run(params, cell).replace(seed=seed)
+
+
+@made_once
+def _first_run(params: Params, cell: Cell) -> Run:
+    """Return the training of one cell with seed 0; the others share its parts."""
     corruption = None
     if not untouched(cell):
         size, fresh = size_of(cell.kind, cell.sigma), cell.kind != COPY
@@ -119,7 +125,6 @@ def run_of(params: Params, cell: Cell, seed: int) -> Run:
         evaluation=Evaluation(
             noise=levels.get("noise", ()), blur=levels.get("blur", ()), recalibrate=params.recalibrate
         ),
-        seed=seed,
     )
 
 
