@@ -4,6 +4,9 @@ from noiseutils import Run, train
 result = train(Run())
 """
 
+from noiseutils.training import orphans  # noqa: F401  first of all: notes which process started this one
+
+# isort: split
 from noiseutils import _torchvision_shim  # noqa: F401  before anything that may import torchvision
 from noiseutils.config import Run
 from noiseutils.provenance import VERSION as __version__  # noqa: F401

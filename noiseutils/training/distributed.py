@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from noiseutils.errors import UserError, portable
-from noiseutils.training.orphans import die_with_parent
+from noiseutils.training.orphans import die_with_parent, starter
 
 T = TypeVar("T")
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -52,12 +52,12 @@ def local_world() -> int:
 def start() -> None:
     """Join the other processes, on the GPU of this one's LOCAL_RANK where there are GPUs.
 
-    A process that torchrun started ends with torchrun, also when that is killed.
+    A process that torchrun started ends with torchrun, also when that is killed, or was killed before.
     """
     if not launched() or _joined():
         return
     if dist.is_torchelastic_launched():
-        die_with_parent(os.getppid())
+        die_with_parent(starter())
     gpus = torch.cuda.device_count()
     if gpus:
         if local_world() > gpus:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 
+_STARTED = os.getpid(), os.getppid()  # when this module is imported: before torch, which takes seconds
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 LOOK_SECONDS = 0.5  # between two looks at the parent, where the kernel does not tell
 
@@ -54,6 +55,12 @@ def die_with_parent(parent: int) -> None:
         threading.Thread(target=_watch, args=(parent,), name="noiseutils-parent", daemon=True).start()
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def starter() -> int:
+    """Return the id of the process that started this one, which may have ended during this one's imports."""
+    process, parent = _STARTED
+    return parent if process == os.getpid() else os.getppid()  # a fork has the memory of its parent
 
 
 def _told_by_kernel() -> bool:

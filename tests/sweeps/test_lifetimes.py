@@ -320,6 +320,36 @@ def test_processes_of_torchrun_go_with_it(popen, tmp_path):
     assert not left_after(others)
 
 
+IMPORTING = """
+import os, time
+import noiseutils
+starter = os.getppid()
+print("imported", flush=True)
+while os.getppid() == starter:
+    time.sleep(0.05)
+from noiseutils.training import distributed
+distributed.start()  # would wait for the others
+time.sleep(600)
+"""
+
+
+def test_processes_whose_torchrun_was_killed_during_their_imports_end_when_they_join(tmp_path):
+    script = tmp_path / "training.py"
+    script.write_text(IMPORTING)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
+        [*command, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as printed:
+        assert [printed.readline().strip() for _ in range(2)] == ["imported"] * 2
+    others = descendants(process.pid)
+    assert len(others) >= 2
+    process.kill()
+    process.wait()
+    assert not left_after(others)
+
+
 def test_signals_are_as_before_after_a_command_in_this_process():
     before = [signal.getsignal(number) for number in SIGNALS]
     threads = threading.active_count()
