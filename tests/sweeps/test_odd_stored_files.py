@@ -114,6 +114,25 @@ def test_what_stands_in_the_place_of_a_runs_folder_stops_nothing(tmp_path, whole
     assert folder.name[:12] in caplog.text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", "threads"])
+def test_odd_files_stop_no_run_of_the_other_executors(tmp_path, whole, executor):
+    """They read by the same functions; `local` reads checkpoints in processes of its own."""
+    store, third = copy(whole, tmp_path), RUNS[2]
+    put(store.root / RUN.key / "run.json", "a full folder")
+    shutil.rmtree(store.root / OTHER.key)
+    for name, odd in (("checkpoint", "a FIFO"), ("failure.txt", "not UTF-8"), (".partial-x", "half of it")):
+        (store.root / OTHER.key).mkdir(exist_ok=True)
+        ODD[odd](store.root / OTHER.key / name, b"x" * 30)
+    ODD["a link to itself"](store.root / third.key, b"")
+    done = sweep(RUNS, Store(store.root), executor, workers=2, device="cpu", progress=False)
+    assert not done.failed
+    assert len(done.results) == 3
+    for run in (RUN, OTHER):
+        assert equal(stored_weights(store.root, run), stored_weights(whole, run))
+    assert Store(store.root).finished(third)
+
+
 @pytest.mark.parametrize("name", RESULT)
 def test_an_odd_file_of_a_committed_result_is_named_once_and_stays(tmp_path, whole, caplog, name):
     committed = copy(whole, tmp_path).root
