@@ -27,7 +27,8 @@ CLASSES = (
     "x" * 250,
     '"quoted" \'&lt;script&gt;alert(1)&lt;',
 )
-LABEL = f'{ALERT} "$q$ $r$"'
+LABEL = f'script>{ALERT} "$q$ $r$"'
+ABOVE = '"above" <'  # the label's folder: their path ends a script, and holds the label after that
 # what a name could bring to life: elements with a handler, links that run, scripts
 ALIVE = """() => [...document.querySelectorAll('*')].filter(e =>
   e.hasAttribute('onerror') || e.getAttribute('src') === 'x' || String(e.href).startsWith('javascript:')
@@ -60,7 +61,7 @@ def run(outputs, *words):
 def rendered(tmp_path_factory):
     """A folder whose outputs/ has a study and the live lab on hostile images, and the book of both."""
     folder = tmp_path_factory.mktemp("hostile")
-    tree, outputs = small_tree(folder / LABEL), folder / "outputs"
+    tree, outputs = small_tree(folder / ABOVE / LABEL), folder / "outputs"
     values = {"data": str(tree), "train_size": None, "test_size": None}
     few = {"probabilities": [0.25], "readings": ["dropped"], "seeds": 1}
     lab = {**values, "model": "tinycnn", "steps": 4, "epochs": 2, "explore_profile": "smoke"}
