@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import traceback
 from collections.abc import Iterable
+
+# a list of lists, each the same one a thousand times, is small, and all of its text does not fit in memory
+BRIEF = reprlib.Repr()
+BRIEF.maxlevel = 3
+BRIEF.maxlist = BRIEF.maxtuple = BRIEF.maxdict = BRIEF.maxset = BRIEF.maxfrozenset = 30
+BRIEF.maxstring = BRIEF.maxlong = BRIEF.maxother = 1_000_000  # cut by `clipped`
 
 
 class UserError(ValueError):
@@ -27,7 +34,7 @@ def one_of(what: str, got: object, allowed: Iterable[object]) -> UserError:
 def clipped(value: object, width: int = 80) -> str:
     """Return the repr of a value from outside, which has no line break, cut to `width` characters."""
     try:
-        text = repr(value)
+        text = BRIEF.repr(value) if isinstance(value, list | tuple | dict | set | frozenset) else repr(value)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= width else text[: width - 1] + "…"
@@ -41,7 +48,8 @@ def one_line(text: object, width: int = 80) -> str:
 
 def meant(got: object, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'NAME'?" with the name most like the one that was written, "" if none is."""
-    close = difflib.get_close_matches(str(got)[:200], list(allowed), n=1)
+    word = got[:200] if isinstance(got, str) else clipped(got)
+    close = difflib.get_close_matches(word, list(allowed), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -15,7 +15,7 @@ from noiseutils import Run, cli
 from noiseutils.config import Corruption, Data, Evaluation, Model
 from noiseutils.corruptions import gaussian_blur
 from noiseutils.errors import UserError
-from noiseutils.models import build_model
+from noiseutils.models import MODELS, MOST_WEIGHTS, USUAL, build_model
 from noiseutils.noise import GaussianNoise, attach
 from noiseutils.provenance import outputs_root
 from noiseutils.schedules import Schedule, cosine_decaying_restarts
@@ -169,8 +169,64 @@ def test_what_no_machine_could_do_is_refused_with_the_range(study, key, value):
 def test_a_grid_beyond_all_patience_is_refused_before_it_is_made():
     rates = [float(f"{0.5 + i / 1000:g}") for i in range(100)]
     params = study_params("adaptive_noise", "smoke", [f"learning_rates={rates}", "seeds=1000"])
-    with pytest.raises(UserError, match=r"make [\d,]+ trainings.*allowed: up to 100,000"):
+    with pytest.raises(UserError, match=r"make [\d,]+ trainings.*allowed: up to 50,000"):
         RENDERED["adaptive_noise"].runs(params)
+
+
+def test_a_grid_of_lists_as_long_as_they_may_be_is_refused_before_it_is_made():
+    """A thousand sets times a thousand names of one network were six million cells."""
+    networks, sets = ["resnet20"] * 1000, [f"./images{k}" for k in range(100)]
+    said = refusal("adversarial_noise_layer", f"table2_models={networks}", f"data={sets * 10}")
+    assert "table2_models: the values must differ, and 'resnet20' is there twice" in said
+    assert "data: Tuple should have at most 100 items" in said
+    params = study_params(
+        "adversarial_noise_layer", "smoke", [f"table3_models={list(MODELS)}", f"data={sets}", "seeds=1000"]
+    )
+    begun = time.process_time()
+    with pytest.raises(UserError, match="allowed: up to 50,000"):
+        RENDERED["adversarial_noise_layer"].runs(params)
+    assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("study", "change", "said"),
+    [
+        ("live_lab", "study=../../etc", "study: Input should be 'live_lab'"),
+        ("noisy_dropout", f"study={['x'] * 1000}", "study: Input should be 'noisy_dropout'"),
+        ("live_lab", f"beside=[{'x' * 5000}]", "beside 'xxx"),
+        ("training_data_variation", f"change_attack={'x' * 5000}", "change_attack 'xxx"),
+    ],
+)
+def test_what_is_odd_is_shown_in_part(study, change, said):
+    assert said in refusal(study, change)
+
+
+@pytest.mark.timeout(60)
+def test_a_value_that_unfolds_to_gigabytes_is_shown_in_part():
+    value = 1
+    for _ in range(6):
+        value = [value] * 1000
+    with pytest.raises(UserError, match=r"model \[\[\[.* is not known"):
+        build_model(value)
+    with pytest.raises(UserError, match=r"epochs: .* \(got \{'a': \[\[.*\)"):
+        Run(epochs={"a": value})
+
+
+def test_images_in_the_root_of_all_folders_have_a_label():
+    assert Data.parse("/").label == "folder"
+
+
+def test_a_file_of_another_study_is_refused_on_one_short_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"study: {['x'] * 1000}")
+    assert "these are parameters of the study ['x', 'x'" in refusal("noisy_dropout", profile=str(file))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_of_usual_sizes_is_small_enough_without_being_counted(name):
+    with torch.device("meta"):
+        made = MODELS[name](**USUAL)
+    assert sum(weight.numel() for weight in made.parameters()) <= MOST_WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -206,6 +262,9 @@ def test_a_grid_beyond_all_patience_is_refused_before_it_is_made():
         lambda: build_model(None),
         lambda: build_model("tinycnn", seed="x"),
         lambda: build_model("tinycnn", seed=2**64),
+        lambda: build_model("simplecnn", image_size=4096),
+        lambda: build_model("pyramidnet270", width=16.0),
+        lambda: build_model("babycnn", num_classes=10**6, image_size=224),
         lambda: attach("tinycnn", GaussianNoise(std=0.1)),
         lambda: attach(nn.Sequential(nn.ReLU()), 0.1),
         lambda: attach(nn.Sequential(nn.ReLU()), GaussianNoise(std=0.1), after=5),

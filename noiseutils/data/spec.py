@@ -93,4 +93,5 @@ class Data(Spec):
 
 def _label(name: str, root: str | None) -> str:
     """Return the name of a data set: of an image tree the folder's."""
-    return Path(os.path.expanduser(root)).absolute().name if name in TREES and root else name
+    folder = Path(os.path.expanduser(root)).absolute().name if name in TREES and root else ""
+    return folder or name  # the root of all folders has no name

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import Any
 
+import torch
 from torch import nn
 
 from noiseutils.errors import UserError, clipped, one_of
@@ -29,6 +31,9 @@ from noiseutils.spec import SIDE, THINNEST, WIDEST
 __all__ = ["MODELS", "build_model"]
 
 MOST_CLASSES = 1_000_000
+MOST_WEIGHTS = 10**9  # 4 GB in float32, and gradients and momentum as much again
+# up to these sizes every network has fewer; beyond them its weights are counted before they are made
+USUAL = {"num_classes": 1000, "in_channels": 4, "image_size": 224, "width": 1.0}
 
 # each takes (num_classes, in_channels, image_size, width)
 MODELS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
@@ -68,7 +73,8 @@ def build_model(
     and returns logits (N, num_classes). `width` scales every hidden layer, convolutional and dense: size
     times width, rounded to the nearest (halves up), at least 1; 1.0 is the paper's width. Torch's global
     generator is left as it was. Raises `UserError` for a name that is not in `MODELS`, a size that is not a
-    whole number from 1 to some thousands, a width outside 1e-6 … 16, and an image too small for the pools.
+    whole number from 1 to some thousands, a width outside 1e-6 … 16, an image too small for the pools, and
+    sizes that make more than `MOST_WEIGHTS` weights.
     """
     if name not in tuple(MODELS):  # a list has no hash
         raise one_of("model", name, MODELS)
@@ -87,5 +93,20 @@ def build_model(
             f"width {clipped(width)} of model {name!r} is not allowed; it must be positive and finite, from "
             f"{THINNEST:g} to {WIDEST:g}"
         )
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size, "width": width}
+    if any(sizes[what] > most for what, most in USUAL.items()):
+        _require_memory(name, sizes)
     with seeded(seed):
         return MODELS[name](num_classes, in_channels, image_size, width)
+
+
+def _require_memory(name: str, sizes: dict[str, Any]) -> None:
+    """Raise UserError if a network of these sizes has too many weights; makes none of them."""
+    with torch.device("meta"):
+        count = sum(weight.numel() for weight in MODELS[name](*sizes.values()).parameters())
+    if count > MOST_WEIGHTS:
+        given = ", ".join(f"{what} {size}" for what, size in sizes.items())
+        raise UserError(
+            f"model {name!r} with {given} has {count:,} weights; allowed: up to {MOST_WEIGHTS:,}. "
+            "Wide layers and large images make most of them"
+        )

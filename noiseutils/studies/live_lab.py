@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from torch import nn
@@ -19,7 +19,7 @@ from noiseutils.config import (
     Run,
     Schedule,
 )
-from noiseutils.errors import UserError, one_of
+from noiseutils.errors import UserError, clipped, one_of
 from noiseutils.models import build_model
 from noiseutils.noise.sites import INPUT
 from noiseutils.spec import (
@@ -46,7 +46,7 @@ Indices = Annotated[tuple[Count, ...], Field(strict=False, max_length=4)]
 class Params(OneSetParams):
     """Settings that the lab starts with, see the parameters cell of its notebook. Strength: see `KINDS`."""
 
-    study: str = "live_lab"
+    study: Literal["live_lab"] = "live_lab"
     data: str = "digits"
     model: str = "lenet5"
     width: Width = 1.0
@@ -83,9 +83,7 @@ class Params(OneSetParams):
         for text in texts:
             name, strength = _named_strength(text)
             if strength < 0 and KINDS[name].symbol != "ε":
-                raise UserError(f"beside {text!r}: the strength of {name} must be at least 0")
-        if len(set(texts)) < len(texts):
-            raise UserError(f"beside {list(texts)}: one training is there twice; allowed: each once")
+                raise UserError(f"beside {clipped(text)}: the strength of {name} must be at least 0")
         return texts
 
     @property
@@ -144,7 +142,7 @@ def _named_strength(text: str) -> tuple[str, float]:
         strength = math.nan
     if not math.isfinite(strength):
         raise UserError(
-            f"beside {text!r}: write a noise and its strength, such as {name} {KINDS[name].usual:g}"
+            f"beside {clipped(text)}: write a noise and its strength, such as {name} {KINDS[name].usual:g}"
         )
     return name, strength
 

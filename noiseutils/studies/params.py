@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, field_validator
 
 from noiseutils.config import Data
-from noiseutils.errors import one_of
+from noiseutils.errors import clipped, one_of
 from noiseutils.models import MODELS
 from noiseutils.spec import ImageSize, Positive, PositiveInt, Spec, explain
 
@@ -29,6 +29,15 @@ class StudyParams(Spec):
 
     study: str
     profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)] = "smoke"
+
+    @field_validator("*")
+    @classmethod
+    def _each_value_once(cls, value: Any) -> Any:
+        """Twice the same value is a slip, and trainings that are named again and again."""
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            twice = next(item for number, item in enumerate(value) if item in value[:number])
+            raise ValueError(f"the values must differ, and {clipped(twice)} is there twice")
+        return value
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str) -> Self:

@@ -111,7 +111,7 @@ def read_profile(kind: type[P], study: str, profile: str, changes: Sequence[str]
     values = read_yaml(path)
     owner = values.get("study", study)
     if owner != study:
-        raise UserError(f"{path}: these are parameters of the study {owner!r}, not of {study!r}")
+        raise UserError(f"{path}: these are parameters of the study {clipped(owner)}, not of {study!r}")
     values.setdefault("profile", path.stem)
     where = str(path)
     for change in changes:

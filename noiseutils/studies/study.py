@@ -25,7 +25,7 @@ from noiseutils.training.loop import Result
 
 A = ParamSpec("A")
 
-MOST_RUNS = 100_000  # naming them takes some seconds; the papers' own grids have hundreds
+MOST_RUNS = 50_000  # naming them takes some seconds; the papers' own grids have hundreds
 
 
 def all_seeds(params: Any) -> Iterable[int]:

@@ -65,9 +65,9 @@ def test_all_seeds_of_a_comparison_come_before_the_next_one():
     [
         ({"architectures": ("vgg",)}, "architectures"),
         ({"kinds": ("jpeg",)}, "kinds"),
-        ({"sigmas": (0.1, 0.1)}, "sigmas must differ"),
+        ({"sigmas": (0.1, 0.1)}, "sigmas: the values must differ, and 0.1 is there twice"),
         ({"attack_255": (1.0, 1.0000001)}, "attack_255 must differ"),
-        ({"kinds": ("noise", "noise")}, "kinds must differ"),
+        ({"kinds": ("noise", "noise")}, "kinds: the values must differ"),
         ({"sigmas": (0.0,)}, "sigmas"),
         ({"change_attack": "fgsm"}, "change_attack 'fgsm' is not known; allowed: best"),
         ({"attack_255": (300.0,)}, "attack_255"),

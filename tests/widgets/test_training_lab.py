@@ -314,7 +314,7 @@ def test_up_to_three_comparisons_train_from_one_seed_in_their_own_colours(live):
         (("gaussian_noise",), "such as gaussian_noise 0.2"),
         (("gaussian_noise nan",), "such as gaussian_noise 0.2"),
         (("gaussian_noise -1",), "at least 0"),
-        (("gaussian_noise 1", "gaussian_noise 1"), "each once"),
+        (("gaussian_noise 1", "gaussian_noise 1"), "the values must differ"),
         (("gaussian_noise 1", "gaussian_noise 2", "gaussian_noise 3"), "beside"),
     ],
 )

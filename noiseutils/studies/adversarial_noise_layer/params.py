@@ -49,7 +49,7 @@ class Params(StudyParams):
     """Parameters of the ANL study."""
 
     study: Literal["adversarial_noise_layer"] = "adversarial_noise_layer"
-    data: Names = ("cifar10", "cifar100")
+    data: Annotated[Names, Field(max_length=100)] = ("cifar10", "cifar100")
     train_size: PositiveInt | None = None
     test_size: PositiveInt | None = None
     image_size: ImageSize | None = None

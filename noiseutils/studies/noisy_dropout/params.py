@@ -6,12 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from noiseutils.spec import BatchSize, Epochs, Levels, Names, Positive, Probability, Width
-from noiseutils.studies.params import Looks, OneSetParams, Seeds, Sigmas, known_model
+from noiseutils.spec import BatchSize, Epochs, Level, Names, Positive, Probability, Width
+from noiseutils.studies.params import Looks, OneSetParams, Seeds, Sigmas, Sizes255, known_model
 
 # which cells are trained, and what they are tested on: our choice, the paper's numbers hold for each
 CHOSEN = {"study", "profile", "data", "seeds", "probabilities", "noise_levels", "readings"}
 CHOSEN |= {"unscaled_levels", "eq2_levels", "input_noise", "fgsm_255", "looks"}
+Levels = Annotated[tuple[Level, ...], Field(strict=False, max_length=100)]
 
 
 class Params(OneSetParams):
@@ -43,7 +44,7 @@ class Params(OneSetParams):
     loss: Literal["cross_entropy", "sigmoid_bce"] = "sigmoid_bce"
     augment: bool = False
     input_noise: Levels = (0.05, 0.1)
-    fgsm_255: Levels = (1.0, 2.0, 4.0)
+    fgsm_255: Sizes255 = (1.0, 2.0, 4.0)
     seeds: Seeds = 6
     looks: Looks = 1
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from noiseutils.errors import clipped, one_of
 from noiseutils.evaluation.minimal_change import ATTACKS, BEST
 from noiseutils.spec import BatchSize, Count, Epochs, Positive, Probability, Width
 from noiseutils.studies.params import OneSetParams, Queries, Seeds, Sigmas, Sizes255
@@ -59,10 +60,9 @@ class Params(OneSetParams):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if self.change_attack not in ATTACKS:
-            known = ", ".join(ATTACKS)
-            raise ValueError(f"change_attack {self.change_attack!r} is not known; allowed: {known}")
-        for name in ("sigmas", "copy_sigmas", "architectures", "kinds", "attack_255"):
+            raise one_of("change_attack", self.change_attack, ATTACKS)
+        for name in ("sigmas", "copy_sigmas", "attack_255"):
             given = getattr(self, name)
-            if len({f"{value:g}" if isinstance(value, float) else value for value in given}) < len(given):
-                raise ValueError(f"{name} must differ, got {list(given)}")
+            if len({f"{value:g}" for value in given}) < len(given):  # as tables name them
+                raise ValueError(f"{name} must differ, got {clipped(list(given))}")
         return self
