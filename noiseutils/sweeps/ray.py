@@ -45,6 +45,7 @@ HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
 PATIENCE = 30.0  # seconds that no task runs before that is said, and that a result may take to be seen here
 CHECKPOINTS = 8  # waiting for the driver to write them
 MARK = "NOISEUTILS_RAY"  # in the environment of Ray's processes that a sweep has started
+ATTEMPTS, SLOW = 3, "timed out during startup"  # on a busy machine Ray gives itself too little time to start
 GRACE = "3"  # seconds that a server of ray:// waits for a driver that has gone
 
 
@@ -85,20 +86,26 @@ def connected(cluster: Cluster) -> Iterator[None]:
         return
     address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"logging_level": logging.WARNING}
+    if address == "local":
+        if cluster.cpus > cores():
+            raise UserError(f"a run of {cluster.cpus:g} CPUs does not fit this machine's {cores()}")
+        options |= {"num_cpus": cores(), "include_dashboard": None if _has_dashboard() else False}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    elif address.startswith("ray://"):
+        os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", GRACE)
     with ExitStack() as started:
-        if address == "local":
-            if cluster.cpus > cores():
-                raise UserError(f"a run of {cluster.cpus:g} CPUs does not fit this machine's {cores()}")
-            options |= {"num_cpus": cores(), "include_dashboard": None if _has_dashboard() else False}
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-            started.enter_context(_marked())
-        elif address.startswith("ray://"):
-            os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", GRACE)
-        # Ray leaves the interpreter at SIGTERM; what a command does then is the command's to say
-        with _kept_handlers():
+        for left in reversed(range(ATTEMPTS)):
             try:
-                ray.init(address, **options)
+                # Ray leaves the interpreter at SIGTERM; what a command does then is the command's to say
+                with ExitStack() as starting, _kept_handlers():
+                    if address == "local":
+                        starting.enter_context(_marked())
+                    ray.init(address, **options)
+                    started.push(starting.pop_all())
+                break
             except Exception as error:  # of many kinds, a bare Exception among them
+                if left and SLOW in str(error):
+                    continue
                 raise UserError(
                     f"no Ray cluster at {clipped(address)}: {type(error).__name__}: "
                     f"{one_line(error, 300)}; allowed: auto, HOST:PORT or ray://HOST:PORT of one that runs, "

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ray._private import services
 from ray.cluster_utils import Cluster
 
-PATIENCE = 180.0  # seconds for a node to start
+ATTEMPTS, SLOW = 6, "timed out during startup"  # Ray gives a node seconds to start, and says this
 NODES = 3  # one CPU each; the head, where drivers connect, has none
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -26,9 +25,9 @@ def ray_cluster(nodes: int = NODES, **options: Any) -> Iterator[Cluster]:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *([before] if before else [])])  # for stores of tests
     head = {"num_cpus": 0, "include_dashboard": False, **options}
-    with patience():
-        cluster = Cluster(initialize_head=True, shutdown_at_exit=True, head_node_args=head)
+    cluster = Cluster(initialize_head=False, shutdown_at_exit=True)
     try:
+        _started(cluster, **head)
         for _ in range(nodes):
             add_node(cluster)
         yield cluster
@@ -41,40 +40,35 @@ def ray_cluster(nodes: int = NODES, **options: Any) -> Iterator[Cluster]:
 
 
 def add_node(cluster: Cluster) -> Any:
-    with patience():
-        return cluster.add_node(num_cpus=1)
+    return _started(cluster, num_cpus=1)
 
 
-@contextlib.contextmanager
-def patience() -> Iterator[None]:
-    """Give a node that starts in the block minutes: a busy machine needs more than Ray's half of one."""
-    look = services.get_node
-
-    def look_longer(*words: Any) -> Any:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return look(*words)
-            except RuntimeError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
-
-    services.get_node = look_longer
-    try:
-        yield
-    finally:
-        services.get_node = look
+def _started(cluster: Cluster, **options: Any) -> Any:
+    """Start a node; again where the machine is so busy that Ray has given up on it."""
+    for left in reversed(range(ATTEMPTS)):
+        before = set(psutil.Process().children())
+        try:
+            return cluster.add_node(**options)
+        except Exception as error:
+            if not left or SLOW not in str(error):
+                raise
+            for process in set(psutil.Process().children()) - before:
+                _kill([*process.children(recursive=True), process])
+    return None
 
 
 def lose_node(cluster: Cluster, node: Any) -> None:
     """Kill a node's processes, the workers too, as the loss of a machine would."""
     found = processes_of(node)
     cluster.worker_nodes.discard(node)
-    for process in found:
+    _kill(found)
+    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 
 
 def processes_of(node: Any) -> list[psutil.Process]:

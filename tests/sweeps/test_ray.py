@@ -185,7 +185,6 @@ SWEEP = """
 import sys
 sys.path.insert(0, {tests!r})
 import torch
-from ray_cluster import patience
 from ray_stores import Eager
 from small_runs import BASE
 from noiseutils.cli import STOP
@@ -197,7 +196,7 @@ torch.set_num_threads(1)
 runs = [BASE.replace(seed=seed, epochs={epochs}) for seed in range(3)]
 options = {{"cluster": Cluster({address!r}), "device": "cpu", "progress": False}}
 try:
-    with patience(), STOP.listening():
+    with STOP.listening():
         done = sweep(runs, Eager({root!r}), "ray", **options)
 except KeyboardInterrupt:
     sys.exit(STOP.code)
