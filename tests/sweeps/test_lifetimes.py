@@ -19,6 +19,7 @@ from noiseutils.sweeps.processes import Processes
 from noiseutils.sweeps.signals import PATIENCE, SIGNALS, Stop
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
+from noiseutils.training.orphans import Guardian
 
 pytestmark = pytest.mark.slow
 
@@ -230,6 +231,21 @@ class LocksGo(Store):
         except OSError:
             return
         (self.root / ".locks").write_text("")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere environments cannot be read")
+def test_marked_processes_go_with_the_guardian_and_no_others_do():
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with Guardian("NOISEUTILS_TEST=1"):
+        marked = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "1"})
+        other = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "12"})
+    try:
+        assert marked.wait(timeout=30) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (marked, other):
+            process.kill()
+            process.wait()
 
 
 BUSY = """
