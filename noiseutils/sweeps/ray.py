@@ -13,8 +13,10 @@ import contextlib
 import importlib.util
 import logging
 import os
+import resource
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -37,7 +39,7 @@ from noiseutils.training.orphans import Guardian
 log = logging.getLogger("noiseutils")
 
 SHARE = 0.125  # of a GPU: as many runs as the executor `threads` trains on one
-LOST_WORKERS, LOST_NODES = 3, 10  # that one run may cost before it is given up
+LOST_WORKERS, LOST_NODES = 3, 10  # that one run may cost in a row before it is given up
 AHEAD = 16  # tasks in Ray's queue beyond twice as many as fit: a growing cluster sees that more is wanted
 POLL_SECONDS = 0.2  # between two looks at events
 LOOK_SECONDS = 5.0  # between two looks at the cluster's size
@@ -163,10 +165,12 @@ class _Driver:
         self.held: deque[tuple[float, Run]] = deque()  # by another sweep; when to look again
         self.flying: dict[Any, Flight] = {}  # by the reference to the task's outcome
         self.running: dict[str, str] = {}  # node by run key, of tasks that have begun
-        self.lost: Counter[tuple[str, str]] = Counter()  # workers and nodes, by run key
+        self.lost: Counter[tuple[str, str]] = Counter()  # workers and nodes in a row, by run key
+        self.reached: Counter[str] = Counter()  # the last epoch seen of each run
+        self.lost_at: Counter[str] = Counter()  # that epoch, when it last lost its worker
         self.unseen: list[tuple[float, Run]] = []  # stored by a worker, and not seen here yet
         self.runs = {run.key: run for run in job.todo}
-        self.apart = False
+        self.apart, self.most_claims = False, sys.maxsize
         self.token = token
         self.versions = versions()
         self.slots, self.looked, self.idle_since = 0, -LOOK_SECONDS, time.monotonic()
@@ -250,7 +254,7 @@ class _Driver:
             self.looked, self.slots = now, self._slots()
         while self.held and self.held[0][0] < now:
             self.pending.append(self.held.popleft()[1])
-        most = self.job.workers or 2 * self.slots + AHEAD
+        most = min(self.job.workers or 2 * self.slots + AHEAD, self.most_claims)
         while self.pending and len(self.flying) < most and not self.done.out_of_time:
             if self.clock.over():
                 self.done.out_of_time = True
@@ -336,13 +340,19 @@ class _Driver:
         # a result that was lost on its way was lost with its node
         node = isinstance(error, exceptions.NodeDiedError | exceptions.ObjectLostError)
         what, most = ("node", LOST_NODES) if node else ("worker", LOST_WORKERS)
+        if self.reached[run.key] > self.lost_at[run.key]:  # it gets on, so it is not what kills them
+            self.lost[run.key, "node"] = self.lost[run.key, "worker"] = 0
+        self.lost_at[run.key] = self.reached[run.key]
         self.lost[run.key, what] += 1
         log.info("%s: its %s was lost (%s)", run, what, type(error).__name__)
         if self.lost[run.key, what] < most:
             self.pending.appendleft(run)
             return
         why = "lost with their machines" if node else "killed, or out of memory"
-        trace = f"{most} {what}s were lost while they trained it: {why}. The last: {_first_line(error)}"
+        trace = (
+            f"{most} {what}s in a row were lost while they trained it, and it came no further: {why}. "
+            f"The last: {_first_line(error)}"
+        )
         self.store.record_failure(run, trace)
         self._settle(run, Outcome("failed", trace))
 
@@ -381,6 +391,7 @@ class _Driver:
         if not self.apart:
             log.info("%s is not seen on all nodes: results are sent back", self.store.root)
             self.checkpoints = self._queue(CHECKPOINTS)
+            self.most_claims = open_files() // 2  # each is an open file here
             self.apart = True
 
     def _take_events(self) -> None:
@@ -389,6 +400,7 @@ class _Driver:
             if key in aloft:  # else its outcome came first
                 self.running[key] = node
                 if event == "epoch":
+                    self.reached[key] = max(self.reached[key], int(detail["epoch"]))
                     self.job.on_event(event, self.runs[key], detail)
         self._take_checkpoints()
 
@@ -427,6 +439,15 @@ class _Driver:
                 with contextlib.suppress(OSError):
                     os.listdir(self.store.root)  # has the folder's entries read again
                 time.sleep(POLL_SECONDS)
+
+
+def open_files() -> int:
+    """Return how many files this process may have open, once it may have as many as the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS has a limit beside the one that it names
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft if soft != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _waiting(queue: Any) -> list[Any]:
