@@ -105,7 +105,7 @@ def test_no_noises_time_is_fewer_epochs_of_a_costly_method():
     [
         ({"methods": ("dropout", "anl")}, "methods need none"),
         ({"methods": ("none", "crop_flip")}, "one with a strength"),
-        ({"methods": ("none", "anl", "anl")}, "methods must differ"),
+        ({"methods": ("none", "anl", "anl")}, "values must differ"),
         ({"methods": ("none", "magic")}, "methods"),
         ({"settings": (Setting(), Setting(width=0.5))}, "settings must differ in network or images"),
         ({"trials": 5}, "less than or equal to 4"),

@@ -42,7 +42,8 @@ def forest(results: Results[Params, Cell]) -> Iterator[Drawn]:
     panels = _by_setting(results, found)
     if not panels:
         return
-    titles = [name.replace(", ", "\n") for name in panels]
+    epochs = {setting.name: setting.epochs for setting in results.params.settings}
+    titles = [f"{name}, {epochs[name]} epochs".replace(", ", "\n") for name in panels]
     figure = _forest(results, list(panels.values()), titles, "points of top-1 error", strengths=True)
     figure.suptitle(_title(results, "Every method against no noise: top-1 error, left is better"))
     alt = "Top-1 error minus no noise's, a row a method, a panel a setting, a dot a seed."

@@ -69,8 +69,6 @@ class Params(OneSetParams):
         names = [setting.name for setting in self.settings]
         if len(set(names)) < len(names):
             raise ValueError(f"settings must differ in network or images, got {names}")
-        if len(set(self.methods)) < len(self.methods):
-            raise ValueError(f"methods must differ, got {list(self.methods)}")
         if "none" not in self.methods:
             raise ValueError("methods need none: all others are compared with it")
         if not any(METHODS[method].strengths for method in self.methods):
