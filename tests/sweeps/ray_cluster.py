@@ -16,9 +16,7 @@ ATTEMPTS, SLOW = 6, "timed out during startup"  # Ray gives a node seconds to st
 NODES = 3  # one CPU each; the head, where drivers connect, has none
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault(
-    "RAY_worker_niceness", "0"
-)  # Ray's 15 starves beside other tests
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves beside other tests
 
 
 @contextlib.contextmanager
