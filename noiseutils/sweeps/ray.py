@@ -46,7 +46,7 @@ LOOK_SECONDS = 5.0  # between two looks at the cluster's size
 HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
 PATIENCE = 30.0  # seconds that no task runs before that is said, and that a result may take to be seen here
 CHECKPOINTS = 8  # waiting for the driver to write them
-MARK = "NOISEUTILS_RAY"  # in the environment of Ray's processes that a sweep has started
+MARK, COPIES = "NOISEUTILS_RAY", 24  # in the environment of Ray's processes that a sweep has started
 ATTEMPTS, SLOW = 3, "timed out during startup"  # on a busy machine Ray gives itself too little time to start
 GRACE = "3"  # seconds that a server of ray:// waits for a driver that has gone
 
@@ -125,13 +125,16 @@ def _marked() -> Iterator[None]:
 
     Ray's own processes see to that, too, but in their own time, and not while they are stopped.
     """
-    value = secrets.token_hex(8)
-    with Guardian(f"{MARK}={value}"):
-        os.environ[MARK] = value
+    value = secrets.token_hex(16)
+    # often, as a process that gives itself a title, as Ray's do, writes it over a part of its environment
+    names = [f"{MARK}_{number}" for number in range(COPIES)]
+    with Guardian(value):
+        os.environ |= dict.fromkeys(names, value)
         try:
             yield
         finally:
-            del os.environ[MARK]
+            for name in names:
+                del os.environ[name]
 
 
 def _has_dashboard() -> bool:

@@ -36,7 +36,7 @@ for mark in 5 * sys.argv[1:]:
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/environ", "rb") as file:
-                if mark.encode() in file.read().split(bytes(1)):
+                if mark.encode() in file.read():
                     os.kill(int(name), 9)
         except OSError:
             pass
@@ -79,8 +79,8 @@ class Guardian:
     """Small process that kills its wards as soon as this process has ended; ended with the block itself.
 
     The guardian is in a session of its own: no Ctrl-C and no stop of the terminal reaches it.
-    mark: NAME=VALUE; on Linux all that were started with it in their environment are wards, too, which is for
-    processes that another's program starts and does not tell of.
+    mark: a text that nothing else has in its environment; on Linux all processes that were started with it
+    there are wards, too: those that another's program starts and does not tell of.
     """
 
     def __init__(self, mark: str | None = None) -> None:

@@ -236,9 +236,9 @@ class LocksGo(Store):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere environments cannot be read")
 def test_marked_processes_go_with_the_guardian_and_no_others_do():
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with Guardian("NOISEUTILS_TEST=1"):
-        marked = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "1"})
-        other = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "12"})
+    with Guardian("a-mark-of-this-test"):
+        marked = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "a-mark-of-this-test"})
+        other = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "another mark"})
     try:
         assert marked.wait(timeout=30) == -signal.SIGKILL
         assert other.poll() is None
