@@ -416,13 +416,15 @@ def test_notebooks_are_not_rendered_by_several_processes(as_second_of_two):
 
 def test_what_follows_the_training_is_done_by_one_process(tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(pipeline, "on_rank0", lambda make: told.append(make))
+    monkeypatch.setattr(pipeline, "on_rank0", lambda make: told.append(make) or [])
     monkeypatch.setattr(pipeline, "sweep", lambda *_, **__: Sweep([], Store(tmp_path)))
     params = study_params("adversarial_noise_layer", "smoke")
     study = replace(STUDIES[params.study], analyse=lambda *_: "analysed")
     monkeypatch.setitem(pipeline.RENDERED, params.study, study)
     pipeline.sweep_study(params)
-    assert [make() for make in told] == ["analysed", []]  # then: runs whose weights were found damaged
+    known, *after = [make() for make in told]
+    assert known == STUDIES[params.study].runs(params)
+    assert after == ["analysed", []]  # then: runs whose weights were found damaged
 
 
 def test_processes_on_one_machine_share_its_cores_for_decoding(tmp_path, monkeypatch, as_second_of_two):
