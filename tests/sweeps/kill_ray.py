@@ -11,7 +11,6 @@ left five seconds after its driver, or after the cluster.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import subprocess
@@ -26,7 +25,7 @@ import psutil
 import torch
 from left_over import LIMIT, LOAD, left_after, usual_signals
 from ray_cluster import NODES, Cluster, add_node, lose_node, ray_cluster, training_on
-from small_runs import BASE, equal, stored_weights
+from small_runs import BASE, finished, same_result, written
 
 from noiseutils.config import Run
 from noiseutils.sweeps.store import Store
@@ -140,29 +139,10 @@ class Killer:
         self.faults += [f"a task was left: {process}" for process in left]
 
     def compare(self, root: Path, run: Run) -> None:
-        a, b = Store(root).load(run), Store(self.folder / "whole").load(run)
-        assert a is not None
-        assert b is not None
-        same = a.metrics == b.metrics and a.history.drop(columns="seconds").equals(
-            b.history.drop(columns="seconds")
-        )
-        if not same or not equal(stored_weights(root, run), stored_weights(self.folder / "whole", run)):
+        same = same_result(run, root, self.folder / "whole")
+        if not same:
             self.faults.append(f"{run.key} differs from the inline sweep's")
         self.counts["results equal bit for bit"] += same
-
-
-def written(root: Path) -> set[tuple[Path, int]]:
-    """Return each file of a store, and when it was written."""
-    found = set()
-    for path in root.glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):
-            found.add((path, path.stat().st_mtime_ns))
-    return found
-
-
-def finished(root: Path) -> dict[str, int]:
-    """Return when each finished run was written, by its key."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in root.glob("*/run.json")}
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ left five seconds after the command.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import random
 import signal
@@ -25,7 +24,7 @@ from pathlib import Path
 import psutil
 import torch
 from left_over import LIMIT, LOAD, usual_signals
-from small_runs import BASE, equal, stored_weights
+from small_runs import BASE, finished, same_result, written
 
 from noiseutils.config import Run
 from noiseutils.sweeps.store import Store
@@ -136,13 +135,8 @@ class Killer:
 
     def compare(self, run: Run, root: Path) -> None:
         """Note a fault where a result is not the undisturbed one, bit for bit."""
-        a, b = Store(root).load(run), Store(self.folder / "whole").load(run)
-        assert a is not None
-        assert b is not None
-        same = a.metrics == b.metrics and a.history.drop(columns="seconds").equals(
-            b.history.drop(columns="seconds")
-        )
-        if not same or not equal(stored_weights(root, run), stored_weights(self.folder / "whole", run)):
+        same = same_result(run, root, self.folder / "whole")
+        if not same:
             self.faults.append(f"{run.key} differs from the undisturbed run")
 
 
@@ -151,20 +145,6 @@ def command_of(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
-
-
-def written(root: Path) -> dict[Path, int]:
-    """Return when each file of a store was written."""
-    found = {}
-    for path in root.glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):
-            found[path] = path.stat().st_mtime_ns
-    return found
-
-
-def finished(root: Path) -> dict[str, int]:
-    """Return when each finished run was written, by its key."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in root.glob("*/run.json")}
 
 
 def kill_sweeps(kills: int, signals: int, seed: int) -> Killer:

@@ -20,7 +20,7 @@ import pytest
 import torch
 from left_over import LIMIT, LOAD, descendants, left_after, usual_signals
 from ray_stores import Deadly, Elsewhere, Full
-from small_runs import BASE, RUNS, equal, stored_weights
+from small_runs import BASE, RUNS, equal, finished, same_result, stored_weights
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
@@ -66,18 +66,10 @@ def on_cluster(runs, store, cluster, **options):
 
 def assert_equal(root: Path, inline: Path, runs) -> None:
     for run in runs:
-        a, b = Store(root).load(run), Store(inline).load(run)
-        assert a.metrics == b.metrics
-        assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
-        assert equal(stored_weights(root, run), stored_weights(inline, run))
+        assert same_result(run, root, inline)
     assert len(list(root.glob("*/run.json"))) == len(runs)
     assert not list(root.glob("*/checkpoint")) + list(root.glob("*/failure.txt"))
     assert not list(root.glob(".locks/seen-*"))
-
-
-def finished(root: Path) -> dict[Path, int]:
-    """When each finished run was written."""
-    return {path: path.stat().st_mtime_ns for path in root.glob("*/run.json")}
 
 
 # --- without a cluster

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from left_over import descendants, left_after, usual_signals
-from small_runs import BASE, RUNS, equal, stored_weights
+from small_runs import BASE, RUNS, same_result
 
 from noiseutils.config import Run
 from noiseutils.sweeps.store import Store
@@ -120,12 +120,7 @@ def test_killed_at_a_random_moment_a_sweep_loses_nothing_and_ends_the_same(popen
         assert (root / key / "run.json").stat().st_mtime_ns == written, "a finished run was computed again"
     sweep(runs, Store(tmp_path / "whole"), "inline", progress=False)
     for run in runs:
-        assert equal(stored_weights(root, run), stored_weights(tmp_path / "whole", run))
-        a, b = Store(root).load(run), Store(tmp_path / "whole").load(run)
-        assert a is not None
-        assert b is not None
-        assert a.metrics == b.metrics
-        assert a.history.drop(columns="seconds").equals(b.history.drop(columns="seconds"))
+        assert same_result(run, root, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
