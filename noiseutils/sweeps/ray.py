@@ -10,31 +10,26 @@ A task whose worker or node was lost is sent again and goes on from its last che
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import resource
 import secrets
-import signal
 import sys
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from noiseutils.config import Run
-from noiseutils.errors import UserError, clipped, one_line
+from noiseutils.errors import UserError
 from noiseutils.provenance import versions
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import claim_run
-from noiseutils.sweeps.jobs import Cluster, Job, cores
+from noiseutils.sweeps.jobs import Job
+from noiseutils.sweeps.ray_connection import connected
 from noiseutils.sweeps.ray_tasks import Outcome, Task, packed, train_task
 from noiseutils.sweeps.records import checkpoint_content, checkpoint_of
-from noiseutils.sweeps.signals import SIGNALS
-from noiseutils.training.orphans import Guardian
 
 log = logging.getLogger("noiseutils")
 
@@ -46,9 +41,6 @@ LOOK_SECONDS = 5.0  # between two looks at the cluster's size
 HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
 PATIENCE = 30.0  # seconds that no task runs before that is said, and that a result may take to be seen here
 CHECKPOINTS = 8  # waiting for the driver to write them
-MARK, COPIES = "NOISEUTILS_RAY", 24  # in the environment of Ray's processes that a sweep has started
-ATTEMPTS, SLOW = 3, "timed out during startup"  # on a busy machine Ray gives itself too little time to start
-GRACE = "3"  # seconds that a server of ray:// waits for a driver that has gone
 
 
 @dataclass
@@ -67,92 +59,6 @@ def on_ray(job: Job) -> None:
     token = secrets.token_hex(8)
     with connected(job.cluster), job.done.store.signed(token), _Driver(job, token) as driver:
         driver.fly()
-
-
-@contextlib.contextmanager
-def connected(cluster: Cluster) -> Iterator[None]:
-    """Connect to a cluster, or start Ray on this machine, for as long as the block lasts.
-
-    Where the process is connected to Ray already, that connection is used, and stays.
-    """
-    if importlib.util.find_spec("ray") is None:
-        raise UserError("executor 'ray' needs Ray: pip install 'noiseutils[ray]'")
-    import ray
-
-    if ray.is_initialized():
-        if cluster.address is not None:
-            raise UserError(
-                "this process is connected to Ray already: leave the address out, or call ray.shutdown()"
-            )
-        yield
-        return
-    address = cluster.address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"logging_level": logging.WARNING}
-    if address == "local":
-        if cluster.cpus > cores():
-            raise UserError(f"a run of {cluster.cpus:g} CPUs does not fit this machine's {cores()}")
-        options |= {"num_cpus": cores(), "include_dashboard": None if _has_dashboard() else False}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-    elif address.startswith("ray://"):
-        os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", GRACE)
-    with ExitStack() as started:
-        for left in reversed(range(ATTEMPTS)):
-            try:
-                # Ray leaves the interpreter at SIGTERM; what a command does then is the command's to say
-                with ExitStack() as starting, _kept_handlers():
-                    if address == "local":
-                        starting.enter_context(_marked())
-                    ray.init(address, **options)
-                    started.push(starting.pop_all())
-                break
-            except Exception as error:  # of many kinds, a bare Exception among them
-                if left and SLOW in str(error):
-                    continue
-                raise UserError(
-                    f"no Ray cluster at {clipped(address)}: {type(error).__name__}: "
-                    f"{one_line(error, 300)}; allowed: auto, HOST:PORT or ray://HOST:PORT of one that runs, "
-                    "or none for this machine alone"
-                ) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-@contextlib.contextmanager
-def _marked() -> Iterator[None]:
-    """Let processes that are started inside, and all that those start, end with this one at the latest.
-
-    Ray's own processes see to that, too, but in their own time, and not while they are stopped.
-    """
-    value = secrets.token_hex(16)
-    # often, as a process that gives itself a title, as Ray's do, writes it over a part of its environment
-    names = [f"{MARK}_{number}" for number in range(COPIES)]
-    with Guardian(value):
-        os.environ |= dict.fromkeys(names, value)
-        try:
-            yield
-        finally:
-            for name in names:
-                del os.environ[name]
-
-
-def _has_dashboard() -> bool:
-    """Return whether Ray was installed with its dashboard: without, its server has nothing to show."""
-    return importlib.util.find_spec("aiohttp_cors") is not None
-
-
-@contextlib.contextmanager
-def _kept_handlers() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Driver:

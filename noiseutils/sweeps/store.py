@@ -14,7 +14,6 @@ flushed to disk and renamed. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -23,11 +22,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.files import Unusable, not_written, obstacle, read_bytes, size_of, write_whole
+from noiseutils.files import Unusable, obstacle, read_bytes, size_of, write_whole
+from noiseutils.sweeps.claims import Claims, StoreError, clear_errors
 from noiseutils.sweeps.records import (
     RUN,
     WEIGHTS,
@@ -50,11 +48,7 @@ log = logging.getLogger("noiseutils")
 T = TypeVar("T")
 
 
-class StoreError(UserError):
-    """The store cannot be written, or is none; what it holds is intact."""
-
-
-class Store:
+class Store(Claims):
     """Results under `root`; `reference` folders are looked in too, and never written.
 
     What is not as it was written is named and set aside, where that can be, and the other runs go on. To look
@@ -64,7 +58,7 @@ class Store:
     """
 
     def __init__(self, root: Path | str, reference: tuple[Path, ...] = ()) -> None:
-        self.root = Path(root)
+        super().__init__(Path(root))
         self.reference = reference
         # where this process has found results whole, by key: run.json, and the fingerprint of the images
         self._verified: dict[str, tuple[str, str | None]] = {}
@@ -165,7 +159,7 @@ class Store:
             except (FileNotFoundError, Unusable) as damage:
                 log.warning("%s: not published", damage)
         folder = destination / run.key
-        with _clear_errors(folder):
+        with clear_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             _write(folder / name, content)
@@ -220,83 +214,6 @@ class Store:
         """Drop the traceback of an earlier attempt."""
         self._remove(self._path(run, "failure.txt"))
 
-    @contextlib.contextmanager
-    def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
-        """Yield whether this process has the run to itself inside the block; a killed process gives it up.
-
-        owner: a name that the processes of one sweep share. A run that one of them marked and died of is not
-        given to another of them, which might die of it, too; to the next sweep it is.
-        """
-        place, mark = self.root / ".locks" / run.key, self._mark_of(run)
-        lock, mine = FileLock(place), True
-        with _clear_errors(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:  # an OSError, but no trouble: somebody else has it
-                mine = False
-        if not mine:
-            yield False
-            return
-        try:
-            with _clear_errors(mark):
-                mine = not owner or not mark.is_file() or mark.read_bytes() != owner.encode()
-            if not mine:
-                yield False
-                return
-            with _clear_errors(self.root / run.key):
-                for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
-                    torn.unlink(missing_ok=True)
-            try:
-                yield True
-            finally:
-                with contextlib.suppress(OSError):  # a mark that stays says the name of a sweep that is over
-                    mark.unlink()
-        finally:
-            lock.release()
-
-    def mark(self, run: Run, owner: str) -> None:
-        """Write the owner's name beside a claim; called inside it, once the owner has been told of it.
-
-        A process that is killed before has not begun, and the run is free for the others.
-        """
-        mark = self._mark_of(run)
-        with _clear_errors(mark):
-            mark.unlink(missing_ok=True)  # never written to: it may be a link
-            with mark.open("x") as file:
-                file.write(owner)
-
-    @contextlib.contextmanager
-    def signed(self, token: str) -> Iterator[None]:
-        """Hold a file, by which other machines tell that they see this very folder: see `seen`.
-
-        Files of processes that were killed go.
-        """
-        place = self._sign_of(token)
-        with _clear_errors(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for other in place.parent.glob("seen-*"):
-                with contextlib.suppress(Timeout), FileLock(other, blocking=False):
-                    other.unlink(missing_ok=True)
-            lock = FileLock(place)
-            lock.acquire(blocking=False)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # the file says nothing to anybody else
-                place.unlink()
-            lock.release()
-
-    def seen(self, token: str) -> bool:
-        """Return whether the file of `signed` is here."""
-        return self._sign_of(token).is_file()
-
-    def _sign_of(self, token: str) -> Path:
-        return self.root / ".locks" / f"seen-{token}"
-
-    def _mark_of(self, run: Run) -> Path:
-        return self.root / ".locks" / f"{run.key}.owner"
-
     def _folders(self, run: Run) -> Iterator[str]:
         """Yield the folders that may hold a result, this store's own first."""
         for root in (self.root, *self.reference):
@@ -308,7 +225,7 @@ class Store:
     def _folder(self, run: Run) -> Path:
         """Return the folder of a run, made if it is not there; a file in its place is set aside."""
         folder = self.root / run.key
-        with _clear_errors(folder):
+        with clear_errors(folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
@@ -350,7 +267,7 @@ class Store:
 
     def _remove(self, path: Path) -> None:
         """Remove a file; a folder in its place is set aside."""
-        with _clear_errors(path):
+        with clear_errors(path):
             try:
                 path.unlink(missing_ok=True)
             except OSError as error:
@@ -383,15 +300,5 @@ class Store:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with _clear_errors(path):
+    with clear_errors(path):
         write_whole(path, content)
-
-
-@contextlib.contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{not_written(path, error)}. What was finished is intact: the same command then goes on"
-        ) from error

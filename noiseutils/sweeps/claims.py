@@ -1,0 +1,115 @@
+"""Claims on the runs of a store: who computes which, among processes on one machine or on several.
+
+Locks lie in the store's folder .locks. A lock goes with its process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from noiseutils.config import Run
+from noiseutils.errors import UserError
+from noiseutils.files import not_written
+
+
+class StoreError(UserError):
+    """The store cannot be written, or is none; what it holds is intact."""
+
+
+@contextlib.contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Raise StoreError, with the remedy that fits, for what cannot be written inside the block."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{not_written(path, error)}. What was finished is intact: the same command then goes on"
+        ) from error
+
+
+class Claims:
+    """Claims on the runs of the store under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextlib.contextmanager
+    def claim(self, run: Run, owner: str = "") -> Iterator[bool]:
+        """Yield whether this process has the run to itself inside the block; a killed process gives it up.
+
+        owner: a name that the processes of one sweep share. A run that one of them marked and died of is not
+        given to another of them, which might die of it, too; to the next sweep it is.
+        """
+        place, mark = self.root / ".locks" / run.key, self._mark_of(run)
+        lock, mine = FileLock(place), True
+        with clear_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:  # an OSError, but no trouble: somebody else has it
+                mine = False
+        if not mine:
+            yield False
+            return
+        try:
+            with clear_errors(mark):
+                mine = not owner or not mark.is_file() or mark.read_bytes() != owner.encode()
+            if not mine:
+                yield False
+                return
+            with clear_errors(self.root / run.key):
+                for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
+                    torn.unlink(missing_ok=True)
+            try:
+                yield True
+            finally:
+                with contextlib.suppress(OSError):  # a mark that stays says the name of a sweep that is over
+                    mark.unlink()
+        finally:
+            lock.release()
+
+    def mark(self, run: Run, owner: str) -> None:
+        """Write the owner's name beside a claim; called inside it, once the owner has been told of it.
+
+        A process that is killed before has not begun, and the run is free for the others.
+        """
+        mark = self._mark_of(run)
+        with clear_errors(mark):
+            mark.unlink(missing_ok=True)  # never written to: it may be a link
+            with mark.open("x") as file:
+                file.write(owner)
+
+    @contextlib.contextmanager
+    def signed(self, token: str) -> Iterator[None]:
+        """Hold a file, by which other machines tell that they see this very folder: see `seen`.
+
+        Files of processes that were killed go.
+        """
+        place = self._sign_of(token)
+        with clear_errors(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            for other in place.parent.glob("seen-*"):
+                with contextlib.suppress(Timeout), FileLock(other, blocking=False):
+                    other.unlink(missing_ok=True)
+            lock = FileLock(place)
+            lock.acquire(blocking=False)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # the file says nothing to anybody else
+                place.unlink()
+            lock.release()
+
+    def seen(self, token: str) -> bool:
+        """Return whether the file of `signed` is here."""
+        return self._sign_of(token).is_file()
+
+    def _sign_of(self, token: str) -> Path:
+        return self.root / ".locks" / f"seen-{token}"
+
+    def _mark_of(self, run: Run) -> Path:
+        return self.root / ".locks" / f"{run.key}.owner"
