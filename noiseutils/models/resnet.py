@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from noiseutils.models.sizes import scaled
 from noiseutils.models.weights import draw_he_normal
 
+LANES = 16  # of the widest registers, in float32: fewer channels than that do not fill oneDNN's blocks
+
 
 class ZeroChannels(nn.Module):
     """Append `extra` channels of zeros: (N, C, H, W) to (N, C + extra, H, W)."""
@@ -33,11 +35,27 @@ def padded(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.AvgPool2d(1, stride=stride), ZeroChannels(out_channels - in_channels))
 
 
+class Projection(nn.Conv2d):
+    """Convolve every s-th pixel with a 1x1 kernel: (N, C, H, W) to (N, C', ceil(H / s), ceil(W / s)).
+
+    Of few channels, the pixels are taken first: there oneDNN, which skips pixels itself, writes beyond its
+    memory for the gradient of the weights, in the channels-last layout (uxlfoundation/oneDNN#6035; torch 2.13
+    has oneDNN 3.12). On CPUs with AVX2 processes died of that.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__(in_channels, out_channels, 1, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels >= LANES:
+            return super().forward(x)
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
+
+
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     """Build He et al.'s option B: a 1x1 convolution and a BatchNorm."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
-    )
+    return nn.Sequential(Projection(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
 class BasicBlock(nn.Module):
