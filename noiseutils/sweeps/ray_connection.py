@@ -18,7 +18,7 @@ from noiseutils.sweeps.jobs import Cluster, cores
 from noiseutils.sweeps.signals import SIGNALS
 from noiseutils.training.orphans import Guardian
 
-MARK, COPIES = "NOISEUTILS_RAY", 24  # in the environment of Ray's processes that a sweep has started
+MARK = "NOISEUTILS_RAY"  # in the environment of Ray's processes that a sweep has started
 ATTEMPTS, SLOW = 3, "timed out during startup"  # on a busy machine Ray gives itself too little time to start
 GRACE = "3"  # seconds that a server of ray:// waits for a driver that has gone
 
@@ -80,15 +80,12 @@ def _marked() -> Iterator[None]:
     Ray's own processes see to that, too, but in their own time, and not while they are stopped.
     """
     value = secrets.token_hex(16)
-    # often, as a process that gives itself a title, as Ray's do, writes it over a part of its environment
-    names = [f"{MARK}_{number}" for number in range(COPIES)]
     with Guardian(value):
-        os.environ |= dict.fromkeys(names, value)
+        os.environ[MARK] = value
         try:
             yield
         finally:
-            for name in names:
-                del os.environ[name]
+            del os.environ[MARK]
 
 
 def _has_dashboard() -> bool:

@@ -14,34 +14,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 _STARTED = os.getpid(), os.getppid()  # when this module is imported: before torch, which takes seconds
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 LOOK_SECONDS = 0.5  # between two looks at the parent, where the kernel does not tell
-
-# Reads process ids, a line each, one with a minus to forget it. The pipe closes when its writer has ended.
-# Then also processes with a marked environment go; a few looks, as one may be starting another meanwhile.
-GUARDIAN = """
-import os, sys, time
-wards = set()
-for line in sys.stdin:
-    number = int(line)
-    wards.add(number) if number > 0 else wards.discard(-number)
-for ward in wards:
-    try:
-        os.kill(ward, 9)
-    except OSError:
-        pass
-for mark in 5 * sys.argv[1:]:
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if mark.encode() in file.read():
-                    os.kill(int(name), 9)
-        except OSError:
-            pass
-    time.sleep(0.1)
-"""
+GUARDIAN = str(Path(__file__).with_name("guardian.py"))
 
 
 def die_with_parent(parent: int) -> None:
@@ -80,7 +58,7 @@ class Guardian:
 
     The guardian is in a session of its own: no Ctrl-C and no stop of the terminal reaches it.
     mark: a text that nothing else has in its environment; on Linux all processes that were started with it
-    there are wards, too: those that another's program starts and does not tell of.
+    there, and all that those start, are wards, too: those that another's program starts and does not tell of.
     """
 
     def __init__(self, mark: str | None = None) -> None:
@@ -88,7 +66,7 @@ class Guardian:
 
     def __enter__(self) -> Guardian:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", GUARDIAN, *self._marks],
+            [sys.executable, "-I", "-S", GUARDIAN, *self._marks],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

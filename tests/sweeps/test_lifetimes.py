@@ -19,6 +19,7 @@ from noiseutils.sweeps.processes import Processes
 from noiseutils.sweeps.signals import PATIENCE, SIGNALS, Stop
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
+from noiseutils.training.guardian import LOOK_SECONDS
 from noiseutils.training.orphans import Guardian
 
 pytestmark = pytest.mark.slow
@@ -246,6 +247,32 @@ def test_marked_processes_go_with_the_guardian_and_no_others_do():
         for process in (marked, other):
             process.kill()
             process.wait()
+
+
+STARTS_ANOTHER = """
+import subprocess, sys, time
+command = [sys.executable, "-c", "import time; time.sleep(600)"]
+other = subprocess.Popen(command, env={}, start_new_session=True)
+print(other.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere environments cannot be read")
+def test_what_a_marked_process_started_goes_with_the_guardian_without_a_mark_and_without_a_parent(popen):
+    with Guardian("a-mark-of-this-test"):
+        command = [sys.executable, "-c", STARTS_ANOTHER]
+        marked = popen(
+            command, env={**os.environ, "NOISEUTILS_TEST": "a-mark-of-this-test"}, stdout=subprocess.PIPE
+        )
+        assert marked.stdout is not None
+        with marked.stdout as printed:
+            other = psutil.Process(int(printed.readline()))
+        time.sleep(3 * LOOK_SECONDS)
+        marked.kill()
+        marked.wait()
+        assert other.is_running()
+    assert not left_after([other])
 
 
 BUSY = """
