@@ -193,16 +193,22 @@ def publish(
 def claims(
     study: Annotated[str | None, typer.Argument(help="a study; none: all of them")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the whole table here, too")] = None,
-    readme: Annotated[bool, typer.Option("--readme", help="rewrite README.md's tables of claims")] = False,
+    readme: Annotated[
+        bool,
+        typer.Option("--readme", help="rewrite the tables of claims, README.md's and outputs/reference's"),
+    ] = False,
 ) -> None:
     """Say what was found: every claim of the papers, its best evidence among the committed results."""
     from noiseutils.markdown import write_between_marks
     from noiseutils.provenance import reference_root
-    from noiseutils.studies import STUDIES, evidence
+    from noiseutils.studies import STUDIES, evidence, findings
 
     if readme:
-        write_between_marks(Path("README.md"), "claims", evidence.markdown())
-        typer.echo("README.md has the verdicts of outputs/reference")
+        write_between_marks(Path("README.md"), "claims", findings.in_readme())
+        listed = reference_root() / findings.LISTED
+        with writing(listed):
+            listed.write_text(findings.page(), encoding="utf-8")
+        typer.echo(f"README.md and {_near(listed)} have the verdicts of outputs/reference")
         return
     if study is not None and study not in STUDIES:
         raise one_of("study", study, STUDIES)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from noiseutils.markdown import between_marks
-from noiseutils.studies import evidence
+from noiseutils.studies import findings
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -65,7 +65,8 @@ def test_noise_through_the_optimizer_follows_a_training_of_ones_own():
 
 def test_what_was_found_is_what_the_committed_results_give():
     """After new results: `noiseutils claims --readme`."""
-    assert between_marks(README, "claims") == evidence.markdown()
+    assert between_marks(README, "claims") == findings.in_readme()
+    assert (ROOT / "outputs" / "reference" / findings.LISTED).read_text() == findings.page()
 
 
 def test_python_blocks_run():

@@ -14,8 +14,7 @@ from noiseutils.book.tables import Html, table_html
 from noiseutils.book.verdicts import WORDS, badge
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
-from noiseutils.stats import MIN_SEEDS
-from noiseutils.studies import STUDIES, evidence
+from noiseutils.studies import STUDIES, evidence, findings
 from noiseutils.studies.output import read_table
 from noiseutils.studies.readable import claimed_in_points, effect, is_share_difference
 
@@ -55,23 +54,6 @@ def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFra
     return evidence.evidence(reference=reference, more=more), problems
 
 
-def is_real(claims: pd.DataFrame) -> pd.Series:
-    """Tell, row by row, whether a claim has a verdict from real images."""
-    return claims.verdict.isin(evidence.JUDGED) & (claims.n >= MIN_SEEDS)
-
-
-def in_a_sentence(claims: pd.DataFrame) -> str:
-    """Return what was found in two sentences: how many claims, and how their verdicts went."""
-    counts = evidence.summary(claims).iloc[-1]
-    went = [f"**{counts[name]}** {name.replace('_', ' ')}" for name in ("replicated", "held")]
-    went[1] += " elsewhere"
-    went += [f"**{counts[name]}** {name}" for name in evidence.JUDGED[1:]]
-    return (
-        f"The four papers make **{counts['claims']}** claims that a training can test. On real images, with "
-        f"six seeds or more, **{counts['judged']}** of them have a verdict so far: {', '.join(went)}."
-    )
-
-
 def counts_table(claims: pd.DataFrame) -> str:
     """Return the counts of verdicts by paper as HTML."""
     names = ("claims", "judged", "replicated", "held", *evidence.JUDGED[1:])
@@ -83,19 +65,46 @@ def counts_table(claims: pd.DataFrame) -> str:
     return table_html(heads, rows, "Claims and verdicts by paper.", sort=False)
 
 
-def judged_table(claims: pd.DataFrame) -> str:
-    """Return the claims with a verdict from real images as HTML."""
-    found = claims.loc[is_real(claims) & claims.counted]
-    return (
-        claims_html(found, "Claims judged on real images.", fold=False)
-        if len(found)
-        else "<p>No claim has a verdict yet.</p>"
-    )
+def main_table(claims: pd.DataFrame) -> str:
+    """Return the papers' main claims as HTML, judged or not."""
+    return claims_html(findings.main_claims(claims), "The papers' main claims.", fold=False)
+
+
+def causes_table(claims: pd.DataFrame) -> str:
+    """Return what explains differences from the papers as Markdown with a table in HTML, if anything."""
+    found = findings.explained(claims)
+    if not found:
+        return ""
+    rows = [
+        [
+            evidence.paper_name(one.claim["study"]),
+            one.claim["claim"],
+            Html(badge(evidence.word(one.claim))),
+            evidence.effect_of(one.claim),
+            one.cause,
+            Html(badge(evidence.word(one.twin))),
+            evidence.effect_of(one.twin),
+        ]
+        for one in found
+    ]
+    heads = ["paper", "claim", "verdict", "effect", "changed", "verdict then", "effect then"]
+    caption = "One thing changed: the claim as it counts, and its twin."
+    title = "## What explains a difference from a paper"
+    return f"{title}\n\n{table_html(heads, rows, caption, sort=False)}"
+
+
+def methods_tables(reference: Path) -> str:
+    """Return how all methods compare as Markdown with tables in HTML; empty without committed comparisons."""
+    tables = [
+        table_html(list(table.columns), table.to_numpy().tolist(), findings.ALL_METHODS, fold=False)
+        for table in findings.overviews(reference)
+    ]
+    return "\n\n".join(["## All methods in one setting", *tables]) if tables else ""
 
 
 def all_tables(claims: pd.DataFrame) -> str:
     """Return every claim, then what stands beside the claims, as Markdown with tables in HTML."""
-    counted, real = claims.loc[claims.counted], is_real(claims.loc[claims.counted])
+    counted, real = claims.loc[claims.counted], findings.is_real(claims.loc[claims.counted])
     small = (counted.n > 0) & ~real & (counted.settings == "embedded")
     some = (counted.n > 0) & ~real & ~small
     parts = [
@@ -115,7 +124,7 @@ def all_tables(claims: pd.DataFrame) -> str:
 def box(claims: pd.DataFrame, study: str) -> str:
     """Return the main claims of a paper with their verdicts as HTML, those with evidence first."""
     own = claims.loc[(claims.study == study) & claims.counted]
-    rank = is_real(own) * 4 + (own.n > 0) * 2 + (own.settings != "embedded")
+    rank = findings.is_real(own) * 4 + (own.n > 0) * 2 + (own.settings != "embedded")
     shown = own.loc[rank.sort_values(ascending=False, kind="stable").index].head(MAIN)
     return claims_html(shown, "The main claims.", fold=False, heads=HEADS[1:])
 

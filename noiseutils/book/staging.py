@@ -28,7 +28,7 @@ from noiseutils.config import EMBEDDED
 from noiseutils.markdown import markdown_table
 from noiseutils.models import MODELS
 from noiseutils.provenance import shipped
-from noiseutils.studies import STUDIES
+from noiseutils.studies import STUDIES, findings
 
 MARK = re.compile(r"<!-- noiseutils: (?P<name>\w+)(?: (?!-->)(?P<words>.*?))? -->", re.S)
 
@@ -43,9 +43,11 @@ def stage_all(stage: Stage, outputs: Path, reference: Path, program: typer.Typer
     problems += _stage_chapters(stage, outputs, rendered, claims, sets)
     speed = stage_speed(stage, reference, problems)
     fill = {
-        "sentence": lambda _: found.in_a_sentence(claims),
+        "sentence": lambda _: findings.in_a_sentence(claims),
         "counts": lambda _: found.counts_table(claims),
-        "found": lambda _: found.judged_table(claims),
+        "main": lambda _: found.main_table(claims),
+        "causes": lambda _: found.causes_table(claims),
+        "methods": lambda _: found.methods_tables(reference),
         "claims": lambda _: found.all_tables(claims),
         "verdicts": lambda _: found.legend(),
         "chapters": lambda _: toctree("Chapters", _contents(rendered)),

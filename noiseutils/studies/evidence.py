@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from noiseutils.errors import UserError
-from noiseutils.markdown import markdown_table
 from noiseutils.provenance import reference_root
 from noiseutils.stats import MIN_SEEDS, SETTINGS
 from noiseutils.studies import STUDIES
@@ -47,7 +46,7 @@ def evidence(
         tables = [study.verdicts(without_results).assign(profile="")]
         tables += [
             study.verdicts(results).assign(profile=folder.name)
-            for folder, results in _whole_sets((reference / name).glob("*/params.yaml"))
+            for folder, results in sets_of(reference, name)
         ]
         tables += (more or {}).get(name, ())
         known = pd.concat(tables, ignore_index=True)
@@ -55,9 +54,9 @@ def evidence(
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
 
 
-def _whole_sets(params: Iterable[Path]) -> Iterator[tuple[Path, Results]]:
-    """Yield folders of committed results with what is in them, by their params.yaml; name what is damaged."""
-    for path in sorted(params):
+def sets_of(reference: Path, study: str = "*") -> Iterator[tuple[Path, Results]]:
+    """Yield folders of committed results, of one study or all, and what is in them; name what is damaged."""
+    for path in sorted(reference.glob(f"{study}/*/params.yaml")):
         try:
             found = results_of(path.parent)
         except UserError as damage:
@@ -128,7 +127,7 @@ def line(row: Mapping[str, Any]) -> str:
 def committed(reference: Path | None = None) -> pd.DataFrame:
     """List the sets of committed results: a row each, with the hours that its trainings took."""
     rows = []
-    for folder, found in _whole_sets((reference or reference_root()).glob("*/*/params.yaml")):
+    for folder, found in sets_of(reference or reference_root()):
         results = found.stored
         runs = [result.run for result in results]
         hours = sum(result.info["seconds"] for result in results) / 3600
@@ -153,50 +152,9 @@ def images_of(data: Mapping[str, Any]) -> str:
     return f"{data['label']} ({data['train']:,})"
 
 
-def markdown(reference: Path | None = None) -> str:
-    """Return what was found as Markdown: counts, claims judged on real images, and all committed results."""
-    claims, counted = evidence(reference=reference), ("claims", "judged", "replicated", "held", *JUDGED[1:])
-    rows = [
-        [paper_name(row["study"]), *(str(row[name]) for name in counted)] for row in rows_of(summary(claims))
-    ]
-    parts = [markdown_table(("paper", "claims", "judged on real images", *counted[2:]), rows)]
-    judged = claims.loc[claims.verdict.isin(JUDGED) & (claims.n >= MIN_SEEDS)]
-    for which, title in (
-        (True, "Judged so far:"),
-        (False, "Other readings and controls, beside the claims:"),
-    ):
-        rows = [_row(row) for row in rows_of(judged.loc[judged.counted == which])]
-        heads = ("paper", "claim", "tested by", "found", "verdict")
-        parts += [title, markdown_table(heads, rows)] if rows else []
-    heads = (
-        "committed results",
-        "images",
-        "networks",
-        "epochs",
-        "width",
-        "seeds",
-        "runs",
-        "hours of training",
-    )
-    sets = [_set(row) for row in rows_of(committed(reference))]
-    return "\n\n".join([*parts, markdown_table(heads, sets)])
-
-
-def _set(row: Mapping[str, Any]) -> list[str]:
-    place = f"outputs/reference/{row['study']}/{row['set']}"
-    values = [str(row[name]) for name in ("images", "networks", "epochs", "width", "seeds", "runs")]
-    return [f"[{paper_name(row['study'])}: {row['set']}]({place})", *values, f"{row['hours']:.1f}"]
-
-
 def word(row: Mapping[str, Any]) -> str:
     """Return a verdict, told apart where it held on the paper's own images at its setting."""
     return "replicated" if (row["verdict"], row["settings"]) == ("held", "paper") else row["verdict"]
-
-
-def _row(row: Mapping[str, Any]) -> list[str]:
-    made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
-    where = f"{paper_name(row['study'])}, {row['section']}"
-    return [where, row["claim"], row["test"], f"{effect_of(row)}; {made}", f"**{word(row)}**"]
 
 
 def effect_of(row: Mapping[str, Any]) -> str:

@@ -74,6 +74,18 @@ class Claim(Generic[P, C]):
         return f"within ±{self.margin:g}" if self.claimed == "within" else self.claimed
 
 
+@dataclass(frozen=True)
+class Cause:
+    """What may explain why a paper's result is not ours: a claim, and its twin with one thing changed.
+
+    text: what is changed.   claim, twin: names of claims; the twin stands beside, uncounted.
+    """
+
+    text: str
+    claim: str
+    twin: str
+
+
 Settings = Callable[[P, C], str]  # a cell of a profile -> how it was made, a key of SETTINGS
 
 

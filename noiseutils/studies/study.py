@@ -16,7 +16,7 @@ import pandas as pd
 from noiseutils.config import Run
 from noiseutils.errors import UserError
 from noiseutils.provenance import outputs_root, reference_root
-from noiseutils.studies.registry import Claim, Settings, judge
+from noiseutils.studies.registry import Cause, Claim, Settings, judge
 from noiseutils.studies.results import C, P, Record, Results, at_places, conditions
 from noiseutils.sweeps.progress import last_line
 from noiseutils.sweeps.store import Store
@@ -61,6 +61,11 @@ def no_stages(params: Any) -> Sequence[Sequence]:
     return ()
 
 
+def no_overview(results: Any) -> pd.DataFrame:
+    """Return nothing beside the verdicts on a paper's claims."""
+    return pd.DataFrame()
+
+
 def one_look(params: Any) -> int:
     """Return that all seeds were run before any result was looked at."""
     return 1
@@ -81,9 +86,12 @@ class Study(Generic[P, C]):
     check: raises a UserError where something is missing that is needed after the training.
     analyse: finds out, within a budget of seconds, what is asked of trained networks and not stored yet.
     answers: what is stored of that, by cell, seed and question.   records: the numbers of a result, see
-    `Results`.   claims: of the paper, each with its test.   settings: how a cell was made, a key of
-    `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds were
-    added, which verdicts allow for.   data_parameters: names of the parameters that say where images lie.
+    `Results`.   claims: of the paper, each with its test.   main: names of the three to six claims that the
+    paper is read for.   causes: what may explain why its result is not ours.   settings: how a cell was made,
+    a key of `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds
+    were added, which verdicts allow for.   overview: a table of what was found, where that is no claim of a
+    paper; empty without a verdict.
+    data_parameters: names of parameters that say where images lie.
     """
 
     name: str
@@ -101,8 +109,11 @@ class Study(Generic[P, C]):
     answers: Callable[[P, Store], Mapping[tuple[C, int, str], Record]] = no_answers
     records: Callable[[Result], Sequence[Record]] = conditions
     claims: tuple[Claim[P, C], ...] = ()
+    main: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
     settings: Settings[P, C] = unknown_settings
     looks: Callable[[P], int] = one_look
+    overview: Callable[[Results[P, C]], pd.DataFrame] = no_overview
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -195,6 +196,20 @@ def test_no_verdict_from_few_seeds_embedded_images_or_without_a_gap():
                 record["top1_error"] += 0.2
     closed = STUDY.results(PARAMS, closed.stored)
     assert set(tables.differences_table(closed, "top1").verdict) == {comparisons.NO_GAP}
+
+
+def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first():
+    table = STUDY.overview(head_to_head_results())
+    assert list(table.columns) == [
+        "method", "babycnn, 100 images; cifar10, 20 epochs", "vgg16, all images; cifar10, 20 epochs"
+    ]  # fmt: skip
+    assert (table.method.iloc[0], table.method.iloc[1], table.method.iloc[-1]) == ("dropout", "ANL", "LAT")
+    assert len(table) == 16
+    said = table.set_index("method").iloc[:, 1]
+    assert re.fullmatch(r"−3\.\d+ \[−3\.\d+, −2\.\d+\] lower, n = 6", said["dropout"])
+    assert said["LAT"].endswith("higher, n = 6")
+    assert said["mixup"].endswith("not shown, n = 6")
+    assert STUDY.overview(head_to_head_results(PARAMS.replace(seeds=5))).empty
 
 
 def test_the_gap_and_each_condition_are_their_own_records():

@@ -1,7 +1,7 @@
 """Noise on gradients or weights, triggered and scaled by stagnation, and controls that follow a script."""
 
 from noiseutils.studies.adaptive_noise.choice import controls, last_epoch
-from noiseutils.studies.adaptive_noise.claims import CLAIMS
+from noiseutils.studies.adaptive_noise.claims import CAUSES, CLAIMS, MAIN
 from noiseutils.studies.adaptive_noise.grid import cells, run_of, settings, stages
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.study import Study
@@ -18,6 +18,8 @@ STUDY = Study(
     follow_ups=controls,
     records=last_epoch,
     claims=CLAIMS,
+    main=MAIN,
+    causes=CAUSES,
     settings=settings,
     looks=lambda params: params.looks,
 )

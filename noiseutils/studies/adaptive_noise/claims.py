@@ -18,7 +18,7 @@ from noiseutils.studies.adaptive_noise.choice import chosen, control_cells, isol
 from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, Cell
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.adaptive_noise.reported import printed, printed_difference
-from noiseutils.studies.registry import Claim, Contrast, difference, minus
+from noiseutils.studies.registry import Cause, Claim, Contrast, difference, minus
 from noiseutils.studies.results import Results, mean_by_seed
 
 NAMES = {"babycnn": "BabyCNN", "tinycnn": "TinyCNN", "simplecnn": "SimpleCNN", "resnet18": "ResNet-18"}
@@ -270,3 +270,19 @@ def controls_table(results: Results[Params, Cell]) -> pd.DataFrame:
             rows.append({**row, "quantity": quantity, **test.difference.row("difference")})
             p_values.append(test.p)
     return pd.DataFrame(rows).assign(p_holm=holm(p_values)) if rows else pd.DataFrame()
+
+
+MAIN = (
+    "accuracy-babycnn-momentum",
+    "regularises-tinycnn-sgd",
+    "regularises-simplecnn-momentum",
+    "no-effect-simplecnn-adam",
+    "suboptimal-tinycnn-sgd",
+)
+CAUSES = (
+    Cause(
+        "the learning rate chosen anew with the noise",
+        "accuracy-babycnn-momentum",
+        "accuracy-babycnn-momentum-own-rate",
+    ),
+)

@@ -1,7 +1,7 @@
 """Noise on activations along the loss gradient (ANL, CANL), beside other noise and adversarial training."""
 
 from noiseutils.studies.adversarial_noise_layer.attacks import analyse, answers, check_library
-from noiseutils.studies.adversarial_noise_layer.claims import CLAIMS
+from noiseutils.studies.adversarial_noise_layer.claims import CAUSES, CLAIMS, MAIN
 from noiseutils.studies.adversarial_noise_layer.contrasts import settings
 from noiseutils.studies.adversarial_noise_layer.grid import cells, run_of, stages
 from noiseutils.studies.adversarial_noise_layer.params import Params
@@ -20,6 +20,8 @@ STUDY = Study(
     analyse=analyse,
     answers=answers,
     claims=CLAIMS,
+    main=MAIN,
+    causes=CAUSES,
     settings=settings,
     looks=lambda params: params.looks,
     data_parameters=("data", "similarity_data", "lenet_data", "imagenet_data"),

@@ -24,7 +24,7 @@ from noiseutils.studies.adversarial_noise_layer.contrasts import (
 )
 from noiseutils.studies.adversarial_noise_layer.grid import METHODS, Cell
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.registry import Claim
+from noiseutils.studies.registry import Cause, Claim
 
 # Table 3's CANL is above ANL by up to 0.17 points on CIFAR-10, and its least gain over no noise is 0.78
 CLOSE = 0.005  # of the top-1 error
@@ -223,3 +223,16 @@ CLAIMS: tuple[AnlClaim, ...] = (
         "top-1 error, CANL minus no noise", "down", than({"method": "canl"}, NONE, part="imagenet"),
     ),
 )  # fmt: skip
+
+MAIN = (
+    "similarity-conv1",
+    "anl-gaussian-vgg16",
+    "anl-lat-vgg16",
+    "anl-baseline",
+    "at-clean-anl",
+    "at-fgsm-anl",
+)
+CAUSES = tuple(
+    Cause("a learning rate that switches with the noise, as in the paper", name, f"{name}-paper")
+    for name in ("anl-baseline", "canl-baseline")
+)

@@ -1,6 +1,6 @@
 """Noise in the neurons that dropout drops, and elsewhere: what it costs, and what it is good for."""
 
-from noiseutils.studies.noisy_dropout.claims import CLAIMS, settings
+from noiseutils.studies.noisy_dropout.claims import CAUSES, CLAIMS, MAIN, settings
 from noiseutils.studies.noisy_dropout.grid import cells, run_of, stages
 from noiseutils.studies.noisy_dropout.left_on import analyse, answers
 from noiseutils.studies.noisy_dropout.params import Params
@@ -21,6 +21,8 @@ STUDY = Study(
     analyse=analyse,
     answers=answers,
     claims=CLAIMS,
+    main=MAIN,
+    causes=CAUSES,
     settings=settings,
     looks=lambda params: params.looks,
 )

@@ -14,7 +14,7 @@ from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.noisy_dropout.left_on import errors_left_on
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
-from noiseutils.studies.registry import Claim, Contrast, minus, settings_of
+from noiseutils.studies.registry import Cause, Claim, Contrast, minus, settings_of
 from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed
 
 PROBABILITIES = (0.2, 0.25, 0.3)
@@ -222,3 +222,10 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
 
 
 CLAIMS = tuple(claim for reading, note in READINGS.items() for claim in _claims(reading, note))
+
+MAIN = ("error-0.25", "top5-0.25", "best-level", "fgsm", "noisy-images")
+CAUSES = (
+    Cause(
+        "noise on every neuron, as Equation 2 has it, not in the dropped ones", "error-0.25", "error-0.25-all"
+    ),
+)

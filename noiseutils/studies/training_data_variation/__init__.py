@@ -2,7 +2,7 @@
 
 from noiseutils.studies.study import Study
 from noiseutils.studies.training_data_variation.attacks import analyse, answers, check_libraries
-from noiseutils.studies.training_data_variation.claims import CLAIMS, settings
+from noiseutils.studies.training_data_variation.claims import CAUSES, CLAIMS, MAIN, settings
 from noiseutils.studies.training_data_variation.grid import cells, records, run_of, stages
 from noiseutils.studies.training_data_variation.params import Params
 
@@ -23,5 +23,7 @@ STUDY = Study(
     answers=answers,
     records=records,
     claims=CLAIMS,
+    main=MAIN,
+    causes=CAUSES,
     settings=settings,
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from noiseutils.studies.params import data_of
-from noiseutils.studies.registry import Claim, Contrast, settings_of
+from noiseutils.studies.registry import Cause, Claim, Contrast, settings_of
 from noiseutils.studies.training_data_variation.changes import READINGS, Found
 from noiseutils.studies.training_data_variation.contrasts import (
     ABOUT_ONE_PERCENT,
@@ -215,4 +215,12 @@ CLAIMS = (
     *_architecture_claims(),
     *(claim for reading in READINGS for claim in _change_claims(reading)),
     *_further_change_claims(),
+)
+
+MAIN = ("raises-0.1", "clean-0.1", "overall-0.1", "blur-clean-0.5", "change-rises-0.1", "modules")
+CAUSES = (
+    Cause(
+        "an image that is wrong already counts as a change of 0", "change-rises-0.1", "change-rises-0.1-zero"
+    ),
+    Cause("one noisy copy of each image, not fresh noise", "clean-0.1", "clean-0.1-copy"),
 )

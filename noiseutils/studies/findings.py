@@ -1,0 +1,167 @@
+"""What was found, for readers: the papers' main claims, what explains the differences, head to head.
+
+Two pages are written from it: a part of the README, and the list of all that was judged and committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from noiseutils.markdown import markdown_table
+from noiseutils.provenance import reference_root
+from noiseutils.stats import MIN_SEEDS
+from noiseutils.studies import STUDIES
+from noiseutils.studies.evidence import (
+    JUDGED,
+    committed,
+    effect_of,
+    evidence,
+    paper_name,
+    rows_of,
+    sets_of,
+    summary,
+    word,
+)
+
+COUNTED = ("claims", "judged", "replicated", "held", *JUDGED[1:])
+LISTED = "README.md"  # under outputs/reference: all that was judged
+
+
+class Explained(NamedTuple):
+    """A claim as it counts, and its twin with one thing changed, both with their evidence."""
+
+    cause: str
+    claim: Mapping[str, Any]
+    twin: Mapping[str, Any]
+
+
+def is_real(claims: pd.DataFrame) -> pd.Series:
+    """Tell, row by row, whether a claim has a verdict from real images."""
+    return claims.verdict.isin(JUDGED) & (claims.n >= MIN_SEEDS)
+
+
+def in_a_sentence(claims: pd.DataFrame) -> str:
+    """Return what was found in two sentences: how many claims, and how their verdicts went."""
+    counts = summary(claims).iloc[-1]
+    went = [f"**{counts[name]}** {name.replace('_', ' ')}" for name in ("replicated", "held")]
+    went[1] += " elsewhere"
+    went += [f"**{counts[name]}** {name}" for name in JUDGED[1:]]
+    return (
+        f"The four papers make **{counts['claims']}** claims that a training can test. On real images, with "
+        f"six seeds or more, **{counts['judged']}** of them have a verdict so far: {', '.join(went)}."
+    )
+
+
+def main_claims(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims that the papers are read for, paper by paper, judged or not."""
+    named = [(study.name, name) for study in STUDIES.values() for name in study.main]
+    known = claims.set_index(["study", "name"], drop=False)
+    return known.loc[[one for one in named if one in known.index]].reset_index(drop=True)
+
+
+def explained(claims: pd.DataFrame) -> list[Explained]:
+    """Return the causes that real images have decided on: claims whose twin has a verdict, too."""
+    known = {(row["study"], row["name"]): row for row in rows_of(claims.loc[is_real(claims)])}
+    pairs = [
+        (cause.text, known.get((study.name, cause.claim)), known.get((study.name, cause.twin)))
+        for study in STUDIES.values()
+        for cause in study.causes
+    ]
+    return [Explained(text, claim, twin) for text, claim, twin in pairs if claim and twin]
+
+
+def overviews(reference: Path | None = None) -> list[pd.DataFrame]:
+    """Return what committed results say beside the claims of papers: how all methods compare."""
+    found = [
+        STUDIES[folder.parent.name].overview(results)
+        for folder, results in sets_of(reference or reference_root())
+    ]
+    return [table for table in found if len(table)]
+
+
+def in_readme(reference: Path | None = None) -> str:
+    """Return what was found as Markdown for the README."""
+    claims = evidence(reference=reference)
+    parts = [in_a_sentence(claims), _table(MAIN_HEADS, map(_main_row, rows_of(main_claims(claims))))]
+    if causes := explained(claims):
+        heads = ("paper", "claim", "as counted", "changed", "then")
+        parts += ["What explains a difference between a paper's result and ours:"]
+        parts += [_table(heads, map(_cause_row, causes))]
+    for table in overviews(reference):
+        parts += [ALL_METHODS, _table(list(table.columns), table.to_numpy().tolist())]
+    return "\n\n".join(parts)
+
+
+ALL_METHODS = (
+    "All methods in one setting, each at the strength that is best on validation images, then trained anew: "
+    "top-1 error minus that of no noise with the same seeds, in points, with its 95 % interval. "
+    "The best on average comes first."
+)
+MAIN_HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on")
+
+
+def _main_row(row: Mapping[str, Any]) -> list[str]:
+    n = int(row["n"])
+    found, made = (effect_of(row).rpartition(", n = ")[0], made_of(row)) if n else ("–", "–")
+    shown = word(row) if row["verdict"] in JUDGED else f"none yet: {row['verdict']}"
+    return [
+        f"{paper_name(row['study'])}, {row['section']}",
+        row["claim"],
+        f"**{shown}**",
+        found,
+        str(n),
+        made,
+    ]
+
+
+def _cause_row(one: Explained) -> list[str]:
+    found = [f"**{word(row)}**: {effect_of(row)}" for row in (one.claim, one.twin)]
+    return [paper_name(one.claim["study"]), one.claim["claim"], found[0], one.cause, found[1]]
+
+
+def made_of(row: Mapping[str, Any]) -> str:
+    """Return the networks behind a verdict: images, epochs, width."""
+    return f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
+
+
+def page(reference: Path | None = None) -> str:
+    """Return the page of all that was judged: counts, claims, what stands beside, the committed results."""
+    claims = evidence(reference=reference)
+    rows = [
+        [paper_name(row["study"]), *(str(row[name]) for name in COUNTED)] for row in rows_of(summary(claims))
+    ]
+    parts = [
+        "# Committed results",
+        "Written by `noiseutils claims --readme` from the folders beside this file.",
+        _table(("paper", "claims", "judged on real images", *COUNTED[2:]), rows),
+    ]
+    judged = claims.loc[is_real(claims)]
+    for counted, title in (
+        (True, "Judged so far"),
+        (False, "Other readings and controls, beside the claims"),
+    ):
+        rows = [_judged_row(row) for row in rows_of(judged.loc[judged.counted == counted])]
+        heads = ("paper", "claim", "tested by", "found", "verdict")
+        parts += [f"## {title}", _table(heads, rows)] if rows else []
+    heads = ("results", "images", "networks", "epochs", "width", "seeds", "runs", "hours of training")
+    parts += ["## Sets of results", _table(heads, map(_set_row, rows_of(committed(reference))))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(heads: Iterable[str], rows: Iterable[list[str]]) -> str:
+    return markdown_table(tuple(heads), rows)
+
+
+def _judged_row(row: Mapping[str, Any]) -> list[str]:
+    where = f"{paper_name(row['study'])}, {row['section']}"
+    return [where, row["claim"], row["test"], f"{effect_of(row)}; {made_of(row)}", f"**{word(row)}**"]
+
+
+def _set_row(row: Mapping[str, Any]) -> list[str]:
+    values = [str(row[name]) for name in ("images", "networks", "epochs", "width", "seeds", "runs")]
+    name = f"[{paper_name(row['study'])}: {row['set']}]({row['study']}/{row['set']})"
+    return [name, *values, f"{row['hours']:.1f}"]

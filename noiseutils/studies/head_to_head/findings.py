@@ -1,0 +1,50 @@
+"""Head to head in one table: every method minus no noise in each setting, with its verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from noiseutils.studies.head_to_head.comparisons import Comparison, comparisons, quantities
+from noiseutils.studies.head_to_head.grid import Cell
+from noiseutils.studies.head_to_head.methods import METHODS
+from noiseutils.studies.head_to_head.params import Params
+from noiseutils.studies.params import data_of
+from noiseutils.studies.readable import effect
+from noiseutils.studies.results import Results
+
+VERDICTS = ("lower", "higher", "not shown")
+
+
+def overview(results: Results[Params, Cell]) -> pd.DataFrame:
+    """Return a row a method and a column a setting: difference in points of top-1 error, interval, verdict.
+
+    The best on average comes first. Settings without a verdict are left out; empty where none has one.
+    """
+    found = comparisons(results, quantities(results.params)["top1"])
+    judged = {(one.cell.method, one.cell.setting): one for one in found if one.verdict in VERDICTS}
+    settings = [
+        setting for setting in results.params.settings if setting.name in {name for _, name in judged}
+    ]
+    own = {
+        method: [judged.get((method, setting.name)) for setting in settings]
+        for method in results.params.methods
+        if any(method == name for name, _ in judged)
+    }
+    label = data_of(results.params).label
+    heads = [f"{setting.name}; {label}, {setting.epochs} epochs" for setting in settings]
+    return pd.DataFrame(
+        {"method": METHODS[method].label, **dict(zip(heads, map(_said, own[method]), strict=True))}
+        for method in sorted(own, key=lambda method: _mean(own[method]))
+    )
+
+
+def _mean(found: list[Comparison | None]) -> float:
+    return float(np.mean([one.interval.mean for one in found if one is not None]))
+
+
+def _said(one: Comparison | None) -> str:
+    if one is None:
+        return "–"
+    found = effect(one.interval.mean, one.interval.low, one.interval.high, "error").removesuffix(" points")
+    return f"{found} {one.verdict if one.shown else 'not shown'}, n = {one.interval.n}"

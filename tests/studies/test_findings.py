@@ -1,0 +1,58 @@
+"""What readers are told: the papers' main claims, what explains differences, head to head."""
+
+import pandas as pd
+import pytest
+
+from noiseutils.studies import STUDIES, evidence, findings
+
+PAPERS = [study for study in STUDIES.values() if study.claims]
+
+
+@pytest.mark.parametrize("study", PAPERS, ids=lambda study: study.name)
+def test_a_paper_is_read_for_three_to_six_of_its_claims(study):
+    claims = {claim.name: claim for claim in study.claims}
+    assert 3 <= len(study.main) == len(set(study.main)) <= 6
+    assert all(claims[name].counted for name in study.main)
+
+
+@pytest.mark.parametrize("study", PAPERS, ids=lambda study: study.name)
+def test_a_cause_sets_a_counted_claim_beside_a_twin_that_is_not(study):
+    claims = {claim.name: claim for claim in study.claims}
+    assert study.causes
+    for cause in study.causes:
+        claim, twin = claims[cause.claim], claims[cause.twin]
+        assert claim.counted
+        assert not twin.counted
+        assert claim.claimed == twin.claimed, "both say the same"
+
+
+def row(name: str, **values) -> dict:
+    return {
+        "study": "noisy_dropout", "name": name, "section": "4.2", "claim": "noise costs",
+        "test": "top-1 error, change", "claimed": "up",
+        "difference": 0.06, "low": 0.04, "high": 0.08, "n": 6, "verdict": "held",
+        "settings": "copy", "counted": True, "images": "photographs", "epochs": "10", "width": "1", **values,
+    }  # fmt: skip
+
+
+def test_a_cause_is_told_where_both_sides_have_a_verdict_from_real_images():
+    twin = row("error-0.25-all", counted=False)
+    claim = row("error-0.25", verdict="not shown", difference=0.01)
+    (one,) = findings.explained(pd.DataFrame([claim, twin]))
+    assert (one.claim["verdict"], one.twin["verdict"]) == ("not shown", "held")
+    for lacking in ({"n": 5}, {"verdict": "embedded images: no verdict"}):
+        assert not findings.explained(pd.DataFrame([claim | lacking, twin]))
+        assert not findings.explained(pd.DataFrame([claim, twin | lacking]))
+    assert not findings.explained(pd.DataFrame([claim]))
+
+
+def test_without_committed_results_no_claim_is_said_to_be_judged(tmp_path):
+    said = findings.in_readme(tmp_path)
+    assert "**0** of them have a verdict so far" in said
+    assert said.count("**none yet: not run**") == sum(len(study.main) for study in PAPERS)
+    assert "explains" not in said
+
+
+def test_main_claims_stand_in_the_order_of_the_papers():
+    found = findings.main_claims(evidence.evidence())
+    assert list(found.name) == [name for study in PAPERS for name in study.main]

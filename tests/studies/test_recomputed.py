@@ -1,0 +1,158 @@
+"""Verdicts on committed results, computed again from the stored files with pandas and scipy alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from noiseutils.studies import evidence
+
+REFERENCE = Path(__file__).parents[2] / "outputs" / "reference"
+LEVEL = {1: 0.05, 2: 0.0294}  # Pocock 1977, two-sided, by how often the results were looked at
+
+
+def records(folder: str) -> pd.DataFrame:
+    """Return a row a run and condition of the test images."""
+    rows = []
+    for path in sorted((REFERENCE / folder / "runs").glob("*/run.json")):
+        run = json.loads(path.read_text())["run"]
+        metrics = json.loads((path.parent / "metrics.json").read_text())
+        noise, corruption = run["noise"] or {}, run.get("corruption") or {}
+        rows += [
+            {
+                "seed": run["seed"],
+                "model": run["model"]["name"],
+                **{f"noise_{name}": value for name, value in noise.items()},
+                **{f"trained_{name}": value for name, value in corruption.items()},
+                **{f"class_{name}": value for name, value in (record["per_class"] or {}).items()},
+                **record,
+            }
+            for record in metrics["conditions"]
+        ]
+    return pd.DataFrame(rows)
+
+
+def by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
+    return pd.Series({seed: own[column].mean() for seed, own in rows.groupby("seed")})
+
+
+def p_value(values: pd.Series, claimed: str, margin: float) -> float:
+    """Return the p of a t test, or of two one-sided ones against a margin."""
+    if claimed != "within":
+        return float(stats.ttest_1samp(values, 0).pvalue)
+    sides = [stats.ttest_1samp(values, -margin, alternative="greater").pvalue]
+    sides += [stats.ttest_1samp(values, margin, alternative="less").pvalue]
+    return float(max(sides))
+
+
+def holm(p_values: list[float]) -> np.ndarray:
+    order, count = np.argsort(p_values), len(p_values)
+    steps = np.array(p_values)[order] * (count - np.arange(count))
+    return np.minimum(1, np.maximum.accumulate(steps))[np.argsort(order)]
+
+
+def verdict(values: pd.Series, claimed: str, margin: float, p: float, level: float) -> str:
+    low, high = interval(values)
+    if claimed == "within":
+        beyond = low > margin or high < -margin
+        return "held" if p < level else "the opposite" if beyond else "not shown"
+    if p >= level:
+        return "not shown"
+    return "held" if (values.mean() > 0) == (claimed == "up") else "the opposite"
+
+
+def interval(values: pd.Series) -> tuple[float, float]:
+    return stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+
+
+def noisy_dropout() -> dict[str, tuple[pd.Series, str, float]]:
+    """Return every claim that was judged: noise in dropped neurons minus ordinary dropout, p = 0.25."""
+    rows = records("noisy_dropout/cifar10-jpeg")
+    rows = rows.loc[(rows.noise_where == "dropped") & rows.noise_rescale]
+    plain, noisy = rows.loc[rows.noise_std == 0], rows.loc[rows.noise_std > 0]
+
+    def change(column: str, condition: str = "clean", size: float = 0.0) -> pd.Series:
+        shown = [
+            each.loc[(each.condition == condition) & np.isclose(each["size"], size)]
+            for each in (noisy, plain)
+        ]
+        return by_seed(shown[0], column) - by_seed(shown[1], column)
+
+    classes = pd.DataFrame({name: change(name) for name in rows.columns if name.startswith("class_")})
+    error = change("top1_error")
+    return {
+        "error-0.25": (error, "up", 0),
+        "top5-0.25": (change("top5_error"), "within", 0.015),
+        "class-bird-0.25": (classes.class_bird - classes.mean(axis=1), "up", 0),
+        "class-automobile-0.25": (classes.class_automobile - classes.mean(axis=1), "down", 0),
+        "precision": (change("weighted_precision"), "down", 0),
+        "best-level": (error, "down", 0),  # of one level
+        "fgsm": (change("top1_error", "fgsm", 2 / 255), "down", 0),
+        "noisy-images": (change("top1_error", "gaussian_noise", 0.1), "down", 0),
+    }
+
+
+def anl_on_lenet5() -> dict[str, tuple[pd.Series, str, float]]:
+    rows = records("adversarial_noise_layer/fashion-mnist-subset")
+    kind, negative = rows.noise_kind.fillna("none"), rows.noise_epsilon < 0
+    error = {name: by_seed(rows.loc[(kind == name) & ~negative], "top1_error") for name in kind.unique()}
+    error["negative"] = by_seed(rows.loc[negative], "top1_error")
+    anl, canl, gaussian = (error[f"{n}_noise"] for n in ("adversarial", "class_adversarial", "gaussian"))
+    return {
+        "gaussian-baseline-lenet5": (gaussian - error["none"], "up", 0),
+        "anl-baseline-lenet5": (anl - error["none"], "down", 0),
+        "canl-baseline-lenet5": (canl - error["none"], "down", 0),
+        "anl-gaussian-lenet5": (anl - gaussian, "down", 0),
+        "canl-anl-lenet5": (canl - anl, "up", 0),
+        "negative-lenet5": (error["negative"] - error["none"], "up", 0),
+    }
+
+
+FAMILIES = {"noisy_dropout": noisy_dropout, "adversarial_noise_layer": anl_on_lenet5}
+SETS = {"noisy_dropout": "cifar10-jpeg", "adversarial_noise_layer": "fashion-mnist-subset"}
+
+
+@pytest.mark.parametrize("study", FAMILIES)
+def test_verdicts_are_those_of_a_few_independent_lines(study):
+    found = evidence.evidence([study]).set_index("name")
+    family = FAMILIES[study]()
+    judged = found.loc[(found.profile == SETS[study]) & found.counted & found.verdict.isin(evidence.JUDGED)]
+    assert set(judged.index) == set(family), "Holm's family is whole"
+    corrected = holm([p_value(*claim) for claim in family.values()])
+    for (name, (values, claimed, margin)), p in zip(family.items(), corrected, strict=True):
+        row = judged.loc[name]
+        assert row.n == len(values)
+        assert [row.difference, row.low, row.high] == pytest.approx([values.mean(), *interval(values)])
+        assert row.p_holm == pytest.approx(p)
+        assert row.verdict == verdict(values, claimed, margin, p, LEVEL[2])
+
+
+def test_effects_of_training_on_corrupted_images_are_those_of_a_few_independent_lines():
+    """The paper's noise is on pixels in [-1, 1], the stored one on pixels in [0, 1]: half of it."""
+    rows = records("training_data_variation/cifar10-jpeg-overnight")
+    rows = rows.loc[rows.statistics == "trained"]
+    key = rows.trained_kind.fillna("none") + rows.trained_sigma.map(
+        lambda sigma: f" {sigma:g}" if sigma > 0 else ""
+    )
+
+    def accuracy(trained: str, condition: str, size: float) -> pd.Series:
+        """Return the mean over the architectures by seed."""
+        shown = rows.loc[(key == trained) & (rows.condition == condition) & np.isclose(rows["size"], size)]
+        return 1 - shown.pivot(index="seed", columns="model", values="top1_error").dropna().mean(axis=1)
+
+    noise, blur = "gaussian_noise", "gaussian_blur"
+    weak, strong, blurred = f"{noise} 0.05", f"{noise} 0.5", f"{blur} 0.5"
+    found = evidence.evidence(["training_data_variation"]).set_index("name")
+    for name, values in {
+        "raises-0.1": accuracy(weak, noise, 0.05) - accuracy("none", noise, 0.05),
+        "clean-0.1": accuracy(weak, "clean", 0) - accuracy("none", "clean", 0),
+        "blur-clean-0.5": accuracy(blurred, "clean", 0) - accuracy("none", "clean", 0),
+        "blur-overall-0.5": accuracy(blurred, blur, 0.5) - accuracy("none", blur, 0.5),
+        "at-least": accuracy(strong, noise, 0.25) - accuracy(weak, noise, 0.25),
+    }.items():
+        row, values = found.loc[name], values.dropna()
+        assert row.n == len(values)
+        assert [row.difference, row.low, row.high] == pytest.approx([values.mean(), *interval(values)])
