@@ -223,6 +223,8 @@ def claims(
         typer.echo(line)
     typer.echo("")
     typer.echo(evidence.summary(shown).to_string(index=False))
+    typer.echo("")
+    typer.echo(evidence.printed().to_string(index=False))
     if csv is not None:
         with writing(csv):
             shown.to_csv(csv, index=False)

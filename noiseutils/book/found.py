@@ -102,6 +102,11 @@ def methods_tables(reference: Path) -> str:
     return "\n\n".join(["## All methods in one setting", *tables]) if tables else ""
 
 
+def numbers_table(reference: Path) -> str:
+    """Return how many of the papers' printed numbers stand beside ours as HTML."""
+    return table_html(findings.NUMBERS, findings.number_rows(reference), findings.BESIDE, sort=False)
+
+
 def all_tables(claims: pd.DataFrame) -> str:
     """Return every claim, then what stands beside the claims, as Markdown with tables in HTML."""
     counted, real = claims.loc[claims.counted], findings.is_real(claims.loc[claims.counted])

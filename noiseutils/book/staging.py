@@ -49,6 +49,7 @@ def stage_all(stage: Stage, outputs: Path, reference: Path, program: typer.Typer
         "causes": lambda _: found.causes_table(claims),
         "methods": lambda _: found.methods_tables(reference),
         "claims": lambda _: found.all_tables(claims),
+        "numbers": lambda _: found.numbers_table(reference),
         "verdicts": lambda _: found.legend(),
         "chapters": lambda _: toctree("Chapters", _contents(rendered)),
         "results": lambda _: results_table(reference, sets, speed),

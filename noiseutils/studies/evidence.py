@@ -105,6 +105,43 @@ def summary(claims: pd.DataFrame) -> pd.DataFrame:
     return counts.reset_index()
 
 
+def printed(reference: Path | None = None) -> pd.DataFrame:
+    """Count the numbers that each paper prints, and those that stand beside ours.
+
+    Columns: study; printed; beside: measured here at least once; six_seeds: with six seeds or more; agree, of
+    those with a verdict; settings: of our best, with counts. The best is the nearest to the paper's setting.
+    """
+    rows, order = [], list(SETTINGS)
+    for study in STUDIES.values():
+        without_results = study.results(study.Params.read({}, "its defaults"), [])
+        places = study.numbers(without_results).index.unique()
+        found = [study.numbers(results) for _, results in sets_of(reference or reference_root(), study.name)]
+        measured = pd.concat([table.loc[table.n > 0] for table in found]) if found else pd.DataFrame()
+        if not len(places):
+            continue
+        row = {
+            "study": study.name,
+            "printed": len(places),
+            "beside": 0,
+            "six_seeds": 0,
+            "agree": 0,
+            "settings": "",
+        }
+        if len(measured):
+            nearness = [(order.index(s), -n) for s, n in zip(measured.settings, measured.n, strict=True)]
+            best = measured.assign(nearness=nearness).sort_values("nearness", kind="stable")
+            best = best.loc[~best.index.duplicated()]
+            counts = Counter(best.settings)
+            row |= {
+                "beside": len(best),
+                "six_seeds": int((best.n >= MIN_SEEDS).sum()),
+                "agree": int((best.verdict == "agrees").sum()),
+                "settings": ", ".join(f"{name} {counts[name]}" for name in order if counts[name]),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def lines(claims: pd.DataFrame) -> Iterator[str]:
     """Yield claims as lines of text, under the names of their studies."""
     study = ""

@@ -21,6 +21,7 @@ from noiseutils.studies.evidence import (
     effect_of,
     evidence,
     paper_name,
+    printed,
     rows_of,
     sets_of,
     summary,
@@ -140,6 +141,7 @@ def page(reference: Path | None = None) -> str:
         _table(("paper", "claims", "judged on real images", *COUNTED[2:]), rows),
     ]
     judged = claims.loc[is_real(claims)]
+    parts += ["## Printed numbers beside ours", BESIDE, _table(NUMBERS, number_rows(reference))]
     for counted, title in (
         (True, "Judged so far"),
         (False, "Other readings and controls, beside the claims"),
@@ -150,6 +152,25 @@ def page(reference: Path | None = None) -> str:
     heads = ("results", "images", "networks", "epochs", "width", "seeds", "runs", "hours of training")
     parts += ["## Sets of results", _table(heads, map(_set_row, rows_of(committed(reference))))]
     return "\n\n".join(parts) + "\n"
+
+
+BESIDE = (
+    "A number of a paper stands beside ours where a training here measured the same quantity of the same "
+    "network and method. It agrees where it lies in the range in which one more training of ours would, of "
+    "six seeds or more."
+)
+NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "agree", "at which settings")
+
+
+def number_rows(reference: Path | None = None) -> list[list[str]]:
+    """Return how many of each paper's printed numbers stand beside ours, a row of texts a paper."""
+    counts = ("printed", "beside", "six_seeds", "agree")
+    table = printed(reference)
+    rows = [
+        [paper_name(row["study"]), *(str(row[name]) for name in counts), row["settings"] or "–"]
+        for row in rows_of(table)
+    ]
+    return [*rows, ["All", *(str(table[name].sum()) for name in counts), ""]]
 
 
 def _table(heads: Iterable[str], rows: Iterable[list[str]]) -> str:

@@ -61,6 +61,11 @@ def no_stages(params: Any) -> Sequence[Sequence]:
     return ()
 
 
+def no_numbers(results: Any) -> pd.DataFrame:
+    """Return no numbers: the paper prints none that a training gives."""
+    return pd.DataFrame({"n": [], "settings": [], "verdict": []})
+
+
 def no_overview(results: Any) -> pd.DataFrame:
     """Return nothing beside the verdicts on a paper's claims."""
     return pd.DataFrame()
@@ -89,9 +94,10 @@ class Study(Generic[P, C]):
     `Results`.   claims: of the paper, each with its test.   main: names of the three to six claims that the
     paper is read for.   causes: what may explain why its result is not ours.   settings: how a cell was made,
     a key of `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds
-    were added, which verdicts allow for.   overview: a table of what was found, where that is no claim of a
-    paper; empty without a verdict.
-    data_parameters: names of parameters that say where images lie.
+    were added, which verdicts allow for.   numbers: that the paper prints, by their place in its
+    reported.csv, each with the n, settings and verdict of ours.   overview: a table of what was found where
+    that is no claim of a paper; empty without a verdict.   data_parameters: names of the parameters that say
+    where images lie.
     """
 
     name: str
@@ -113,6 +119,7 @@ class Study(Generic[P, C]):
     causes: tuple[Cause, ...] = ()
     settings: Settings[P, C] = unknown_settings
     looks: Callable[[P], int] = one_look
+    numbers: Callable[[Results[P, C]], pd.DataFrame] = no_numbers
     overview: Callable[[Results[P, C]], pd.DataFrame] = no_overview
     data_parameters: tuple[str, ...] = ("data",)
 

@@ -56,3 +56,17 @@ def test_without_committed_results_no_claim_is_said_to_be_judged(tmp_path):
 def test_main_claims_stand_in_the_order_of_the_papers():
     found = findings.main_claims(evidence.evidence())
     assert list(found.name) == [name for study in PAPERS for name in study.main]
+
+
+def test_every_printed_number_is_counted_once_and_stands_beside_ours_where_a_run_measured_it(tmp_path):
+    nothing = evidence.printed(tmp_path).set_index("study")
+    assert nothing.printed.to_dict() == {
+        "noisy_dropout": 23, "adaptive_noise": 144, "adversarial_noise_layer": 147
+    }  # fmt: skip
+    assert not nothing.beside.any()
+    found = evidence.printed().set_index("study")
+    assert (found.beside <= found.printed).all()
+    assert (found.six_seeds <= found.beside).all()
+    # MNIST's Table 1 and six readings of Fashion-MNIST's Table 2 have six seeds
+    assert found.six_seeds["adversarial_noise_layer"] >= 15
+    assert "paper 10" in found.settings["adversarial_noise_layer"]

@@ -4,6 +4,7 @@ from noiseutils.studies.adaptive_noise.choice import controls, last_epoch
 from noiseutils.studies.adaptive_noise.claims import CAUSES, CLAIMS, MAIN
 from noiseutils.studies.adaptive_noise.grid import cells, run_of, settings, stages
 from noiseutils.studies.adaptive_noise.params import Params
+from noiseutils.studies.adaptive_noise.reported import numbers
 from noiseutils.studies.study import Study
 
 STUDY = Study(
@@ -20,6 +21,7 @@ STUDY = Study(
     claims=CLAIMS,
     main=MAIN,
     causes=CAUSES,
+    numbers=numbers,
     settings=settings,
     looks=lambda params: params.looks,
 )

@@ -40,8 +40,19 @@ def reported_table(results: Results[Params, Cell]) -> pd.DataFrame:
     interval for one further training, as the paper's number is of one, n, settings (a key of
     `stats.SETTINGS`), verdict.
     """
-    rows, params = [], results.params
-    for row in reported().to_dict("records"):
+    return pd.DataFrame(_beside(results).values())
+
+
+def numbers(results: Results[Params, Cell]) -> pd.DataFrame:
+    """List the reported numbers by their place in reported.csv with n, settings and verdict."""
+    found = pd.DataFrame.from_dict(_beside(results), orient="index", columns=["n", "settings", "verdict"])
+    return found.reindex(reported().index).fillna({"n": 0, "settings": "", "verdict": "not run"})
+
+
+def _beside(results: Results[Params, Cell]) -> dict[int, dict[str, object]]:
+    """Return the rows of `reported_table` by their place in reported.csv."""
+    rows, params = {}, results.params
+    for number, row in enumerate(reported().to_dict("records")):
         if row["model"] not in params.models or row["optimizer"] not in params.optimizers:
             continue
         if row["noise"] not in params.kinds:
@@ -55,5 +66,5 @@ def reported_table(results: Results[Params, Cell]) -> pd.DataFrame:
             "edge": edge(params, cell) if cell else "",
         }
         found = prediction_interval(ours).row("ours")
-        rows.append({**row, **rate, **found, "settings": made, "verdict": verdict})
-    return pd.DataFrame(rows)
+        rows[number] = {**row, **rate, **found, "settings": made, "verdict": verdict}
+    return rows

@@ -5,6 +5,7 @@ from noiseutils.studies.adversarial_noise_layer.claims import CAUSES, CLAIMS, MA
 from noiseutils.studies.adversarial_noise_layer.contrasts import settings
 from noiseutils.studies.adversarial_noise_layer.grid import cells, run_of, stages
 from noiseutils.studies.adversarial_noise_layer.params import Params
+from noiseutils.studies.adversarial_noise_layer.reported import numbers
 from noiseutils.studies.study import Study
 
 STUDY = Study(
@@ -22,6 +23,7 @@ STUDY = Study(
     claims=CLAIMS,
     main=MAIN,
     causes=CAUSES,
+    numbers=numbers,
     settings=settings,
     looks=lambda params: params.looks,
     data_parameters=("data", "similarity_data", "lenet_data", "imagenet_data"),

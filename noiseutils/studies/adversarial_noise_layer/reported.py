@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,23 @@ def reported_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
     Only cells of this profile are in the table; of Table 4, in every schedule.   low, high: prediction
     interval for one further training, as the paper's number is of one.   settings: a key of `stats.SETTINGS`.
     """
+    return pd.DataFrame(row for _, row in _beside(results, part))
+
+
+def numbers(results: Results[Params, Cell]) -> pd.DataFrame:
+    """List the reported numbers by their place in reported.csv with n, settings and verdict, cell by cell."""
+    parts = reported().table.unique()
+    found = {number: row for part in parts for number, row in _beside(results, part) if row["n"]}
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["n", "settings", "verdict"])
+    return table.reindex(reported().index).fillna({"n": 0, "settings": "", "verdict": "not run"})
+
+
+def _beside(results: Results[Params, Cell], part: str) -> Iterator[tuple[int, dict]]:
+    """Yield the rows of `reported_table` with their number's place in reported.csv."""
     parts = tuple(TABLE_4.values()) if part == "table4" else (part,)
     names = {name: schedule.replace("_", " ") for schedule, name in TABLE_4.items()}
-    rows = []
-    for row in select(reported(), table=part).to_dict("records"):
+    printed = select(reported(), table=part)
+    for number, row in zip(printed.index, printed.to_dict("records"), strict=True):
         for cell in [cell for name in parts for cell in _cells_for(results, name, row)]:
             made = settings(results.params, cell)
             for site in SITES if part == "table1" else ("",):
@@ -38,8 +52,7 @@ def reported_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
                 named |= {} if np.isnan(row["x"]) else {"class" if site else "delta": row["x"]}
                 named |= {"quantity": row["quantity"], "paper": row["value"]}
                 ending = {"settings": made, "verdict": verdict}
-                rows.append(named | prediction_interval(ours).row("ours") | ending)
-    return pd.DataFrame(rows)
+                yield number, named | prediction_interval(ours).row("ours") | ending
 
 
 def paper_value(results: Results[Params, Cell], cell: Cell, x: float = math.nan) -> float | None:

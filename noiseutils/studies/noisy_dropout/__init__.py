@@ -4,6 +4,7 @@ from noiseutils.studies.noisy_dropout.claims import CAUSES, CLAIMS, MAIN, settin
 from noiseutils.studies.noisy_dropout.grid import cells, run_of, stages
 from noiseutils.studies.noisy_dropout.left_on import analyse, answers
 from noiseutils.studies.noisy_dropout.params import Params
+from noiseutils.studies.noisy_dropout.reported import numbers
 from noiseutils.studies.study import Study
 
 STUDY = Study(
@@ -23,6 +24,7 @@ STUDY = Study(
     claims=CLAIMS,
     main=MAIN,
     causes=CAUSES,
+    numbers=numbers,
     settings=settings,
     looks=lambda params: params.looks,
 )

@@ -16,6 +16,7 @@ from noiseutils.studies.results import Results, common_seeds, reported_beside, s
 
 PAPER_LEVELS = (0.05, 0.1, 0.3, 0.5, 1.0)
 EXTREMES = {"min": min, "max": max}
+NAMED = ("dropped", "all")  # readings with 1/(1-p): the text's and the equation's
 
 
 def reported() -> pd.DataFrame:
@@ -92,6 +93,12 @@ def reported_table(results: Results[Params, Cell], reading: str = "dropped") -> 
         found = prediction_interval(ours).row("ours")
         rows.append({**found, "settings": made, "verdict": verdict})
     return pd.concat([reported().drop(columns=["rounding", "quote"]), pd.DataFrame(rows)], axis=1)
+
+
+def numbers(results: Results[Params, Cell]) -> pd.DataFrame:
+    """List the reported numbers by their place in reported.csv with n, settings, verdict, in each reading."""
+    found = pd.concat([reported_table(results, reading) for reading in NAMED])
+    return found.loc[:, ["n", "settings", "verdict"]]
 
 
 def readings_table(results: Results[Params, Cell]) -> pd.DataFrame:
