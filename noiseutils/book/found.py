@@ -26,7 +26,6 @@ HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on
 TESTED = (*HEADS, "tested by")  # on the page of all claims
 TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "epochs", "width", "settings"]
 MINIATURE = "miniature"  # what the pages call embedded images
-MAIN = 8  # claims in the box of a chapter
 
 
 def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
@@ -47,7 +46,8 @@ def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFra
         except UserError as error:
             problems.append(f"{'/'.join(folder.parts[-2:])}/tables/{error}")
             continue
-        table[TEXTS] = table[TEXTS].astype(object).fillna("").astype(str)
+        texts = table[TEXTS].astype(object).fillna("").astype(str)
+        table[TEXTS] = texts.replace(r"^(\d+)\.0$", r"\1", regex=True)  # a number beside an empty cell
         known = {claim.name for claim in STUDIES[folder.parent.name].claims}
         kept = table.loc[table.name.isin(known)].drop(columns=["data", "commit", "device"], errors="ignore")
         more.setdefault(folder.parent.name, []).append(kept.assign(profile=folder.name))
@@ -127,11 +127,9 @@ def all_tables(claims: pd.DataFrame) -> str:
 
 
 def box(claims: pd.DataFrame, study: str) -> str:
-    """Return the main claims of a paper with their verdicts as HTML, those with evidence first."""
-    own = claims.loc[(claims.study == study) & claims.counted]
-    rank = findings.is_real(own) * 4 + (own.n > 0) * 2 + (own.settings != "embedded")
-    shown = own.loc[rank.sort_values(ascending=False, kind="stable").index].head(MAIN)
-    return claims_html(shown, "The main claims.", fold=False, heads=HEADS[1:])
+    """Return the main claims of a paper with their verdicts as HTML."""
+    own = findings.main_claims(claims)
+    return claims_html(own.loc[own.study == study], "The main claims.", fold=False, heads=HEADS[1:])
 
 
 def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: Iterable[str] = HEADS) -> str:
@@ -152,13 +150,18 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "paper": f"{evidence.paper_name(row['study'])}, {row['section']}",
         "claim": row["claim"],
         "verdict": Html(badge(evidence.word(row))),
-        "effect [95 % interval]": effect(row["difference"], row["low"], row["high"], row["test"])
-        if n
-        else "–",
+        "effect [95 % interval]": _effect(row) if n else "–",
         "n": str(n),
         "trained on": made,
         "tested by": f"{row['test']}; claimed: {claimed}",
     }
+
+
+def _effect(row: Mapping[str, Any]) -> Html:
+    """Return an effect as HTML, its interval below it, so that the column stays narrow."""
+    text = effect(row["difference"], row["low"], row["high"], row["test"])
+    mean, _, between = html.escape(text).partition(" [")
+    return Html(f"{mean}<br>[{between}".replace(", ", ",&nbsp;") if between else mean)
 
 
 def legend() -> str:

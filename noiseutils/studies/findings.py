@@ -58,10 +58,11 @@ def in_a_sentence(claims: pd.DataFrame) -> str:
 
 
 def main_claims(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return the claims that the papers are read for, paper by paper, judged or not."""
+    """Return the claims that papers are read for, paper by paper, judged or not, without printed numbers."""
     named = [(study.name, name) for study in STUDIES.values() for name in study.main]
     known = claims.set_index(["study", "name"], drop=False)
-    return known.loc[[one for one in named if one in known.index]].reset_index(drop=True)
+    found = known.loc[[one for one in named if one in known.index]].reset_index(drop=True)
+    return found.assign(claim=found.claim.str.replace(r" \(printed: .*\)$", "", regex=True))
 
 
 def explained(claims: pd.DataFrame) -> list[Explained]:

@@ -216,7 +216,9 @@ def test_rendered_claims_count_beside_committed_ones_and_embedded_ones_decide_no
     small = claims.head(2).assign(
         n=3, settings="embedded", images="digits", verdict="embedded images: no verdict"
     )
-    real = claims.iloc[2:3].assign(n=6, settings="other", images="mine", verdict="held", difference=0.1)
+    real = claims.iloc[2:3].assign(
+        n=6, epochs="8", settings="other", images="mine", verdict="held", difference=0.1
+    )
     for profile, rows in (("quick", small), ("overnight", real)):
         folder = tmp_path / "noisy_dropout" / profile / "tables"
         folder.mkdir(parents=True)
@@ -225,6 +227,7 @@ def test_rendered_claims_count_beside_committed_ones_and_embedded_ones_decide_no
     best, problems = found.best_evidence(tmp_path / "none", folders)
     assert problems == []
     assert list(best.profile[:3]) == ["quick", "quick", "overnight"]
+    assert best.epochs[2] == "8"
     assert findings.is_real(best).sum() == 1
     assert "miniature: digits" in found.all_tables(best)
     assert "miniature" not in found.claims_html(best.loc[findings.is_real(best)], "real", fold=False)
