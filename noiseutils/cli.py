@@ -69,7 +69,7 @@ Address = Annotated[
 Cpus = Annotated[float | None, typer.Option(help="of ray: CPUs a run takes, and its threads; 1 by default")]
 Gpus = Annotated[
     float | None,
-    typer.Option(help="of ray: share of a GPU a run takes; by default an eighth where there are GPUs"),
+    typer.Option(help="of ray: share of a GPU a run takes; by default what its memory needs"),
 ]
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
+import torch
+
 from noiseutils.config import Run
 from noiseutils.errors import UserError
 from noiseutils.sweeps import budget
@@ -52,6 +54,8 @@ def execute(job: Job) -> None:
 def attempt(run: Run, job: Job, clock: Clock) -> str:
     """Claim a run, compute it and let go; return done, failed, out_of_time, or held (by another process).
 
+    Of a job that shares a GPU also memory: there was too little, which is no failure.
+
     A failure is recorded in the store and in `job.done`. StoreError is raised: no run is to blame for it.
     """
     done = job.done
@@ -68,6 +72,8 @@ def attempt(run: Run, job: Job, clock: Clock) -> str:
             except StoreError:
                 raise
             except Exception as error:
+                if job.shared and isinstance(error, torch.OutOfMemoryError):
+                    return "memory"
                 state = "failed"
                 trace = str(error) if isinstance(error, UserError) else traceback.format_exc()
                 if not alike(error):

@@ -45,8 +45,8 @@ class Cluster:
     """Ray cluster to train on, and what each run takes of it.
 
     address: "auto" or "ray://HOST:PORT"; None for $RAY_ADDRESS, and without that for Ray on this machine.
-    cpus: of a run, which computes with as many threads.   gpus: share of a GPU, or whole ones; None for an
-    eighth where the cluster has GPUs, else none.
+    cpus: of a run, which computes with as many threads.   gpus: share of a GPU, or whole ones; None for what
+    the memory of its network takes where the cluster has GPUs, an eighth at least, else none.
     """
 
     address: str | None = None
@@ -69,7 +69,8 @@ class Job:
     deadline: on the monotonic clock.   device: None for CUDA where there is one.   workers: how many runs
     side by side, None for the executor's choice.
     owner: what the claims of one sweep's workers have in common.
-    cluster: of the executor ray.   describe: shows where runs are computed, beside the progress.
+    cluster: of the executor ray.   shared: whether others have parts of the run's GPU, so that to lack memory
+    is no failure of the run.   describe: shows where runs are computed, beside the progress.
     """
 
     todo: Sequence[Run]
@@ -81,6 +82,7 @@ class Job:
     workers: int | None = None
     owner: str = ""
     cluster: Cluster = Cluster()
+    shared: bool = False
     describe: Callable[[str], None] = lambda text: None
 
 

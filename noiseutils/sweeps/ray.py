@@ -26,6 +26,7 @@ from noiseutils.errors import UserError
 from noiseutils.provenance import versions
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import claim_run
+from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Job
 from noiseutils.sweeps.ray_connection import connected
 from noiseutils.sweeps.ray_tasks import Outcome, Task, packed, train_task
@@ -33,7 +34,6 @@ from noiseutils.sweeps.records import checkpoint_content, checkpoint_of
 
 log = logging.getLogger("noiseutils")
 
-SHARE = 0.125  # of a GPU: as many runs as the executor `threads` trains on one
 LOST_WORKERS, LOST_NODES = 3, 10  # that one run may cost in a row before it is given up
 AHEAD = 16  # tasks in Ray's queue beyond twice as many as fit: a growing cluster sees that more is wanted
 POLL_SECONDS = 0.2  # between two looks at events
@@ -45,10 +45,11 @@ CHECKPOINTS = 8  # waiting for the driver to write them
 
 @dataclass
 class Flight:
-    """Task in Ray's hands.   claim: held by the driver while results come back to it."""
+    """Task in Ray's hands.   claim: held by the driver while results come back to it.   gpus: its share."""
 
     run: Run
     claim: ExitStack
+    gpus: float
 
 
 def on_ray(job: Job) -> None:
@@ -83,11 +84,12 @@ class _Driver:
         self.token = token
         self.versions = versions()
         self.slots, self.looked, self.idle_since = 0, -LOOK_SECONDS, time.monotonic()
-        self.gpus = self._gpus()
+        self.shares = self._shares()
+        self.gpus = self.shares.least
         cpus = job.cluster.cpus
         # a lost task is sent again here, as it then has another checkpoint and counts against its run
         options = {"num_cpus": cpus, "num_gpus": self.gpus, "max_retries": 0}
-        self.task = ray.remote(train_task).options(name="noiseutils run", **options)
+        self.task: Any = ray.remote(**options)(train_task)
         self.threads = max(1, int(cpus))
         # beside the driver: not lost with another node
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -97,15 +99,14 @@ class _Driver:
         self.events = self._queue(0)
         self.checkpoints: Any = None
 
-    def _gpus(self) -> float:
-        """Return the share of a GPU that each task takes."""
+    def _shares(self) -> GpuShares:
+        """Return how much of a GPU tasks take: nothing where there is none."""
         import ray
 
         if self.job.device is not None and not self.job.device.startswith("cuda"):
-            return 0.0
-        if self.job.cluster.gpus is not None:
-            return self.job.cluster.gpus
-        return SHARE if ray.cluster_resources().get("GPU") else 0.0
+            return GpuShares(0.0)
+        given = self.job.cluster.gpus
+        return GpuShares(0.0 if given is None and not ray.cluster_resources().get("GPU") else given)
 
     def _queue(self, size: int) -> Any:
         from ray.util.queue import Queue
@@ -189,7 +190,7 @@ class _Driver:
                 stored = self.store.load_checkpoint(run)
                 checkpoint = None if stored is None else checkpoint_content(run, stored)
                 claim = claiming.pop_all()
-        deadline = self.job.deadline
+        deadline, share = self.job.deadline, self.shares.of(run)
         task = Task(
             run=run,
             store=self.store,
@@ -205,8 +206,10 @@ class _Driver:
             events=self.events,
             checkpoints=self.checkpoints,
             versions=self.versions,
+            shared=self.shares.learns and share < 1,
         )
-        self.flying[self.task.remote(task)] = Flight(run, claim)
+        reference = self.task.options(name="noiseutils run", num_gpus=share).remote(task)
+        self.flying[reference] = Flight(run, claim, share)
 
     def _images(self, run: Run) -> Any:
         import ray
@@ -239,6 +242,7 @@ class _Driver:
                 raise outcome.error
             if self.apart:
                 self._store(run, outcome)
+            self.shares.learn(run, flight.gpus, outcome.memory, outcome.state == "memory")
             self._settle(run, outcome)
 
     def _lose(self, run: Run, error: Exception) -> None:
@@ -284,6 +288,8 @@ class _Driver:
         if state == "apart":
             self._part()
             self.pending.append(run)
+        elif state == "memory":
+            self.pending.appendleft(run)
         elif state == "held":
             self.held.append((time.monotonic() + HELD_SECONDS, run))
         elif state == "out_of_time":

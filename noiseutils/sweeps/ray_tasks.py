@@ -25,7 +25,7 @@ from noiseutils.files import Unusable
 from noiseutils.provenance import versions
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import attempt
-from noiseutils.sweeps.jobs import Job, Sweep
+from noiseutils.sweeps.jobs import Job, Sweep, on_cuda
 from noiseutils.sweeps.records import checkpoint_content, checkpoint_of, files_of
 from noiseutils.sweeps.store import Store
 from noiseutils.training.checkpoint import Checkpoint
@@ -45,7 +45,7 @@ class Task:
     apart: whether results go back to the driver.   checkpoint: bytes to resume from, if they do.
     deadline: of the wall clock, as monotonic ones differ between machines.   longest: see `Clock`.
     images: one reference to a packed data set, in a list, so that Ray leaves it to the worker to fetch it.
-    events, checkpoints: queues to the driver; checkpoints has one if `apart`.
+    events, checkpoints: queues to the driver; checkpoints has one if `apart`.   shared: see `Job`.
     """
 
     run: Run
@@ -62,6 +62,7 @@ class Task:
     events: Any
     checkpoints: Any
     versions: dict[str, str]
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Outcome:
     state: of `attempt`; or "apart" if the worker does not see the store, and has done nothing; or "error"
     if the sweep must end with `error`.   trace: of a failure.   files: of a result that goes back.
     checkpoint: the last one, of a run that the deadline has interrupted.   dropped: why a checkpoint could
-    not be resumed from.   longest: seconds, see `Clock`.
+    not be resumed from.   longest: seconds, see `Clock`.   memory: the largest share of its GPU's memory that
+    the run had reserved.
     """
 
     state: str
@@ -82,6 +84,7 @@ class Outcome:
     longest: float = 0.0
     error: Exception | None = None
     node: str = ""
+    memory: float = 0.0
 
 
 class Parcel(Store):
@@ -176,12 +179,22 @@ def _train(task: Task, node: str, place: str) -> Outcome:
     images = _images(run.data, task.fingerprint, lambda: ray.get(task.images[0]))
     sets = dict.fromkeys([run.data], images)
     torch.set_num_threads(task.threads)
-    state = attempt(run, Job([run], sets, done, on_event, deadline, task.device), clock)
-    outcome = Outcome(state, done.failed.get(run.key, ""), longest=clock.longest)
+    job = Job([run], sets, done, on_event, deadline, task.device, shared=task.shared)
+    state = attempt(run, job, clock)
+    trace = done.failed.get(run.key, "")
+    outcome = Outcome(state, trace, longest=clock.longest, memory=_reserved(task.device))
     if not isinstance(store, Parcel):
         return outcome
     checkpoint = store.checkpoint if state == "out_of_time" else None
     return replace(outcome, files=store.files, checkpoint=checkpoint, dropped=store.dropped)
+
+
+def _reserved(device: str | None) -> float:
+    """Return the largest share of its GPU's memory that this process had reserved; 0 without one."""
+    if not on_cuda(device):
+        return 0.0
+    _, total = torch.cuda.mem_get_info()
+    return torch.cuda.max_memory_reserved() / total
 
 
 def check_versions(wanted: dict[str, str], place: str) -> None:

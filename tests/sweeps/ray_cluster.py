@@ -40,8 +40,8 @@ def ray_cluster(nodes: int = NODES, **options: Any) -> Iterator[Cluster]:
             os.environ["PYTHONPATH"] = before
 
 
-def add_node(cluster: Cluster) -> Any:
-    return _started(cluster, num_cpus=1)
+def add_node(cluster: Cluster, **options: Any) -> Any:
+    return _started(cluster, num_cpus=1, **options)
 
 
 def _started(cluster: Cluster, **options: Any) -> Any:

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import torch
 from small_runs import RUNS
 
 from noiseutils.sweeps import budget
@@ -38,6 +39,19 @@ class Deadly(Store):
         if result.run == RUNS[1]:
             os.kill(os.getpid(), signal.SIGKILL)
         super().save(result)
+
+
+class Hungry(Store):
+    """Its runs lack memory on less than half a GPU; says in `shares` what each attempt had."""
+
+    def load_checkpoint(self, run):
+        import ray
+
+        share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+        (self.root / "shares" / f"{share:g} {run.key}").mkdir(parents=True)
+        if share < 0.5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().load_checkpoint(run)
 
 
 class Full(Store):

@@ -19,12 +19,15 @@ import psutil
 import pytest
 import torch
 from left_over import LIMIT, LOAD, descendants, left_after, usual_signals
-from ray_stores import Deadly, Elsewhere, Full
+from ray_stores import Deadly, Elsewhere, Full, Hungry
 from small_runs import BASE, RUNS, equal, finished, same_result, stored_weights
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.sweeps.jobs import Cluster
+from noiseutils.sweeps.budget import Clock
+from noiseutils.sweeps.execution import attempt
+from noiseutils.sweeps.gpu_shares import GpuShares
+from noiseutils.sweeps.jobs import Cluster, Job, Sweep
 from noiseutils.sweeps.ray_tasks import packed, unpacked
 from noiseutils.sweeps.records import files_of
 from noiseutils.sweeps.store import Store, StoreError
@@ -124,6 +127,37 @@ def test_a_result_from_elsewhere_is_adopted_whole_or_not_at_all(tmp_path):
     assert equal(weights, {name: value.cpu() for name, value in result.model.state_dict().items()})
 
 
+def test_a_run_takes_what_runs_like_it_have_reserved_of_a_gpu():
+    shares, wide = GpuShares(), BASE.replace(batch_size=BASE.batch_size * 2)
+    assert shares.of(BASE) == 0.125
+    shares.learn(BASE, 0.125, reserved=0.01, lacked=False)
+    assert shares.of(BASE) == 0.125, "no more than eight compute on one GPU"
+    shares.learn(wide, 0.125, reserved=0.2, lacked=False)
+    assert shares.of(wide.replace(seed=5)) == 0.25
+    assert shares.of(BASE) == 0.125
+    shares.learn(wide, 0.25, reserved=0.2, lacked=True)
+    assert shares.of(wide) == 0.5
+    for _ in range(3):
+        shares.learn(wide, shares.of(wide), reserved=0.9, lacked=True)
+    assert shares.of(wide) == 1.0
+    given = GpuShares(0.5)
+    given.learn(BASE, 0.5, reserved=0.9, lacked=True)
+    assert given.of(BASE) == 0.5
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_to_lack_memory_on_a_shared_gpu_is_no_failure_of_the_run(tmp_path, shared):
+    class Lacking(Store):
+        def load_checkpoint(self, run):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    done = Sweep([BASE], Lacking(tmp_path))
+    sets = dict.fromkeys([BASE.data], load(BASE.data))
+    job = Job([BASE], sets, done, lambda *event: None, device="cpu", shared=shared)
+    assert attempt(BASE, job, Clock(None)) == ("memory" if shared else "failed")
+    assert done.store.state(BASE) == ("missing" if shared else "failed")
+
+
 # --- on a cluster of two nodes, and a head without CPUs
 
 
@@ -169,6 +203,22 @@ def test_a_run_that_costs_three_workers_fails_and_no_other_does(tmp_path, cluste
     assert Store(tmp_path).state(RUNS[1]) == "failed"
     on_cluster(RUNS, Store(tmp_path), cluster)  # a new sweep is a new attempt
     assert_equal(tmp_path, inline, RUNS)
+
+
+@pytest.mark.slow
+def test_runs_that_lack_memory_are_sent_again_with_more_of_a_gpu(tmp_path, cluster, inline):
+    from ray_cluster import add_node, lose_node
+
+    node = add_node(cluster, num_gpus=1)  # as Ray counts: nothing here computes on it
+    try:
+        done = on_cluster(RUNS, Hungry(tmp_path), cluster)
+    finally:
+        lose_node(cluster, node)
+    assert not done.failed
+    assert_equal(tmp_path, inline, RUNS)
+    tried = [path.name.partition(" ")[0] for path in (tmp_path / "shares").iterdir()]
+    assert set(tried) >= {"0.125", "0.25", "0.5"}
+    assert set(tried) <= {"0.125", "0.25", "0.5", "1"}
 
 
 @pytest.mark.slow
