@@ -47,14 +47,14 @@ def test_every_method_with_a_strength_has_the_same_budget():
             assert len(method.tried(trials)) == (trials if method.strengths else 0)
     grid = Counter((cell.setting, cell.method) for cell in cells(PARAMS))
     assert set(grid.values()) == {4}
-    assert len(grid) == 2 * 15
+    assert len(grid) == 2 * 16
 
 
 def test_all_methods_of_a_setting_differ_in_the_method_alone():
     plain = run_of(PARAMS, Cell(BABY, "none", stage="final"), 3)
     own = {
         "noise", "after", "corruption", "parameter_noise", "optimizer", "label_smoothing", "mixup", "cutout",
-        "augment",
+        "augment", "schedule",
     }  # fmt: skip
     for name, method in METHODS.items():
         run = run_of(PARAMS, Cell(BABY, name, (*method.strengths, 0.0)[0], "final"), 3)
@@ -156,9 +156,9 @@ def test_what_follows_is_setting_by_setting_no_noise_first_and_a_method_with_all
     places = list(choice.follow_ups(head_to_head_results()))
     assert places[:6] == [(Cell(BABY, "none", 0.0, "final"), seed) for seed in range(6)]
     order = list(dict.fromkeys(cell for cell, _ in places))
-    assert len(places) == 6 * len(order) == 2 * 6 * 18
-    assert [c.setting for c in order] == [BABY] * 18 + [VGG] * 18
-    assert order[17] == Cell(BABY, "anl", 1.0, "same_time")
+    assert len(places) == 6 * len(order) == 2 * 6 * 19
+    assert [c.setting for c in order] == [BABY] * 19 + [VGG] * 19
+    assert order[18] == Cell(BABY, "anl", 1.0, "same_time")
     assert tables.trainings(PARAMS) == len(cells(PARAMS)) + len(places)
 
 
@@ -168,7 +168,7 @@ def test_what_follows_is_setting_by_setting_no_noise_first_and_a_method_with_all
 def test_differences_are_paired_and_corrected_over_the_whole_table():
     results = head_to_head_results()
     table = tables.differences_table(results, "top1")
-    assert len(table) == 2 * 16
+    assert len(table) == 2 * 17
     plain = results.values(Cell(VGG, "none", 0.0, "final"), "top1_error")
     p_values = []
     for setting in (BABY, VGG):
@@ -204,7 +204,7 @@ def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first()
         "method", "babycnn, 100 images; cifar10, 20 epochs", "vgg16, all images; cifar10, 20 epochs"
     ]  # fmt: skip
     assert (table.method.iloc[0], table.method.iloc[1], table.method.iloc[-1]) == ("dropout", "ANL", "LAT")
-    assert len(table) == 16
+    assert len(table) == 17
     said = table.set_index("method").iloc[:, 1]
     assert re.fullmatch(r"−3\.\d+ \[−3\.\d+, −2\.\d+\] lower, n = 6", said["dropout"])
     assert said["LAT"].endswith("higher, n = 6")
@@ -224,9 +224,9 @@ def test_the_gap_and_each_condition_are_their_own_records():
 
 def test_every_trial_is_in_the_table_and_edges_are_marked():
     table = tables.trials_table(head_to_head_results())
-    assert len(table) == len(cells(PARAMS)) == 120
+    assert len(table) == len(cells(PARAMS)) == 128
     taken = table[table.chosen == "chosen"]
-    assert len(taken) == 30
+    assert len(taken) == 32
     assert set(taken.edge) == {"strongest tried"}
     budget = tables.budget_table(PARAMS).set_index("method").trainings
     assert set(budget.drop(["no noise", "crop and flip"])) == {4}
@@ -258,7 +258,7 @@ def test_ranks_are_friedmans_and_settings_count_equally():
         assert (each.low <= each.mean + 1e-9).all()
         assert (each.mean <= each.high + 1e-9).all()
         assert PARAMS.methods[each.mean.argmin()] == "dropout"
-        assert each.mean.sum() == pytest.approx(17 * 18 / 2)
+        assert each.mean.sum() == pytest.approx(18 * 19 / 2)
     assert math.isnan(found[2].distance)
     assert tables.ranks_table(results).method[0] == "dropout"
 
@@ -295,10 +295,10 @@ def test_the_forest_has_a_dot_a_seed_and_fills_what_is_shown():
     drawn = next(figures.forest(head_to_head_results()))
     ax = drawn.figure.axes[1]
     dots = [line for line in ax.lines if len(line.get_xdata()) == 6]
-    assert len(dots) == 16
+    assert len(dots) == 17
     means = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markersize() == 6]
     filled = [line for line in means if line.get_markerfacecolor() != "white"]
-    assert (len(means), len(filled)) == (16, 3)
+    assert (len(means), len(filled)) == (17, 3)
     names = [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()]
     assert set(names) == {m.label for name, m in METHODS.items() if name != "none"}
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from noiseutils.config import Data, Evaluation, Model, Optimizer, Run, Schedule
+from noiseutils.config import Data, Evaluation, Model, Optimizer, Run
 from noiseutils.evaluation.evaluate import TRAINING
-from noiseutils.studies.head_to_head.methods import METHODS, Training
+from noiseutils.studies.head_to_head.methods import METHODS, Training, half_cosine
 from noiseutils.studies.head_to_head.params import Params, Setting
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import settings_of
@@ -91,20 +91,18 @@ def epochs_of(params: Params, cell: Cell) -> int:
 def run_of(params: Params, cell: Cell, seed: int) -> Run:
     """Return the training of one cell and seed."""
     setting, epochs = params.setting(cell.setting), epochs_of(params, cell)
-    rate = setting.learning_rate
     run = Run(
         data=images_of(params, setting),
         model=Model(name=setting.model, width=setting.width),
         optimizer=Optimizer(momentum=params.momentum),
-        # one cycle, which no restart follows: half a cosine
-        schedule=Schedule(kind="cosine_decaying_restarts", learning_rate=rate, last=rate, every=epochs),
+        schedule=half_cosine(setting.learning_rate, epochs),
         epochs=epochs,
         batch_size=params.batch_size,
         validation_size=params.validation_size,
         evaluation=_evaluation(params, cell),
         seed=seed + (TRIAL_SEEDS if cell.stage == "trial" else 0),
     )
-    training = Training(setting.model, epochs, params.momentum)
+    training = Training(setting.model, epochs, params.momentum, setting.learning_rate)
     return run.replace(**METHODS[cell.method].parts(cell.strength, training))
 
 

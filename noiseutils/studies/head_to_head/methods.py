@@ -3,7 +3,8 @@
 Noise goes where its paper has it: NoisyDropout and dropout after late ReLUs or before the last dense layer,
 noise on activations after every BatchNorm, or every convolution of a network without BatchNorm. Four
 strengths a method, about a factor of two apart, around the values that its paper or common use has; a
-probability or a smoothing closer. Crop and flip has none to choose.
+probability or a smoothing closer. Crop and flip has none to choose. Another learning rate is no noise's own
+chance: where it lowers the error, the setting's rate was not the best without noise.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from noiseutils.config import (
     LayerwiseAdversarialNoise,
     NoisyDropout,
     Optimizer,
+    Schedule,
 )
 from noiseutils.models import build_model
 from noiseutils.models.modes import has_batchnorm
@@ -47,6 +49,14 @@ class Training:
     model: str
     epochs: int
     momentum: float
+    learning_rate: float
+
+
+def half_cosine(learning_rate: float, epochs: int) -> Schedule:
+    """Return a schedule of one cycle, which no restart follows: from a rate down to 0."""
+    return Schedule(
+        kind="cosine_decaying_restarts", learning_rate=learning_rate, last=learning_rate, every=epochs
+    )
 
 
 @dataclass(frozen=True)
@@ -145,6 +155,10 @@ METHODS = {
     "image_blur": Method(
         "blur of images", "images", "σ", "pixels across", (0.3, 0.5, 0.7, 1.0),
         lambda sigma, t: {"corruption": Corruption(kind="gaussian_blur", sigma=sigma)},
+    ),
+    "learning_rate": Method(
+        "another learning rate", "common", "×", "times the setting's", (0.25, 0.5, 2.0, 4.0),
+        lambda times, t: {"schedule": half_cosine(times * t.learning_rate, t.epochs)},
     ),
     "dropout": Method(
         "dropout", "common", "p", "drop probability", DROP,

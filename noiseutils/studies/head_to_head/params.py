@@ -39,7 +39,7 @@ class Params(OneSetParams):
     settings: Annotated[tuple[Setting, ...], Field(strict=False, min_length=1, max_length=20)] = (
         Setting(model="cifar10net", images=5_000, epochs=60),
         Setting(model="resnet20", images=5_000, epochs=60, learning_rate=0.1),
-        Setting(model="babycnn", images=5_000, epochs=60),
+        Setting(model="babycnn", images=5_000, epochs=60, learning_rate=0.01),
         Setting(model="cifar10net", epochs=30),
         Setting(model="resnet20", epochs=30, learning_rate=0.1),
         Setting(model="babycnn", epochs=30),
