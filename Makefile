@@ -15,12 +15,13 @@ docs: .venv/.complete ## the book alone, of what is there: findings, chapters, h
 	$(BIN)/noiseutils book
 
 # One pytest for the tests and the notebooks: its closing line counts both and comes last.
-# loadscope keeps the cells of a notebook on one worker, in order.
+# loadscope keeps the cells of a notebook on one worker, in order; as given, not by their number of tests: what is
+# slow comes first, and no worker is left alone with it.
 test: .venv/.complete ## lint, types, unit tests, every notebook
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --nbval-lax --nbval-current-env tests $(NOTEBOOKS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder --nbval-lax --nbval-current-env $(NOTEBOOKS) tests
 
 quicktest: .venv/.complete ## lint, and the tests that start no processes: a minute or two, for while you write
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from noiseutils.sweeps.execution import claim_run
 from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Job
 from noiseutils.sweeps.ray_connection import connected
-from noiseutils.sweeps.ray_tasks import Outcome, Task, packed, train_task
+from noiseutils.sweeps.ray_tasks import Outcome, Task, asked, packed, train_task
 from noiseutils.sweeps.records import checkpoint_content, checkpoint_of
 
 log = logging.getLogger("noiseutils")
@@ -366,12 +366,12 @@ def open_files() -> int:
 
 
 def _waiting(queue: Any) -> list[Any]:
-    """Take all that is in a queue; nothing while its process is started again."""
+    """Take all that is in a queue; nothing while its process is started, again or on a busy machine."""
     from ray import exceptions
 
     try:
-        return queue.get_nowait_batch(queue.qsize())
-    except exceptions.RayActorError:
+        return asked(queue, "get_nowait_batch", asked(queue, "qsize"))
+    except (exceptions.RayActorError, exceptions.GetTimeoutError):
         return []
 
 

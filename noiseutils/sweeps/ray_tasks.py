@@ -31,6 +31,7 @@ from noiseutils.sweeps.store import Store
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.loop import Result
 
+ANSWER_SECONDS = 5.0  # that the process of a queue may take to answer
 EVENT_SECONDS = 0.5  # between two messages on the epochs of a run
 ALIKE = ("noiseutils", "torch", "numpy")  # versions that the driver and its workers must have in common
 
@@ -153,7 +154,7 @@ def train_task(task: Task) -> Outcome:
 
 def _train(task: Task, node: str, place: str) -> Outcome:
     import ray
-    from ray.exceptions import RayActorError
+    from ray.exceptions import GetTimeoutError, RayActorError
     from ray.util.queue import Full
 
     check_versions(task.versions, place)
@@ -169,9 +170,9 @@ def _train(task: Task, node: str, place: str) -> Outcome:
 
     def offer(checkpoint: bytes) -> None:
         # a driver that is behind takes none; the next is newer
-        with contextlib.suppress(Full, RayActorError):
-            if not task.checkpoints.full():
-                task.checkpoints.put_nowait((run.key, checkpoint))
+        with contextlib.suppress(Full, RayActorError, GetTimeoutError):
+            if not asked(task.checkpoints, "full"):
+                asked(task.checkpoints, "put_nowait", (run.key, checkpoint))
 
     store = Parcel(task.checkpoint, offer) if task.apart else task.store
     deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
@@ -187,6 +188,13 @@ def _train(task: Task, node: str, place: str) -> Outcome:
         return outcome
     checkpoint = store.checkpoint if state == "out_of_time" else None
     return replace(outcome, files=store.files, checkpoint=checkpoint, dropped=store.dropped)
+
+
+def asked(queue: Any, method: str, *arguments: Any) -> Any:
+    """Return what the process of a queue of Ray answers; its own methods would wait for it for ever."""
+    import ray
+
+    return ray.get(getattr(queue.actor, method).remote(*arguments), timeout=ANSWER_SECONDS)
 
 
 def _reserved(device: str | None) -> float:

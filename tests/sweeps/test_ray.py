@@ -24,10 +24,12 @@ from small_runs import BASE, RUNS, equal, finished, same_result, stored_weights
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
+from noiseutils.sweeps import ray_tasks
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import attempt
 from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Cluster, Job, Sweep
+from noiseutils.sweeps.ray import _Driver
 from noiseutils.sweeps.ray_tasks import packed, unpacked
 from noiseutils.sweeps.records import files_of
 from noiseutils.sweeps.store import Store, StoreError
@@ -205,15 +207,16 @@ def test_a_run_that_costs_three_workers_fails_and_no_other_does(tmp_path, cluste
     assert_equal(tmp_path, inline, RUNS)
 
 
+@slowest
 @pytest.mark.slow
 def test_runs_that_lack_memory_are_sent_again_with_more_of_a_gpu(tmp_path, cluster, inline):
-    from ray_cluster import add_node, lose_node
+    from ray_cluster import add_node
 
     node = add_node(cluster, num_gpus=1)  # as Ray counts: nothing here computes on it
     try:
         done = on_cluster(RUNS, Hungry(tmp_path), cluster)
     finally:
-        lose_node(cluster, node)
+        cluster.remove_node(node)
     assert not done.failed
     assert_equal(tmp_path, inline, RUNS)
     tried = [path.name.partition(" ")[0] for path in (tmp_path / "shares").iterdir()]
@@ -328,6 +331,24 @@ def test_a_sweep_through_a_server_of_ray(tmp_path, cluster, inline):
             break
     assert out.strip() == "3 done 0 failed"
     assert_equal(tmp_path / "runs", inline, LONG)
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_where_ray_never_starts_the_process_of_its_progress(
+    tmp_path, cluster, inline, monkeypatch
+):
+    monkeypatch.setattr(ray_tasks, "ANSWER_SECONDS", 0.2)
+    started = _Driver.__init__
+
+    def without(self, job, token):
+        started(self, job, token)
+        self.queue_options |= {"num_cpus": 1000, "scheduling_strategy": "DEFAULT"}
+        self.events = self._queue(0)
+
+    monkeypatch.setattr(_Driver, "__init__", without)
+    done = on_cluster(RUNS, Store(tmp_path), cluster)
+    assert not done.failed
+    assert_equal(tmp_path, inline, RUNS)
 
 
 @pytest.mark.slow
