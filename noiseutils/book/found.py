@@ -96,8 +96,8 @@ def causes_table(claims: pd.DataFrame) -> str:
 def methods_tables(reference: Path) -> str:
     """Return how all methods compare as Markdown with tables in HTML; empty without committed comparisons."""
     tables = [
-        table_html(list(table.columns), table.to_numpy().tolist(), findings.ALL_METHODS, fold=False)
-        for table in findings.overviews(reference)
+        table_html(list(table.columns), table.to_numpy().tolist(), says, fold=False)
+        for says, table in findings.overviews(reference)
     ]
     return "\n\n".join(["## All methods in one setting", *tables]) if tables else ""
 

@@ -76,13 +76,13 @@ def explained(claims: pd.DataFrame) -> list[Explained]:
     return [Explained(text, claim, twin) for text, claim, twin in pairs if claim and twin]
 
 
-def overviews(reference: Path | None = None) -> list[pd.DataFrame]:
-    """Return what committed results say beside the claims of papers: how all methods compare."""
-    found = [
-        STUDIES[folder.parent.name].overview(results)
+def overviews(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:
+    """Return what committed results say beside the claims of papers, as tables under their captions."""
+    return [
+        found
         for folder, results in sets_of(reference or reference_root())
+        for found in STUDIES[folder.parent.name].overview(results).items()
     ]
-    return [table for table in found if len(table)]
 
 
 def in_readme(reference: Path | None = None) -> str:
@@ -93,16 +93,11 @@ def in_readme(reference: Path | None = None) -> str:
         heads = ("paper", "claim", "as counted", "changed", "then")
         parts += ["What explains a difference between a paper's result and ours:"]
         parts += [_table(heads, map(_cause_row, causes))]
-    for table in overviews(reference):
-        parts += [ALL_METHODS, _table(list(table.columns), table.to_numpy().tolist())]
+    for says, table in overviews(reference):
+        parts += [says, _table(list(table.columns), table.to_numpy().tolist())]
     return "\n\n".join(parts)
 
 
-ALL_METHODS = (
-    "All methods in one setting, each at the strength that is best on validation images, then trained anew: "
-    "top-1 error minus that of no noise with the same seeds, in points, with its 95 % interval. "
-    "The best on average comes first."
-)
 MAIN_HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on")
 
 

@@ -66,9 +66,9 @@ def no_numbers(results: Any) -> pd.DataFrame:
     return pd.DataFrame({"n": [], "settings": [], "verdict": []})
 
 
-def no_overview(results: Any) -> pd.DataFrame:
+def no_overview(results: Any) -> dict[str, pd.DataFrame]:
     """Return nothing beside the verdicts on a paper's claims."""
-    return pd.DataFrame()
+    return {}
 
 
 def one_look(params: Any) -> int:
@@ -95,8 +95,8 @@ class Study(Generic[P, C]):
     paper is read for.   causes: what may explain why its result is not ours.   settings: how a cell was made,
     a key of `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds
     were added, which verdicts allow for.   numbers: that the paper prints, by their place in its
-    reported.csv, each with the n, settings and verdict of ours.   overview: a table of what was found where
-    that is no claim of a paper; empty without a verdict.   data_parameters: names of the parameters that say
+    reported.csv, each with the n, settings and verdict of ours.   overview: tables of what was found where
+    that is no claim of a paper, by their captions; empty without a verdict.   data_parameters: names of the parameters that say
     where images lie.
     """
 
@@ -120,7 +120,7 @@ class Study(Generic[P, C]):
     settings: Settings[P, C] = unknown_settings
     looks: Callable[[P], int] = one_look
     numbers: Callable[[Results[P, C]], pd.DataFrame] = no_numbers
-    overview: Callable[[Results[P, C]], pd.DataFrame] = no_overview
+    overview: Callable[[Results[P, C]], dict[str, pd.DataFrame]] = no_overview
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:

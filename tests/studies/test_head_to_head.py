@@ -184,6 +184,20 @@ def test_differences_are_paired_and_corrected_over_the_whole_table():
     assert set(table.n) == {6}
 
 
+def test_methods_are_compared_with_dropout_over_equal_seeds_too():
+    results = head_to_head_results()
+    table = tables.differences_table(results, "top1", rival="dropout")
+    assert len(table) == 2 * 16
+    rows = table[table.setting == VGG].set_index("method")
+    own, other = (choice.finals(results, VGG)[name] for name in ("anl", "dropout"))
+    errors = [results.values(cell, "top1_error") for cell in (own, other)]
+    assert rows.difference["ANL"] == pytest.approx(np.mean([errors[0][s] - errors[1][s] for s in range(6)]))
+    assert "dropout" not in rows.index
+    assert rows.verdict["ANL"] == "higher"
+    without = PARAMS.replace(methods=("none", "anl", "mixup"))
+    assert tables.differences_table(head_to_head_results(without), "top1", rival="dropout").empty
+
+
 def test_no_verdict_from_few_seeds_embedded_images_or_without_a_gap():
     few = head_to_head_results(PARAMS.replace(seeds=5))
     assert set(tables.differences_table(few, "top1").verdict) == {"too few seeds"}
@@ -199,7 +213,7 @@ def test_no_verdict_from_few_seeds_embedded_images_or_without_a_gap():
 
 
 def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first():
-    table = STUDY.overview(head_to_head_results())
+    table, papers = STUDY.overview(head_to_head_results()).values()
     assert list(table.columns) == [
         "method", "babycnn, 100 images; cifar10, 20 epochs", "vgg16, all images; cifar10, 20 epochs"
     ]  # fmt: skip
@@ -209,7 +223,10 @@ def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first()
     assert re.fullmatch(r"−3\.\d+ \[−3\.\d+, −2\.\d+\] lower, n = 6", said["dropout"])
     assert said["LAT"].endswith("higher, n = 6")
     assert said["mixup"].endswith("not shown, n = 6")
-    assert STUDY.overview(head_to_head_results(PARAMS.replace(seeds=5))).empty
+    assert len(papers) == 10
+    assert papers.method.iloc[0] == "ANL"
+    assert papers.set_index("method").iloc[0, 0].endswith("higher, n = 6")
+    assert STUDY.overview(head_to_head_results(PARAMS.replace(seeds=5))) == {}
 
 
 def test_the_gap_and_each_condition_are_their_own_records():

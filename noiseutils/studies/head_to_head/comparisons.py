@@ -58,7 +58,7 @@ def quantities(params: Params) -> dict[str, Quantity]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method minus no noise in one setting, over equal seeds.
+    """A method minus no noise, or minus another method, in one setting, over equal seeds.
 
     by_seed: the differences.   p: corrected over the family.   verdict: lower, higher or not shown, or why
     there is none.
@@ -80,18 +80,25 @@ class Comparison:
         return self.verdict in ("lower", "higher")
 
 
-def comparisons(results: Results[Params, Cell], quantity: Quantity, stage: str = "final") -> list[Comparison]:
-    """Compare every method with no noise, setting by setting; Holm's correction is over all of them.
+def comparisons(
+    results: Results[Params, Cell], quantity: Quantity, stage: str = "final", rival: str = "none"
+) -> list[Comparison]:
+    """Compare every method with a rival, setting by setting; Holm's correction is over all of them.
 
-    stage: final, or same_time: those trained in no noise's time alone.
+    stage: final, or same_time: those trained in no noise's time alone.   rival: no noise, or a method.
     """
     cells = [
         cell
         for setting in results.params.settings
+        if rival in results.params.methods
         for method, cell in finals(results, setting.name, stage).items()
-        if method != "none" and (stage == "final" or results.of_cell(cell))
+        if method not in ("none", rival) and (stage == "final" or results.of_cell(cell))
     ]
-    found = [difference(results, cell, cell.plain, quantity.column, **quantity.where) for cell in cells]
+    rivals = [finals(results, cell.setting).get(rival) for cell in cells]
+    found = [
+        difference(results, cell, other, quantity.column, **quantity.where)
+        for cell, other in zip(cells, rivals, strict=True)
+    ]
     by_seed = [contrast.by_seed if contrast else {} for contrast in found]
     tests = [one_sample(list(values.values())) for values in by_seed]
     corrected = holm([test.p for test in tests])

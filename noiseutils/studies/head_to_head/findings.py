@@ -1,6 +1,8 @@
-"""Head to head in one table: every method minus no noise in each setting, with its verdict."""
+"""Head to head in two tables: every method minus no noise in each setting, and minus dropout."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -13,16 +15,33 @@ from noiseutils.studies.params import data_of
 from noiseutils.studies.readable import effect
 from noiseutils.studies.results import Results
 
+ALL = (
+    "All methods in one setting, each at the strength that is best on validation images, then trained anew: "
+    "top-1 error minus that of no noise with the same seeds, in points, with its 95 % interval. "
+    "The best on average comes first."
+)
+PAPERS = "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top."
 VERDICTS = ("lower", "higher", "not shown")
 
 
-def overview(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Return a row a method and a column a setting: difference in points of top-1 error, interval, verdict.
+def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
+    """Return tables by what they say: all methods minus no noise, and the papers' noises minus dropout.
 
-    The best on average comes first. Settings without a verdict are left out; empty where none has one.
+    A row a method, the best on average first, and a column a setting: difference in points of top-1 error,
+    interval, verdict. Settings without a verdict are left out, and tables without one.
     """
-    found = comparisons(results, quantities(results.params)["top1"])
-    judged = {(one.cell.method, one.cell.setting): one for one in found if one.verdict in VERDICTS}
+    papers = [name for name in results.params.methods if METHODS[name].kind not in ("", "common")]
+    found = {ALL: _table(results, "none", METHODS), PAPERS: _table(results, "dropout", papers)}
+    return {says: table for says, table in found.items() if len(table)}
+
+
+def _table(results: Results[Params, Cell], rival: str, methods: Collection[str]) -> pd.DataFrame:
+    found = comparisons(results, quantities(results.params)["top1"], rival=rival)
+    judged = {
+        (one.cell.method, one.cell.setting): one
+        for one in found
+        if one.verdict in VERDICTS and one.cell.method in methods
+    }
     settings = [
         setting for setting in results.params.settings if setting.name in {name for _, name in judged}
     ]

@@ -104,11 +104,11 @@ def _named(cell: Cell) -> dict[str, object]:
     return {"setting": cell.setting, "method": method.label, "strength": method.at(cell.strength)}
 
 
-def differences_table(results: Results[Params, Cell], name: str) -> pd.DataFrame:
-    """Compare every method with no noise in one quantity: paired by seed, corrected over this table.
+def differences_table(results: Results[Params, Cell], name: str, rival: str = "none") -> pd.DataFrame:
+    """Compare every method with a rival in one quantity: paired by seed, corrected over this table.
 
-    name: a key of `comparisons.quantities`.   p_holm: of the paired t test.   verdict: lower, higher or not
-    shown, or why there is none.
+    name: a key of `comparisons.quantities`.   rival: no noise, or a method at its own chosen strength.
+    p_holm: of the paired t test.   verdict: lower, higher or not shown, or why there is none.
     """
     quantity = quantities(results.params)[name]
     return pd.DataFrame(
@@ -120,7 +120,7 @@ def differences_table(results: Results[Params, Cell], name: str) -> pd.DataFrame
             "verdict": found.verdict,
             "diverged": results.diverged(found.cell),
         }
-        for found in comparisons(results, quantity)
+        for found in comparisons(results, quantity, rival=rival)
         if found.by_seed or results.of_cell(found.cell)
     )
 
