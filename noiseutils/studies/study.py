@@ -96,8 +96,8 @@ class Study(Generic[P, C]):
     a key of `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds
     were added, which verdicts allow for.   numbers: that the paper prints, by their place in its
     reported.csv, each with the n, settings and verdict of ours.   overview: tables of what was found where
-    that is no claim of a paper, by their captions; empty without a verdict.   data_parameters: names of the parameters that say
-    where images lie.
+    that is no claim of a paper, by their captions; empty without a verdict.   data_parameters: names of the
+    parameters that say where images lie.
     """
 
     name: str
