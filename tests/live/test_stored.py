@@ -63,8 +63,8 @@ def test_the_committed_results_of_every_study_can_be_browsed(study):
     name, profile = next(iter(profiles(study).items()))
     assert name.endswith(", committed")
     found = stored(study, profile)
-    assert found.missing == 0
-    assert sum(len(cell.results) for cell in found.cells) == len(list((found.folder / "runs").iterdir()))
+    results = sum(len(cell.results) for cell in found.cells)
+    assert results == len(list((found.folder / "runs").iterdir())) > 0, "whole, or published before its end"
     assert found.figures
     assert {"paper", "ours", "verdict"} <= set(found.beside) or found.beside.empty
     assert all(cell.label for cell in found.cells)
