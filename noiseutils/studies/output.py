@@ -120,7 +120,7 @@ class OutputWriter:
         folder = self.folder / "tables"
         with writing(folder / f"{name}.csv"):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / f"{name}.csv", table.assign(**self.made_with).to_csv(index=False).encode())
+            write_whole(folder / f"{name}.csv", self._with_origin(table).to_csv(index=False).encode())
         caption = f"{caption} Data: {self.data}."
         table = table if shown is None else shown
         folded, texts = readable(table, name)
@@ -141,6 +141,10 @@ class OutputWriter:
         wide = [name for name in texts if folded[name].map(str).str.len().max() > 40]
         styled.set_properties(subset=wide, **{"min-width": "15em"})  # pyright: ignore[reportArgumentType]
         display(styled.format(escape="html"))
+
+    def _with_origin(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a table with what its results were made with; a column of its own stays, such as `data`."""
+        return table.assign(**{name: text for name, text in self.made_with.items() if name not in table})
 
 
 def _check_images(results: Sequence[Result], label: str) -> None:

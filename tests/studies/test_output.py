@@ -4,6 +4,7 @@ import filecmp
 import warnings
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("IPython", reason="needs the notebooks extra")
@@ -91,3 +92,13 @@ def test_ticks_of_a_logarithmic_axis_are_plain_numbers(axis, ends):
     texts = [t.get_text() for t in (*ticks.get_majorticklabels(), *ticks.get_minorticklabels())]
     assert any(texts)
     assert all(text == "" or float(text) > 0 for text in texts)
+
+
+def test_a_tables_own_column_of_images_is_kept_beside_what_it_was_made_with(shelf):
+    table = pd.DataFrame({"data": ["photographs"], "n": [6]})
+    shelf.table(table, "errors", "Errors.")
+    kept = pd.read_csv(shelf.folder / "tables" / "errors.csv")
+    assert list(kept.columns) == ["data", "n", "commit", "device"]
+    assert list(kept.data) == ["photographs"]
+    shelf.table(table.drop(columns="data"), "errors", "Errors.")
+    assert list(pd.read_csv(shelf.folder / "tables" / "errors.csv").data) == ["shapes"]
