@@ -6,6 +6,7 @@ One that does not see it gets the checkpoint with the task and sends all it make
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 import warnings
@@ -155,7 +156,6 @@ def train_task(task: Task) -> Outcome:
 def _train(task: Task, node: str, place: str) -> Outcome:
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError
-    from ray.util.queue import Full
 
     check_versions(task.versions, place)
     if not task.apart and not task.store.seen(task.token):
@@ -170,7 +170,7 @@ def _train(task: Task, node: str, place: str) -> Outcome:
 
     def offer(checkpoint: bytes) -> None:
         # a driver that is behind takes none; the next is newer
-        with contextlib.suppress(Full, RayActorError, GetTimeoutError):
+        with contextlib.suppress(asyncio.QueueFull, RayActorError, GetTimeoutError):
             if not asked(task.checkpoints, "full"):
                 asked(task.checkpoints, "put_nowait", (run.key, checkpoint))
 
