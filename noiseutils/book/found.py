@@ -143,7 +143,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
     n, claimed = int(row["n"]), row["claimed"]
     if is_share_difference(row["test"]):
         claimed = claimed_in_points(claimed)
-    made = f"{row['images']}, {row['epochs']} epochs, width {row['width']}" if n else "–"
+    made = evidence.made_of(row) if n else "–"
     if n and set(str(row["images"]).split(", ")) & set(EMBEDDED):
         made = f"{MINIATURE}: {made}"
     return {

@@ -156,7 +156,7 @@ def line(row: Mapping[str, Any]) -> str:
     """Return one claim as a line of text: verdict, claim, effect with interval, n, images, epochs, width."""
     found = ""
     if row["n"]:
-        found = f": {effect_of(row)}; {row['images']}, {row['epochs']} epochs, width {row['width']}"
+        found = f": {effect_of(row)}; {made_of(row)}"
     beside = "" if row["counted"] else "beside, "
     return f"[{word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
 
@@ -197,6 +197,11 @@ def word(row: Mapping[str, Any]) -> str:
 def effect_of(row: Mapping[str, Any]) -> str:
     """Return the effect behind a verdict, with its interval, unit and number of seeds."""
     return f"{effect(row['difference'], row['low'], row['high'], row['test'])}, n = {int(row['n'])}"
+
+
+def made_of(row: Mapping[str, Any]) -> str:
+    """Return the networks behind a verdict: images, epochs, width."""
+    return f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from noiseutils.studies.evidence import (
     committed,
     effect_of,
     evidence,
+    made_of,
     paper_name,
     printed,
     rows_of,
@@ -118,11 +119,6 @@ def _main_row(row: Mapping[str, Any]) -> list[str]:
 def _cause_row(one: Explained) -> list[str]:
     found = [f"**{word(row)}**: {effect_of(row)}" for row in (one.claim, one.twin)]
     return [paper_name(one.claim["study"]), one.claim["claim"], found[0], one.cause, found[1]]
-
-
-def made_of(row: Mapping[str, Any]) -> str:
-    """Return the networks behind a verdict: images, epochs, width."""
-    return f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
 
 
 def page(reference: Path | None = None) -> str:

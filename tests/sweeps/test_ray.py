@@ -4,6 +4,7 @@ A cluster takes its time to find that something is gone. So what is slowest is t
 NOISEUTILS_TEST_RAY=long says so; `kill_ray.py` is the long form of what is killed here.
 """
 
+import asyncio
 import importlib.util
 import os
 import re
@@ -30,6 +31,7 @@ from noiseutils.sweeps.execution import attempt
 from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Cluster, Job, Sweep
 from noiseutils.sweeps.ray import _Driver
+from noiseutils.sweeps.ray_connection import connected
 from noiseutils.sweeps.ray_tasks import packed, unpacked
 from noiseutils.sweeps.records import files_of
 from noiseutils.sweeps.store import Store, StoreError
@@ -349,6 +351,17 @@ def test_a_sweep_goes_on_where_ray_never_starts_the_process_of_its_progress(
     done = on_cluster(RUNS, Store(tmp_path), cluster)
     assert not done.failed
     assert_equal(tmp_path, inline, RUNS)
+
+
+@pytest.mark.slow
+def test_a_full_queue_says_so_in_the_error_that_a_worker_expects(cluster):
+    from ray.util.queue import Queue
+
+    with connected(Cluster(cluster.address)):
+        queue = Queue(1, actor_options={"num_cpus": 0})
+        ray_tasks.asked(queue, "put_nowait", 1)
+        with pytest.raises(asyncio.QueueFull):
+            ray_tasks.asked(queue, "put_nowait", 2)
 
 
 @pytest.mark.slow
