@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal
 
 import numpy as np
@@ -32,6 +32,7 @@ from noiseutils.studies.results import C, P, Results
 COPIES = {"cifar10-jpeg": "cifar10"}  # a lossy copy -> the set that it is a copy of
 CHANCE = 1.5  # times chance: a network below that accuracy has not learned, and supports no claim
 AT_CHANCE = "at chance: no verdict"
+NO_GAP = "no gap to close: no verdict"
 OWN = ": the paper's own setting"
 
 
@@ -87,6 +88,14 @@ class Cause:
 
 
 Settings = Callable[[P, C], str]  # a cell of a profile -> how it was made, a key of SETTINGS
+
+
+def where_a_gap(found: Contrast[C] | None, gap: Interval) -> Contrast[C] | None:
+    """Return a regulariser's contrast, void where there is nothing for it to do.
+
+    gap: of the networks without it, test minus training loss or error; its interval has to be above 0.
+    """
+    return found if found is None or gap.low > 0 else replace(found, void=NO_GAP)
 
 
 def settings_of(label: str, paper: Iterable[str], as_read: bool) -> str:

@@ -217,6 +217,8 @@ def anl_results(
                 "activation_std.layer1.0.bn1": [1.0, 1.2],
                 "train_accuracy": [0.9, 0.997 + seed / 10_000],
                 "test_accuracy": [0.4 + seed / 1000, 0.3],
+                "train_loss": [0.9, 0.4],
+                "test_loss": [0.9, 0.6 + seed / 1000],
             }
             run, metrics = study.run_of(params, cell, seed), _anl_metrics(params, cell, seed, error)
             found[run.key] = result_of(run, metrics, history, label=anl.label_of(params, cell))

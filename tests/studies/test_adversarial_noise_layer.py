@@ -11,6 +11,7 @@ from noiseutils.studies.adversarial_noise_layer.grid import LENET_SITES, Cell
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.parts import writer
 from noiseutils.studies.profiles import read_profile
+from noiseutils.studies.registry import NO_GAP
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import train
 
@@ -222,6 +223,25 @@ def test_claims_follow_the_differences():
     assert table.loc["canl-close", "claimed"] == "within ±0.005"
     assert table.loc["gaussian-baseline-vgg16", "p_holm"] == 1
     assert table.loc["imagenet", "verdict"] == "not run"
+
+
+def test_a_regulariser_is_judged_only_where_no_noise_leaves_a_gap_to_close():
+    results = anl_results(SIX)
+    for (cell, _), result in results.by_cell.items():
+        if cell.method in ("baseline", "baseline_switch"):
+            result.history["test_loss"] = result.history["train_loss"] - 0.01
+    table = STUDY.verdicts(STUDY.results(SIX, results.stored)).set_index("name")
+    void = ["anl-baseline-vgg16", "lat-baseline-vgg16", "anl-gaussian-vgg16", "anl-dropout", "canl-baseline"]
+    void += ["networks-canl", "mobilenet-anl", "anl-baseline-paper"]
+    assert set(table.verdict[void]) == {NO_GAP}
+    assert table.p_holm[void].isna().all()
+    assert set(table.verdict[["canl-anl-vgg16", "negative-lenet5", "scaling", "fgsm-canl"]]) == {"held"}
+
+
+def test_without_a_training_without_noise_a_regulariser_is_not_judged():
+    alone = SIX.replace(methods=[name for name in SIX.methods if name != "baseline"])
+    table = verdicts(params=alone)
+    assert table.verdict["anl-gaussian-vgg16"] == "not run"
 
 
 def test_in_table_3_the_comparison_with_an_equal_schedule_is_counted():

@@ -24,6 +24,7 @@ from noiseutils.studies.head_to_head.grid import TRIAL_SEEDS, Cell, cells, recor
 from noiseutils.studies.head_to_head.methods import KINDS, METHODS, adaptive
 from noiseutils.studies.head_to_head.params import Params, Setting
 from noiseutils.studies.profiles import read_profile
+from noiseutils.studies.registry import NO_GAP
 from noiseutils.studies.study import open_store
 
 BABY, VGG = (setting.name for setting in PARAMS.settings)
@@ -209,7 +210,7 @@ def test_no_verdict_from_few_seeds_embedded_images_or_without_a_gap():
             if record["condition"] == "training" and cell.method == "none":
                 record["top1_error"] += 0.2
     closed = STUDY.results(PARAMS, closed.stored)
-    assert set(tables.differences_table(closed, "top1").verdict) == {comparisons.NO_GAP}
+    assert set(tables.differences_table(closed, "top1").verdict) == {NO_GAP}
 
 
 def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first():

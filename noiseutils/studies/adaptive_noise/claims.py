@@ -18,7 +18,7 @@ from noiseutils.studies.adaptive_noise.choice import chosen, control_cells, isol
 from noiseutils.studies.adaptive_noise.grid import OPTIMIZERS, Cell
 from noiseutils.studies.adaptive_noise.params import Params
 from noiseutils.studies.adaptive_noise.reported import printed, printed_difference
-from noiseutils.studies.registry import Cause, Claim, Contrast, difference, minus
+from noiseutils.studies.registry import Cause, Claim, Contrast, difference, minus, where_a_gap
 from noiseutils.studies.results import Results, mean_by_seed
 
 NAMES = {"babycnn": "BabyCNN", "tinycnn": "TinyCNN", "simplecnn": "SimpleCNN", "resnet18": "ResNet-18"}
@@ -34,7 +34,6 @@ SMALLEST = ("babycnn", "tinycnn")
 # what the paper says of all trainings counts once an optimiser, at the network whose 300 epochs take no GPU;
 # its conclusion once, at the paper's own example; the other networks stand beside
 NAMED, EXAMPLE = "babycnn", ("tinycnn", "sgd")
-NO_GAP = "no gap to close: no verdict"
 # of the accuracy, for "no differences are noticeable": nine of the paper's own twelve pairs, of single
 # trainings, differ by less than one point, and it calls all twelve alike
 ALIKE = 0.01
@@ -74,14 +73,9 @@ def gap_closed(model: str, optimizer: str, rates: str) -> Test:
     def contrast(results: Found) -> Contrast | None:
         found = against("none", model, optimizer, "gap", rates)(results)
         _, plain = pair(results, model, optimizer, ("gaussian", "none"), rates)
-        return _needs_a_gap(results, plain, found)
+        return where_a_gap(found, results.interval(plain, "gap"))
 
     return contrast
-
-
-def _needs_a_gap(results: Found, plain: Cell | None, found: Contrast | None) -> Contrast | None:
-    gap = results.interval(plain, "gap")
-    return found if found is None or gap.low > 0 else replace(found, void=NO_GAP)
 
 
 def validation_above_training(model: str, optimizer: str, kind: str) -> Test:
@@ -136,7 +130,7 @@ def against_regularisers(model: str, optimizer: str, regulariser: str | None) ->
         others = [replace(noisy, kind=kind) for kind in kinds]
         means = results.means(others, "validation_accuracy")
         found = minus(results.values(noisy, "validation_accuracy"), means, (noisy, *others))
-        return _needs_a_gap(results, replace(noisy, kind="none"), found)
+        return where_a_gap(found, results.interval(replace(noisy, kind="none"), "gap"))
 
     return contrast
 

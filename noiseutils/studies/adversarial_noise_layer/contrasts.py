@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from noiseutils.stats import slope
+from noiseutils.stats import Interval, mean_interval, slope
 from noiseutils.studies.adversarial_noise_layer.attacks import attacked_accuracies
 from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.tables import sharpness_by_seed, similarities
-from noiseutils.studies.registry import Contrast, minus, settings_of
+from noiseutils.studies.registry import Contrast, minus, settings_of, where_a_gap
 from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, select
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
@@ -85,6 +85,30 @@ def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean",
     return contrast
 
 
+def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Test:
+    """Return the contrast of `than` on clean images; void where no noise leaves no gap to close."""
+    plain = {"method": "baseline_switch" if both["part"] == "table3" else "baseline"}
+
+    def contrast(results: Found) -> Contrast[Cell] | None:
+        cell = cell_at(results, **both, **plain)
+        return None if cell is None else where_a_gap(than(one, other, **both)(results), gap(results, cell))
+
+    return contrast
+
+
+def gap(results: Found, *cells: Cell) -> Interval:
+    """Return test minus training loss in the last epoch, in nats, averaged over cells; one value a seed.
+
+    The training loss is the running one of the epoch, of augmented images: above that of the trained network.
+    """
+    each = []
+    for cell in cells:
+        last = {seed: r.history.iloc[-1] for (c, seed), r in results.by_cell.items()
+                if c == cell and r.status == "finished"}  # fmt: skip
+        each.append({seed: float(row.test_loss - row.train_loss) for seed, row in last.items()})
+    return mean_interval(list(mean_by_seed(each).values()))
+
+
 def same_class(site: str) -> Test:
     """Return the contrast of gradients' cosines within a class minus that between classes."""
 
@@ -136,7 +160,8 @@ def over_networks(method: str) -> Test:
         if len(treated) < 2:
             return None
         values = [results.means(cells, "top1_error") for cells in (treated, control)]
-        return minus(values[0], values[1], (*treated, *control))
+        found = minus(values[0], values[1], (*treated, *control))
+        return where_a_gap(found, gap(results, *control))
 
     return contrast
 

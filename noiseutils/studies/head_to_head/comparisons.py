@@ -23,11 +23,10 @@ from noiseutils.stats import (
 from noiseutils.studies.head_to_head.choice import finals
 from noiseutils.studies.head_to_head.grid import Cell, settings
 from noiseutils.studies.head_to_head.params import Params
-from noiseutils.studies.registry import difference
+from noiseutils.studies.registry import NO_GAP, difference
 from noiseutils.studies.results import Results, common_seeds
 
 RESAMPLES = 9_999
-NO_GAP = "no gap to close: no verdict"
 
 
 @dataclass(frozen=True)
