@@ -16,15 +16,13 @@ from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.studies import STUDIES, evidence, findings
 from noiseutils.studies.output import read_table
-from noiseutils.studies.readable import claimed_in_points, effect, is_share_difference
 
 NEEDED = {  # columns
     *("name", "section", "claim", "test", "claimed", "difference", "low"),
-    *("high", "n", "verdict", "settings", "counted", "images", "epochs", "width"),
+    *("high", "n", "verdict", "settings", "counted", "images", "train", "epochs", "width"),
 }
-HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on")
-TESTED = (*HEADS, "tested by")  # on the page of all claims
-TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "epochs", "width", "settings"]
+HEADS = findings.MAIN_HEADS
+TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "train", "epochs", "width", "settings"]
 MINIATURE = "miniature"  # what the pages call embedded images
 
 
@@ -120,7 +118,7 @@ def all_tables(claims: pd.DataFrame) -> str:
         ("Other readings and controls, beside the claims", claims.loc[~claims.counted & (claims.n > 0)]),
     ]
     return "\n\n".join(
-        f"## {title}\n\n{claims_html(rows, f'{title}.', fold='beside' in title, heads=TESTED)}"
+        f"## {title}\n\n{claims_html(rows, f'{title}.', fold='beside' in title)}"
         for title, rows in parts
         if len(rows)
     )
@@ -133,35 +131,31 @@ def box(claims: pd.DataFrame, study: str) -> str:
 
 
 def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: Iterable[str] = HEADS) -> str:
-    """Return claims as a table in HTML.   heads: the columns, of TESTED."""
+    """Return claims as a table in HTML.   heads: the columns, of HEADS."""
     heads = list(heads)
     rows = [[_row(row)[name] for name in heads] for row in evidence.rows_of(claims)]
     return table_html(heads, rows, caption, fold)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
-    n, claimed = int(row["n"]), row["claimed"]
-    if is_share_difference(row["test"]):
-        claimed = claimed_in_points(claimed)
+    n = int(row["n"])
     made = evidence.made_of(row) if n else "–"
     if n and set(str(row["images"]).split(", ")) & set(EMBEDDED):
         made = f"{MINIATURE}: {made}"
     return {
         "paper": f"{evidence.paper_name(row['study'])}, {row['section']}",
-        "claim": row["claim"],
-        "verdict": Html(badge(evidence.word(row))),
-        "effect [95 % interval]": _effect(row) if n else "–",
+        "claim": findings.said(row),
+        "verdict": Html(badge(evidence.word(row), findings.shown(row).removeprefix("none yet: "))),
+        HEADS[3]: _effect(row) if n else "–",
         "n": str(n),
         "trained on": made,
-        "tested by": f"{row['test']}; claimed: {claimed}",
     }
 
 
 def _effect(row: Mapping[str, Any]) -> Html:
-    """Return an effect as HTML, its interval below it, so that the column stays narrow."""
-    text = effect(row["difference"], row["low"], row["high"], row["test"])
-    mean, _, between = html.escape(text).partition(" [")
-    return Html(f"{mean}<br>[{between}".replace(", ", ",&nbsp;") if between else mean)
+    """Return what was measured and the effect below it as HTML; the effect does not break."""
+    text = html.escape(evidence.effect_of(row, with_n=False)).replace(" ", "&nbsp;")
+    return Html(f"{html.escape(row['test'])}<br><b>{text}</b>")
 
 
 def legend() -> str:

@@ -36,6 +36,7 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "at chance: no verdict": (NONE, "a network that learned nothing supports no claim"),
     "counted as top-1 error": (NONE, "the same quantity under another name"),
     "no gap to close: no verdict": (NONE, "a regulariser is judged only where there is overfitting"),
+    "one level, nothing to choose: no verdict": (NONE, "a best of several levels takes several"),
     "other settings: no verdict": (NONE, "the profile changes what the number depends on, such as epochs"),
     "not run": (NONE, "the profile leaves it out, or its runs are not finished"),
     "more robust": (OTHER, "more images right than without noise, p < 0.05 after Holm's correction"),

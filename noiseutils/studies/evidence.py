@@ -194,14 +194,15 @@ def word(row: Mapping[str, Any]) -> str:
     return "replicated" if (row["verdict"], row["settings"]) == ("held", "paper") else row["verdict"]
 
 
-def effect_of(row: Mapping[str, Any]) -> str:
+def effect_of(row: Mapping[str, Any], with_n: bool = True) -> str:
     """Return the effect behind a verdict, with its interval, unit and number of seeds."""
-    return f"{effect(row['difference'], row['low'], row['high'], row['test'])}, n = {int(row['n'])}"
+    found = effect(row["difference"], row["low"], row["high"], row["test"])
+    return f"{found}, n = {int(row['n'])}" if with_n else found
 
 
 def made_of(row: Mapping[str, Any]) -> str:
-    """Return the networks behind a verdict: images, epochs, width."""
-    return f"{row['images']}, {row['epochs']} epochs, width {row['width']}"
+    """Return the networks behind a verdict: images and how many were trained on, epochs, width."""
+    return f"{row['images']}, {row['train']} images, {row['epochs']} epochs, width {row['width']}"
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -28,9 +28,10 @@ from noiseutils.studies.evidence import (
     summary,
     word,
 )
+from noiseutils.studies.readable import claimed_in_points, is_share_difference
 
 COUNTED = ("claims", "judged", "replicated", "held", *JUDGED[1:])
-LISTED = "README.md"  # under outputs/reference: all that was judged
+LISTED_AT, LISTED = "outputs/reference", "README.md"  # all that was judged
 
 
 class Explained(NamedTuple):
@@ -47,14 +48,28 @@ def is_real(claims: pd.DataFrame) -> pd.Series:
 
 
 def in_a_sentence(claims: pd.DataFrame) -> str:
-    """Return what was found in two sentences: how many claims, and how their verdicts went."""
+    """Return in sentences how many claims there are, how their verdicts went, how often noise helped."""
     counts = summary(claims).iloc[-1]
     went = [f"**{counts[name]}** {name.replace('_', ' ')}" for name in ("replicated", "held")]
     went[1] += " elsewhere"
     went += [f"**{counts[name]}** {name}" for name in JUDGED[1:]]
     return (
         f"The four papers make **{counts['claims']}** claims that a training can test. On real images, with "
-        f"six seeds or more, **{counts['judged']}** of them have a verdict so far: {', '.join(went)}."
+        f"six seeds or more, **{counts['judged']}** of them have a verdict so far: {', '.join(went)}. "
+        f"{_helped(claims)}"
+    )
+
+
+def _helped(claims: pd.DataFrame) -> str:
+    """Return how the claims went that say that noise helps; the others say what it costs, or does not."""
+    says = {(study.name, claim.name) for study in STUDIES.values() for claim in study.claims if claim.helps}
+    own = [pair in says for pair in zip(claims.study, claims.name, strict=True)]
+    counts = summary(claims.loc[own]).iloc[-1]
+    return (
+        f"**{counts['claims']}** of the claims say that a paper's noise makes a network better than the same "
+        f"training without it. Of these, {counts['judged']} are judged: **{counts['replicated']}** "
+        f"replicated, **{counts['held']}** held elsewhere, **{counts['the opposite']}** the opposite, "
+        f"**{counts['not shown']}** not shown."
     )
 
 
@@ -89,7 +104,12 @@ def overviews(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:
 def in_readme(reference: Path | None = None) -> str:
     """Return what was found as Markdown for the README."""
     claims = evidence(reference=reference)
-    parts = [in_a_sentence(claims), _table(MAIN_HEADS, map(_main_row, rows_of(main_claims(claims))))]
+    main = main_claims(claims)
+    of_main = (
+        f"Here are the {len(main)} that the papers are read for, {int(is_real(main).sum())} of them judged; "
+        f"every verdict stands in [{LISTED_AT}]({LISTED_AT}/{LISTED}). {numbers_in_a_sentence(reference)}"
+    )
+    parts = [in_a_sentence(claims), of_main, _table(MAIN_HEADS, map(_main_row, rows_of(main)))]
     if causes := explained(claims):
         heads = ("paper", "claim", "as counted", "changed", "then")
         parts += ["What explains a difference between a paper's result and ours:"]
@@ -99,17 +119,33 @@ def in_readme(reference: Path | None = None) -> str:
     return "\n\n".join(parts)
 
 
-MAIN_HEADS = ("paper", "claim", "verdict", "effect [95 % interval]", "n", "trained on")
+MAIN_HEADS = ("paper", "claim", "verdict", "measured: effect [95 % interval]", "n", "trained on")
+
+
+def said(row: Mapping[str, Any]) -> str:
+    """Return a claim in words, with the margin that is meant by "the same"."""
+    margin = row["claimed"] if row["claimed"].startswith("within") else ""
+    if margin and is_share_difference(row["test"]):
+        margin = claimed_in_points(margin)
+    return f"{row['claim']} ({margin})" if margin else row["claim"]
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    """Return a verdict in words, or why there is none yet."""
+    if row["verdict"] in JUDGED:
+        return word(row)
+    seeds = f" ({int(row['n'])} of {MIN_SEEDS})" if row["verdict"] == "too few seeds" else ""
+    return f"none yet: {row['verdict'].removesuffix(': no verdict')}{seeds}"
 
 
 def _main_row(row: Mapping[str, Any]) -> list[str]:
     n = int(row["n"])
-    found, made = (effect_of(row).rpartition(", n = ")[0], made_of(row)) if n else ("–", "–")
-    shown = word(row) if row["verdict"] in JUDGED else f"none yet: {row['verdict']}"
+    found = f"{row['test']}: {effect_of(row, with_n=False)}" if n else "–"
+    made = made_of(row) if n else "–"
     return [
         f"{paper_name(row['study'])}, {row['section']}",
-        row["claim"],
-        f"**{shown}**",
+        said(row),
+        f"**{shown(row)}**",
         found,
         str(n),
         made,
@@ -118,7 +154,8 @@ def _main_row(row: Mapping[str, Any]) -> list[str]:
 
 def _cause_row(one: Explained) -> list[str]:
     found = [f"**{word(row)}**: {effect_of(row)}" for row in (one.claim, one.twin)]
-    return [paper_name(one.claim["study"]), one.claim["claim"], found[0], one.cause, found[1]]
+    claim = f"{said(one.claim)}: {one.claim['test']}"
+    return [paper_name(one.claim["study"]), claim, found[0], one.cause, found[1]]
 
 
 def page(reference: Path | None = None) -> str:
@@ -154,6 +191,15 @@ BESIDE = (
 NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "agree", "at which settings")
 
 
+def numbers_in_a_sentence(reference: Path | None = None) -> str:
+    """Return how many printed numbers stand beside ours in a sentence."""
+    counts = printed(reference)[["printed", "beside", "six_seeds", "agree"]].sum()
+    return (
+        f"Of the {counts['printed']} numbers that the papers print, {counts['beside']} stand beside ours, "
+        f"{counts['six_seeds']} with six seeds; {counts['agree']} of those agree."
+    )
+
+
 def number_rows(reference: Path | None = None) -> list[list[str]]:
     """Return how many of each paper's printed numbers stand beside ours, a row of texts a paper."""
     counts = ("printed", "beside", "six_seeds", "agree")
@@ -171,7 +217,7 @@ def _table(heads: Iterable[str], rows: Iterable[list[str]]) -> str:
 
 def _judged_row(row: Mapping[str, Any]) -> list[str]:
     where = f"{paper_name(row['study'])}, {row['section']}"
-    return [where, row["claim"], row["test"], f"{effect_of(row)}; {made_of(row)}", f"**{word(row)}**"]
+    return [where, said(row), row["test"], f"{effect_of(row)}; {made_of(row)}", f"**{word(row)}**"]
 
 
 def _set_row(row: Mapping[str, Any]) -> list[str]:

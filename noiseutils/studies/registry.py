@@ -57,6 +57,7 @@ class Claim(Generic[P, C]):
     results; None where the profile does not have its cells.   margin: of "within", in the contrast's unit,
     stated before results were seen.   counted: False for a reading or control that stands beside a claim.
     of_collapse: the claim is about networks that fail, so that accuracy at chance does not void it.
+    helps: it says that the paper's noise makes a network better than the same training without that noise.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Claim(Generic[P, C]):
     margin: float = math.inf
     counted: bool = True
     of_collapse: bool = False
+    helps: bool = False
 
     @property
     def expectation(self) -> str:
@@ -137,7 +139,8 @@ def judge(
     Holm's correction is over the counted claims, and apart from them over what stands beside. looks: how
     often the results were looked at, see `stats.pocock_level`. Columns: name, section, claim, test, claimed;
     difference with its t interval, n seeds; p_holm, verdict; images, epochs and width of the networks behind
-    it; settings (a key of `stats.SETTINGS`); diverged runs; counted.
+    it, and the number of images that they were trained on; settings (a key of `stats.SETTINGS`); diverged
+    runs; counted.
     """
     found = [claim.contrast(results) for claim in claims]
     tests = [one_sample(list(contrast.by_seed.values()) if contrast else []) for contrast in found]
@@ -201,11 +204,13 @@ def _verdict(
 
 
 def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
-    """Return images, epochs and width of the networks of some cells, and how many of their runs diverged."""
+    """Return images, their number, epochs and width of some cells' networks, and how many runs diverged."""
     cells = tuple(dict.fromkeys(cells))
-    runs = [result.run for cell in cells for result in results.of_cell(cell)]
+    found = [result for cell in cells for result in results.of_cell(cell)]
+    runs = [result.run for result in found]
     return {
         "images": listed(run.data.label for run in runs),
+        "train": " and ".join(dict.fromkeys(f"{result.info['data']['train']:,}" for result in found)),
         "epochs": listed(run.epochs for run in runs),
         "width": listed(f"{run.model.width:g}" for run in runs),
         "diverged": sum(results.diverged(cell) for cell in cells),
@@ -245,7 +250,8 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
         claimed_in_points(str(text)) if is_share_difference(str(test)) else text
         for text, test in zip(ordered.claimed, ordered.test, strict=True)
     ]
-    shown = ordered.drop(columns=["name", "images", "epochs", "width", "diverged", "settings", "counted"])
+    made = ["name", "images", "train", "epochs", "width", "diverged", "settings", "counted"]
+    shown = ordered.drop(columns=made)
     return shown.assign(
         claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")
     )

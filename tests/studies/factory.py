@@ -93,7 +93,7 @@ def result_of(run: Run, metrics: dict, history: dict, **data: object) -> Result:
         "parameters": 10,
         "device": "made up",
         "versions": {"commit": "abc"},
-        "data": {"fingerprint": "f", **data},
+        "data": {"fingerprint": "f", "train": run.data.train_size or 50_000, **data},
     }
     return Result(run, "finished", metrics, pd.DataFrame(history), None, info)
 

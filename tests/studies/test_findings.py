@@ -31,7 +31,8 @@ def row(name: str, **values) -> dict:
         "study": "noisy_dropout", "name": name, "section": "4.2", "claim": "noise costs",
         "test": "top-1 error, change", "claimed": "up",
         "difference": 0.06, "low": 0.04, "high": 0.08, "n": 6, "verdict": "held",
-        "settings": "copy", "counted": True, "images": "photographs", "epochs": "10", "width": "1", **values,
+        "settings": "copy", "counted": True, "images": "photographs", "train": "5,000", "epochs": "10",
+        "width": "1", **values,
     }  # fmt: skip
 
 
@@ -44,6 +45,40 @@ def test_a_cause_is_told_where_both_sides_have_a_verdict_from_real_images():
         assert not findings.explained(pd.DataFrame([claim | lacking, twin]))
         assert not findings.explained(pd.DataFrame([claim, twin | lacking]))
     assert not findings.explained(pd.DataFrame([claim]))
+
+
+@pytest.mark.parametrize("study", PAPERS, ids=lambda study: study.name)
+def test_claims_that_noise_helps_are_told_from_those_that_it_costs(study):
+    helps = [claim for claim in study.claims if claim.helps]
+    assert any(claim.counted for claim in helps)
+    for claim in helps:
+        better = "up" if claim.test.startswith(("accuracy", "least change")) else "down"
+        assert claim.claimed == better, claim.name
+
+
+def test_the_sentence_counts_the_claims_that_noise_helps_apart():
+    claims = evidence.evidence()
+    helps = {(study.name, c.name) for study in PAPERS for c in study.claims if c.helps and c.counted}
+    judged = [
+        row
+        for row in evidence.rows_of(claims.loc[findings.is_real(claims)])
+        if (row["study"], row["name"]) in helps
+    ]
+    said = findings.in_a_sentence(claims)
+    assert f"**{len(helps)}** of the claims say that a paper's noise makes a network better" in said
+    assert f"Of these, {len(judged)} are judged" in said
+    shown = sum(row["verdict"] == "not shown" for row in judged)
+    assert said.endswith(f"**{shown}** not shown.")
+
+
+def test_a_row_says_what_was_measured_its_margin_and_why_there_is_no_verdict():
+    margin = row("top5-0.25", claimed="within ±0.015", test="top-5 error, change")
+    assert findings.said(margin) == "noise costs (within ±1.5 points)"
+    assert findings.said(margin | {"test": "slope", "claimed": "within ±0.1"}) == "noise costs (within ±0.1)"
+    assert findings.said(row("error-0.25")) == "noise costs"
+    assert findings.shown(row("a", settings="paper")) == "replicated"
+    assert findings.shown(row("a", verdict="too few seeds", n=3)) == "none yet: too few seeds (3 of 6)"
+    assert findings.shown(row("a", verdict="at chance: no verdict")) == "none yet: at chance"
 
 
 def test_without_committed_results_no_claim_is_said_to_be_judged(tmp_path):

@@ -215,18 +215,19 @@ def test_no_verdict_from_few_seeds_embedded_images_or_without_a_gap():
 
 def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first():
     table, papers = STUDY.overview(head_to_head_results()).values()
-    assert list(table.columns) == [
-        "method", "babycnn, 100 images; cifar10, 20 epochs", "vgg16, all images; cifar10, 20 epochs"
-    ]  # fmt: skip
+    settings = ["babycnn, 100 images; cifar10, 20 epochs", "vgg16, all images; cifar10, 20 epochs"]
+    heads = [f"{setting}, n = 6; no noise: 32.5 % error" for setting in settings]
+    assert list(table.columns) == ["method", *heads]
     assert (table.method.iloc[0], table.method.iloc[1], table.method.iloc[-1]) == ("dropout", "ANL", "LAT")
     assert len(table) == 17
     said = table.set_index("method").iloc[:, 1]
-    assert re.fullmatch(r"−3\.\d+ \[−3\.\d+, −2\.\d+\] lower, n = 6", said["dropout"])
-    assert said["LAT"].endswith("higher, n = 6")
-    assert said["mixup"].endswith("not shown, n = 6")
+    assert re.fullmatch(r"−3\.\d+ \[−3\.\d+, −2\.\d+\] lower; p 0\.5", said["dropout"])
+    assert "higher; ε" in said["LAT"]
+    assert "not shown; α" in said["mixup"]
+    assert said["crop and flip"].endswith("not shown"), "no strength to choose"
     assert len(papers) == 10
     assert papers.method.iloc[0] == "ANL"
-    assert papers.set_index("method").iloc[0, 0].endswith("higher, n = 6")
+    assert "higher; ε" in papers.set_index("method").iloc[0, 0]
     assert STUDY.overview(head_to_head_results(PARAMS.replace(seeds=5))) == {}
 
 

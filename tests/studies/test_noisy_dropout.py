@@ -15,7 +15,8 @@ from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.studies import study
-from noiseutils.studies.noisy_dropout import STUDY, network_figures, reported, tables
+from noiseutils.studies.evidence import JUDGED
+from noiseutils.studies.noisy_dropout import STUDY, claims, network_figures, reported, tables
 from noiseutils.studies.noisy_dropout import left_on as left_on_module
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.left_on import LEFT_ON, left_on_table, metrics_left_on
@@ -234,6 +235,14 @@ def test_the_best_level_is_chosen_by_the_other_seeds():
 
     table = STUDY.verdicts(dropout_results(REAL, error)).set_index("name")
     assert table.loc["best-level", "difference"] > 0, "each seed's own best would be -0.005"
+    assert table.loc["best-level", "verdict"] in JUDGED
+
+
+def test_a_best_of_one_level_is_no_choice_and_has_no_verdict():
+    results = dropout_results(REAL.replace(noise_levels=(0.5,)))
+    table = STUDY.verdicts(results).set_index("name")
+    assert table.loc["best-level", "verdict"] == claims.ONE_LEVEL
+    assert np.isnan(table.loc["best-level", "p_holm"])
 
 
 def test_the_nearest_reading_is_the_one_whose_cost_is_the_papers_at_all_of_its_levels():
@@ -419,7 +428,7 @@ def test_tables_say_data_commit_and_device(tmp_path, monkeypatch, capsys):
 
 def test_results_of_different_images_under_one_name_are_refused():
     results = dropout_results(PARAMS, costly)
-    results.stored[0].info["data"] = {"fingerprint": "another"}
+    results.stored[0].info["data"]["fingerprint"] = "another"
     with pytest.raises(UserError, match="2 different sets of images"):
         OutputWriter(PARAMS, "photos", results.stored)
 

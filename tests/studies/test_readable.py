@@ -85,3 +85,9 @@ def test_an_effect_has_the_digits_that_its_interval_leaves():
     assert effect(0.01284, -0.0014, 0.02704, "top-1 error, a minus b") == "+1.3 [−0.1, +2.7] points"
     assert effect(0.2327, 0.2168, 0.2486, "cosine") == "+0.233 [+0.217, +0.249]"
     assert effect(0.5, float("nan"), float("nan"), "gap, nats") == "+0.50"
+
+
+def test_an_effect_of_zero_has_no_sign_and_a_bound_close_to_zero_a_digit_more():
+    assert effect(-0.0001, -0.003, 0.0025, "top-1 error") == "0.0 [−0.3, +0.2] points"
+    assert effect(0.0112, -0.0003, 0.0228, "accuracy") == "+1.12 [−0.03, +2.28] points"
+    assert effect(0.0, 0.0, 0.0, "accuracy") == "0.00 [0.00, 0.00] points"

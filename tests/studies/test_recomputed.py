@@ -82,14 +82,12 @@ def noisy_dropout() -> dict[str, tuple[pd.Series, str, float]]:
         return by_seed(shown[0], column) - by_seed(shown[1], column)
 
     classes = pd.DataFrame({name: change(name) for name in rows.columns if name.startswith("class_")})
-    error = change("top1_error")
     return {
-        "error-0.25": (error, "up", 0),
+        "error-0.25": (change("top1_error"), "up", 0),
         "top5-0.25": (change("top5_error"), "within", 0.015),
         "class-bird-0.25": (classes.class_bird - classes.mean(axis=1), "up", 0),
         "class-automobile-0.25": (classes.class_automobile - classes.mean(axis=1), "down", 0),
         "precision": (change("weighted_precision"), "down", 0),
-        "best-level": (error, "down", 0),  # of one level
         "fgsm": (change("top1_error", "fgsm", 2 / 255), "down", 0),
         "noisy-images": (change("top1_error", "gaussian_noise", 0.1), "down", 0),
     }

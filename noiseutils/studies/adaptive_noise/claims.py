@@ -175,7 +175,7 @@ def _of_network(model: str, optimizer: str, rates: str) -> Iterator[AdaptiveClai
         own = _printed(model, optimizer, "gap", "down")
         yield Claim(
             f"regularises{end}", "III", f"noise is a strong regulariser: {where}{own}", gap, "down",
-            gap_closed(model, optimizer, rates), counted=counted,
+            gap_closed(model, optimizer, rates), counted=counted, helps=True,
         )  # fmt: skip
     if optimizer == "adam" and model in NOT_REGULARISED:
         own = _printed(model, optimizer, "gap", "within")

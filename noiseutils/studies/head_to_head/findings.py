@@ -7,6 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from noiseutils.studies.head_to_head.choice import finals
 from noiseutils.studies.head_to_head.comparisons import Comparison, comparisons, quantities
 from noiseutils.studies.head_to_head.grid import Cell
 from noiseutils.studies.head_to_head.methods import METHODS
@@ -17,8 +18,8 @@ from noiseutils.studies.results import Results
 
 ALL = (
     "All methods in one setting, each at the strength that is best on validation images, then trained anew: "
-    "top-1 error minus that of no noise with the same seeds, in points, with its 95 % interval. "
-    "The best on average comes first."
+    "top-1 error minus that of no noise with the same seeds, in points, with the 95 % interval of the row "
+    "alone; lower or higher is said after correction for all rows. The best on average comes first."
 )
 PAPERS = "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top."
 VERDICTS = ("lower", "higher", "not shown")
@@ -28,7 +29,8 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
     """Return tables by what they say: all methods minus no noise, and the papers' noises minus dropout.
 
     A row a method, the best on average first, and a column a setting: difference in points of top-1 error,
-    interval, verdict. Settings without a verdict are left out, and tables without one.
+    interval, verdict, the chosen strength; in the head the seeds and the rival's own error. Settings without
+    a verdict are left out, and tables without one.
     """
     papers = [name for name in results.params.methods if METHODS[name].kind not in ("", "common")]
     found = {ALL: _table(results, "none", METHODS), PAPERS: _table(results, "dropout", papers)}
@@ -51,7 +53,13 @@ def _table(results: Results[Params, Cell], rival: str, methods: Collection[str])
         if any(method == name for name, _ in judged)
     }
     label = data_of(results.params).label
-    heads = [f"{setting.name}; {label}, {setting.epochs} epochs" for setting in settings]
+    heads = []
+    for setting in settings:
+        plain = results.interval(finals(results, setting.name)[rival], "top1_error")
+        heads.append(
+            f"{setting.name}; {label}, {setting.epochs} epochs, n = {plain.n}; {METHODS[rival].label}: "
+            f"{100 * plain.mean:.1f} % error"
+        )
     return pd.DataFrame(
         {"method": METHODS[method].label, **dict(zip(heads, map(_said, own[method]), strict=True))}
         for method in sorted(own, key=lambda method: _mean(own[method]))
@@ -66,4 +74,5 @@ def _said(one: Comparison | None) -> str:
     if one is None:
         return "–"
     found = effect(one.interval.mean, one.interval.low, one.interval.high, "error").removesuffix(" points")
-    return f"{found} {one.verdict if one.shown else 'not shown'}, n = {one.interval.n}"
+    strength = METHODS[one.cell.method].at(one.cell.strength)
+    return f"{found} {one.verdict if one.shown else 'not shown'}" + (f"; {strength}" if strength else "")

@@ -7,6 +7,7 @@ paper's weighted average accuracy is one minus its top-1 error: those figures ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from noiseutils.stats import slope
@@ -29,6 +30,8 @@ CLASSES: tuple[tuple[str, float, Literal["up", "down"], str], ...] = (
     ("airplane", 0.3, "up", "is more robust to noise than the classes on average"),
     ("dog", 0.3, "down", "loses more to noise than the classes do on average"),
 )
+
+ONE_LEVEL = "one level, nothing to choose: no verdict"
 
 NoisyDropoutClaim = Claim[Params, Cell]
 Found = Results[Params, Cell]
@@ -103,7 +106,10 @@ def cost_at(high: float, low: float, reading: str, *, of_noise: bool) -> Callabl
 
 
 def best_level(p: float, reading: str) -> Callable[[Found], Contrast | None]:
-    """Return the contrast of the best level's top-1 error, chosen by the other seeds, minus that of none."""
+    """Return the contrast of the best level's top-1 error, chosen by the other seeds, minus that of none.
+
+    Void where one level alone was trained: then nothing was chosen.
+    """
 
     def contrast(results: Found) -> Contrast | None:
         noisy = noisy_cells(results, p, reading)
@@ -112,7 +118,8 @@ def best_level(p: float, reading: str) -> Callable[[Found], Contrast | None]:
         errors = {cell: results.values(cell, "top1_error") for cell in noisy}
         best, _ = best_by_other_seeds(errors, largest=False)
         plain = noisy[0].plain
-        return minus(best, results.values(plain, "top1_error"), (*noisy, plain))
+        found = minus(best, results.values(plain, "top1_error"), (*noisy, plain))
+        return found if len(noisy) > 1 else replace(found, void=ONE_LEVEL)
 
     return contrast
 
@@ -200,19 +207,19 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     yield Claim(
         f"best-level{end}", "5.2", f"well chosen dropout and noise improve the accuracy{note}",
         "top-1 error at the level that is best for the other seeds, minus ordinary dropout, p = 0.25", "down",
-        best_level(0.25, reading), counted=counted,
+        best_level(0.25, reading), counted=counted, helps=True,
     )  # fmt: skip
     fgsm = {"condition": "fgsm", "size": FGSM_255 / 255}
     yield Claim(
         f"fgsm{end}", "abstract", f"noise makes the network more robust to attacks{note}",
         f"top-1 error under FGSM {FGSM_255:g}/255, {over}, p = 0.25", "down",
-        noise_cost("top1_error", 0.25, reading, **fgsm), counted=counted,
+        noise_cost("top1_error", 0.25, reading, **fgsm), counted=counted, helps=True,
     )  # fmt: skip
     noisy = {"condition": "gaussian_noise", "size": INPUT_NOISE}
     yield Claim(
         f"noisy-images{end}", "abstract", f"noise makes the network better on noisy images{note}",
         f"top-1 error under noise of {INPUT_NOISE:g} on pixels in [0, 1], {over}, p = 0.25", "down",
-        noise_cost("top1_error", 0.25, reading, **noisy), counted=counted,
+        noise_cost("top1_error", 0.25, reading, **noisy), counted=counted, helps=True,
     )  # fmt: skip
     yield Claim(
         f"calibration{end}", "beyond", f"noise calibrates the network better{note}",
