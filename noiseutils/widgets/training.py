@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import atexit
-import base64
 import html
-import shlex
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ipywidgets as widgets
-import yaml
 
 from noiseutils.data import Dataset, load
 from noiseutils.errors import UserError
 from noiseutils.live.record import Record
-from noiseutils.live.recording import gif_of, png_of
 from noiseutils.live.session import Probes, Session
-from noiseutils.provenance import outputs_root
 from noiseutils.studies.lab_noises import KINDS
-from noiseutils.studies.live_lab import STUDY, Params, facts, usual_places
+from noiseutils.studies.live_lab import Params, facts, usual_places
 from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
 from noiseutils.widgets.training_controls import TrainingControls
+from noiseutils.widgets.training_files import TrainingFiles
 from noiseutils.widgets.view import (
     View,
     broken,
     button,
-    copy_button,
     full_screen,
-    near,
     numbers,
     problem,
     row,
@@ -43,7 +36,6 @@ ENDING = "The current step is long; the training ends after this step."
 PROBES = 30  # of a training that runs at once
 # values that need a new training, where strength, learning rate and what is shown count at once
 FIXED = ("data", "model", "width", "noise", "after", "seed", "compare", "beside")
-MIME = {"png": "image/png", "gif": "image/gif"}
 
 _open: weakref.WeakSet[TrainingLab] = weakref.WeakSet()
 
@@ -59,6 +51,7 @@ class TrainingLab(View):
         super().__init__(interactive)
         self.first = self.params = params or Params()
         self.controls = TrainingControls(self.first)
+        self.files = TrainingFiles(self, lambda: self.record, self._take_over)
         self._make_buttons()
         self._end_others()
         self._show_first()
@@ -77,15 +70,8 @@ class TrainingLab(View):
         self.more.layout.width = "auto"
         self.add = button("Add to comparison", "train this noise beside the next, too", self._add_beside)
         self.clear = button("Clear comparison", "compare with no other noise", self._clear_beside)
-        self.picture = button("Save picture", "as PNG", lambda: self._save_images("png"))
-        self.recording = button("Save recording", "as GIF", lambda: self._save_images("gif"))
-        self._saver = ThreadPoolExecutor(1, "noiseutils-save")
-        self.save = button("Save params.yaml", "write the controls as a file for papermill", self._save)
-        self.copy = widgets.HTML()  # a button of the page, as a kernel has no clipboard
         self.waiting = widgets.HTML()  # what the next training will have
         self.status = widgets.HTML()  # numbers, renewed with the pictures
-        self.text = widgets.Textarea(layout={"width": "100%", "height": "14em", "display": "none"})
-        self.text.description = "params.yaml"
         self.board = widgets.HTML()
         choice = (
             controls.data,
@@ -113,9 +99,9 @@ class TrainingLab(View):
         runs.add_class("nu-runs")
         choice.add_class("nu-choice")
         shown = row(controls.images, controls.maps_of, controls.pause_after)
-        files = row(self.add, self.clear, self.picture, self.recording, self.copy, self.save)
+        files = row(self.add, self.clear, *self.files.buttons)
         self.settings = widgets.VBox(
-            [row(controls.data, controls.model, controls.seed), shown, files, self.text]
+            [row(controls.data, controls.model, controls.seed), shown, files, self.files.text]
         )
         self.settings.layout.display = "none"
         self.box = self.laid_out(bar, self.settings, self.board)
@@ -149,6 +135,11 @@ class TrainingLab(View):
     def _read_controls(self, **changes: Any) -> Params:
         """Read the controls as parameters. Raises UserError for a value that is not allowed."""
         return self.controls.read(self.first, self.params, **changes)
+
+    def _take_over(self) -> Params:
+        """Take the controls over, and return their parameters. Raises UserError as `_read_controls` does."""
+        self.params = self._read_controls()
+        return self.params
 
     @shows_errors
     def _sliders_changed(self) -> None:
@@ -219,27 +210,6 @@ class TrainingLab(View):
         self.show_message(others if self.params.beside else "Compared with no other noise.")
         self._show_waiting()
 
-    @shows_errors
-    def _save_images(self, kind: str) -> None:
-        """Write what was recorded as a picture or a GIF, in a thread, and offer to download it."""
-        record, path = self.record, outputs_root() / "live_lab" / f"training_lab.{kind}"
-        self.show_message(f"Writing {path.name}.")
-
-        def save() -> None:
-            try:
-                data = (png_of if kind == "png" else gif_of)(record)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data)
-            except Exception as error:
-                self.message.value = problem(error)
-                return
-            source = f"data:{MIME[kind]};base64,{base64.b64encode(data).decode()}"
-            where = html.escape(near(path))
-            link = f'<a download="{html.escape(path.name)}" href="{source}">Download</a>'
-            self.message.value = f'<p role="status">Written to {where}. {link}</p>'
-
-        self._saver.submit(save)
-
     @property
     def running(self) -> bool:
         """Tell if there is a training, paused or not."""
@@ -256,12 +226,12 @@ class TrainingLab(View):
         """Say what the controls are set to where that is not what is in training."""
         waits = hasattr(self, "session") and self.waits
         self.start.description = "▶ Restart" if waits else "▶ Start"
-        kind, copied = self.params.kind, self._as_yaml()
+        kind = self.params.kind
         same = not waits or self.session.pending.noise == self.params.noise
         self.controls.strength.description = f"strength {kind.symbol}".strip() + (
             "" if same else ", next training"
         )
-        self.copy.value = copy_button("Copy as params.yaml", copied)
+        self.files.offer(self.params)
         self.waiting.value = ""
         if waits:
             text = f"Set for the next training: {described(self.params)}. In training: "
@@ -333,7 +303,7 @@ class TrainingLab(View):
         self.params = self.first
         self.controls.forget()
         self._fill(self.first)
-        self.text.layout.display = "none"
+        self.files.hide()
         with self.filling():
             self.controls.pause_after.value = 0
         self._new_session(self.first, load(data_of(self.first)))
@@ -342,27 +312,6 @@ class TrainingLab(View):
             self.show_message("Press Start.")
         else:
             self.session.run(self.first.steps, every=max(1, self.first.steps // PROBES))
-
-    def _as_yaml(self) -> str:
-        """Write the parameters that the controls were last set to, as a file for papermill."""
-        params = self.params.replace(profile="mine", interactive=False)
-        values = yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        return f"# The live lab's controls.\n{values}"
-
-    @shows_errors
-    def _save(self) -> None:
-        """Write the controls as YAML, into a file and a box."""
-        self.params = self._read_controls()
-        path = outputs_root() / "live_lab" / "params.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = self._as_yaml()
-        path.write_text(text, encoding="utf-8")
-        self.text.value, self.text.layout.display = text, ""
-        file = shlex.quote(near(path))
-        self.show_message(
-            f"Written to {file}. From the project's folder: noiseutils run live_lab --profile {file}, or "
-            f"papermill notebooks/{STUDY.notebook}.ipynb mine.ipynb --cwd notebooks -f {file}"
-        )
 
     def close(self) -> None:
         """End the training, if there is one."""

@@ -94,9 +94,9 @@ def test_where_noise_goes_is_chosen_in_the_list_before_anything_is_touched(live)
 def test_a_sliders_value_is_copied_without_the_rounding_errors_of_its_steps(live):
     live.controls.strength.value = 0.10000000000000009
     assert live.params.strength == 0.1
-    assert "strength: 0.1\n" in html.unescape(live.copy.value)
-    live.save.click()
-    assert "strength: 0.1\n" in live.text.value
+    assert "strength: 0.1\n" in html.unescape(live.files.copy.value)
+    live.files.save.click()
+    assert "strength: 0.1\n" in live.files.text.value
 
 
 def test_defaults_come_back_by_one_click_and_the_training_goes_on(started):
@@ -264,12 +264,12 @@ def test_controls_copied_as_yaml_are_what_papermill_and_the_command_line_take(li
     live.controls.noise.value = "image_blur"
     live.controls.strength.value = 1.4
     live.controls.after.value = ()
-    live.save.click()
+    live.files.save.click()
     path = tmp_path / "outputs" / "live_lab" / "params.yaml"
     told = read_profile(Params, "live_lab", str(path))
     assert (told.noise, told.strength, told.profile) == ("image_blur", 1.4, "mine")
-    assert live.text.value == path.read_text()
-    assert html.escape(live.text.value) in live.copy.value, "what the page's button copies"
+    assert live.files.text.value == path.read_text()
+    assert html.escape(live.files.text.value) in live.files.copy.value, "what the page's button copies"
     values = yaml.safe_load(path.read_text())
     assert list(values) == list(Params.model_fields)
     assert TrainingLab(told, interactive=False).session.runs == pair(told)
@@ -331,7 +331,7 @@ def test_comparisons_do_not_change_the_trainings_that_were_there():
 
 @pytest.mark.parametrize("kind", ["png", "gif"])
 def test_pictures_are_saved_and_offered_while_it_trains(started, tmp_path, kind):
-    (started.picture if kind == "png" else started.recording).click()
+    (started.files.picture if kind == "png" else started.files.recording).click()
     path = tmp_path / "outputs" / "live_lab" / f"training_lab.{kind}"
     wait(lambda: "Download" in started.message.value)
     assert path.stat().st_size > 1000
