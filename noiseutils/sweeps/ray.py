@@ -29,7 +29,8 @@ from noiseutils.sweeps.execution import claim_run
 from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Job
 from noiseutils.sweeps.ray_connection import connected
-from noiseutils.sweeps.ray_tasks import Outcome, Task, asked, packed, train_task
+from noiseutils.sweeps.ray_queues import Queues
+from noiseutils.sweeps.ray_tasks import Outcome, Task, packed, train_task
 from noiseutils.sweeps.records import checkpoint_content, checkpoint_of
 
 log = logging.getLogger("noiseutils")
@@ -40,7 +41,6 @@ POLL_SECONDS = 0.2  # between two looks at events
 LOOK_SECONDS = 5.0  # between two looks at the cluster's size
 HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
 PATIENCE = 30.0  # seconds that no task runs before that is said, and that a result may take to be seen here
-CHECKPOINTS = 8  # waiting for the driver to write them
 
 
 @dataclass
@@ -67,7 +67,6 @@ class _Driver:
 
     def __init__(self, job: Job, token: str) -> None:
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.job, self.done, self.store = job, job.done, job.done.store
         self.clock = Clock(job.deadline)
@@ -91,13 +90,8 @@ class _Driver:
         options = {"num_cpus": cpus, "num_gpus": self.gpus, "max_retries": 0}
         self.task: Any = ray.remote(**options)(train_task)
         self.threads = max(1, int(cpus))
-        # beside the driver: not lost with another node
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.queue_options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
         self.images: dict[Any, Any] = {}
-        self.queues: list[Any] = []
-        self.events = self._queue(0)
-        self.checkpoints: Any = None
+        self.queues = Queues()
 
     def _shares(self) -> GpuShares:
         """Return how much of a GPU tasks take: nothing where there is none."""
@@ -107,13 +101,6 @@ class _Driver:
             return GpuShares(0.0)
         given = self.job.cluster.gpus
         return GpuShares(0.0 if given is None and not ray.cluster_resources().get("GPU") else given)
-
-    def _queue(self, size: int) -> Any:
-        from ray.util.queue import Queue
-
-        queue = Queue(size, actor_options=self.queue_options)
-        self.queues.append(queue)
-        return queue
 
     def __enter__(self) -> _Driver:
         return self
@@ -126,8 +113,7 @@ class _Driver:
         with contextlib.suppress(exceptions.RayError, ConnectionError):
             for reference in self.flying:
                 ray.cancel(reference, force=True)
-            for queue in self.queues:
-                queue.shutdown(force=True)
+            self.queues.shut_down()
         for flight in self.flying.values():
             flight.claim.close()
 
@@ -203,8 +189,8 @@ class _Driver:
             threads=self.threads,
             fingerprint=self.job.sets[run.data].fingerprint,
             images=[self._images(run)],
-            events=self.events,
-            checkpoints=self.checkpoints,
+            events=self.queues.events,
+            checkpoints=self.queues.checkpoints,
             versions=self.versions,
             shared=self.shares.learns and share < 1,
         )
@@ -305,13 +291,13 @@ class _Driver:
         """From now on have results sent back: not every node sees the store's folder."""
         if not self.apart:
             log.info("%s is not seen on all nodes: results are sent back", self.store.root)
-            self.checkpoints = self._queue(CHECKPOINTS)
+            self.queues.take_checkpoints()
             self.most_claims = open_files() // 2  # each is an open file here
             self.apart = True
 
     def _take_events(self) -> None:
         aloft = self._aloft()
-        for key, event, node, detail in _waiting(self.events):
+        for key, event, node, detail in self.queues.waiting_events():
             if key in aloft:  # else its outcome came first
                 self.running[key] = node
                 if event == "epoch":
@@ -321,10 +307,8 @@ class _Driver:
 
     def _take_checkpoints(self) -> None:
         """Write the checkpoints that have come; the claims of their runs are held here."""
-        if self.checkpoints is None:
-            return
         aloft = self._aloft()
-        for key, content in dict(_waiting(self.checkpoints)).items():  # of several of a run, the last
+        for key, content in self.queues.waiting_checkpoints().items():
             if key in aloft:
                 self.store.save_checkpoint(self.runs[key], checkpoint_of(self.runs[key], content))
 
@@ -363,16 +347,6 @@ def open_files() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return soft if soft != resource.RLIM_INFINITY else sys.maxsize
-
-
-def _waiting(queue: Any) -> list[Any]:
-    """Take all that is in a queue; nothing while its process is started, again or on a busy machine."""
-    from ray import exceptions
-
-    try:
-        return asked(queue, "get_nowait_batch", asked(queue, "qsize"))
-    except (exceptions.RayActorError, exceptions.GetTimeoutError):
-        return []
 
 
 def _first_line(error: Exception) -> str:

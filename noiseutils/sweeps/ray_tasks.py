@@ -27,12 +27,12 @@ from noiseutils.provenance import versions
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import attempt
 from noiseutils.sweeps.jobs import Job, Sweep, on_cuda
+from noiseutils.sweeps.ray_queues import asked
 from noiseutils.sweeps.records import checkpoint_content, checkpoint_of, files_of
 from noiseutils.sweeps.store import Store
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.loop import Result
 
-ANSWER_SECONDS = 5.0  # that the process of a queue may take to answer
 EVENT_SECONDS = 0.5  # between two messages on the epochs of a run
 ALIKE = ("noiseutils", "torch", "numpy")  # versions that the driver and its workers must have in common
 
@@ -188,13 +188,6 @@ def _train(task: Task, node: str, place: str) -> Outcome:
         return outcome
     checkpoint = store.checkpoint if state == "out_of_time" else None
     return replace(outcome, files=store.files, checkpoint=checkpoint, dropped=store.dropped)
-
-
-def asked(queue: Any, method: str, *arguments: Any) -> Any:
-    """Return what the process of a queue of Ray answers; its own methods would wait for it for ever."""
-    import ray
-
-    return ray.get(getattr(queue.actor, method).remote(*arguments), timeout=ANSWER_SECONDS)
 
 
 def _reserved(device: str | None) -> float:

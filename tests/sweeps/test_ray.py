@@ -5,6 +5,7 @@ NOISEUTILS_TEST_RAY=long says so; `kill_ray.py` is the long form of what is kill
 """
 
 import asyncio
+import functools
 import importlib.util
 import os
 import re
@@ -25,12 +26,11 @@ from small_runs import BASE, RUNS, equal, finished, same_result, stored_weights
 
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.sweeps import ray_tasks
+from noiseutils.sweeps import ray_queues
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import attempt
 from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Cluster, Job, Sweep
-from noiseutils.sweeps.ray import _Driver
 from noiseutils.sweeps.ray_connection import connected
 from noiseutils.sweeps.ray_tasks import packed, unpacked
 from noiseutils.sweeps.records import files_of
@@ -339,15 +339,9 @@ def test_a_sweep_through_a_server_of_ray(tmp_path, cluster, inline):
 def test_a_sweep_goes_on_where_ray_never_starts_the_process_of_its_progress(
     tmp_path, cluster, inline, monkeypatch
 ):
-    monkeypatch.setattr(ray_tasks, "ANSWER_SECONDS", 0.2)
-    started = _Driver.__init__
-
-    def without(self, job, token):
-        started(self, job, token)
-        self.queue_options |= {"num_cpus": 1000, "scheduling_strategy": "DEFAULT"}
-        self.events = self._queue(0)
-
-    monkeypatch.setattr(_Driver, "__init__", without)
+    monkeypatch.setattr(ray_queues, "ANSWER_SECONDS", 0.2)
+    without = functools.partial(ray_queues.Queues, num_cpus=1000, scheduling_strategy="DEFAULT")
+    monkeypatch.setattr("noiseutils.sweeps.ray.Queues", without)
     done = on_cluster(RUNS, Store(tmp_path), cluster)
     assert not done.failed
     assert_equal(tmp_path, inline, RUNS)
@@ -359,9 +353,9 @@ def test_a_full_queue_says_so_in_the_error_that_a_worker_expects(cluster):
 
     with connected(Cluster(cluster.address)):
         queue = Queue(1, actor_options={"num_cpus": 0})
-        ray_tasks.asked(queue, "put_nowait", 1)
+        ray_queues.asked(queue, "put_nowait", 1)
         with pytest.raises(asyncio.QueueFull):
-            ray_tasks.asked(queue, "put_nowait", 2)
+            ray_queues.asked(queue, "put_nowait", 2)
 
 
 @pytest.mark.slow
