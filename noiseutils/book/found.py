@@ -16,6 +16,7 @@ from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.studies import STUDIES, evidence, findings
 from noiseutils.studies.output import read_table
+from noiseutils.studies.registry import made_of
 
 NEEDED = {  # columns
     *("name", "section", "claim", "test", "claimed", "difference", "low"),
@@ -139,7 +140,7 @@ def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: It
 
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
     n = int(row["n"])
-    made = evidence.made_of(row) if n else "–"
+    made = made_of(row) if n else "–"
     if n and set(str(row["images"]).split(", ")) & set(EMBEDDED):
         made = f"{MINIATURE}: {made}"
     return {

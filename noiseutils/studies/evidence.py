@@ -16,7 +16,7 @@ from noiseutils.stats import MIN_SEEDS, SETTINGS
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
 from noiseutils.studies.readable import effect
-from noiseutils.studies.registry import listed
+from noiseutils.studies.registry import listed, made_of
 from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
 
@@ -198,11 +198,6 @@ def effect_of(row: Mapping[str, Any], with_n: bool = True) -> str:
     """Return the effect behind a verdict, with its interval, unit and number of seeds."""
     found = effect(row["difference"], row["low"], row["high"], row["test"])
     return f"{found}, n = {int(row['n'])}" if with_n else found
-
-
-def made_of(row: Mapping[str, Any]) -> str:
-    """Return the networks behind a verdict: images and how many were trained on, epochs, width."""
-    return f"{row['images']}, {row['train']} images, {row['epochs']} epochs, width {row['width']}"
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

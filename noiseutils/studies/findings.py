@@ -20,7 +20,6 @@ from noiseutils.studies.evidence import (
     committed,
     effect_of,
     evidence,
-    made_of,
     paper_name,
     printed,
     rows_of,
@@ -29,6 +28,7 @@ from noiseutils.studies.evidence import (
     word,
 )
 from noiseutils.studies.readable import claimed_in_points, is_share_difference
+from noiseutils.studies.registry import made_of
 
 COUNTED = ("claims", "judged", "replicated", "held", *JUDGED[1:])
 LISTED_AT, LISTED = "outputs/reference", "README.md"  # all that was judged

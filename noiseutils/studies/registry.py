@@ -217,6 +217,11 @@ def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
     }
 
 
+def made_of(row: Mapping[Any, Any]) -> str:
+    """Return the networks behind a verdict: images and how many were trained on, epochs, width."""
+    return f"{row['images']}, {row['train']} images, {row['epochs']} epochs, width {row['width']}"
+
+
 def listed(values: Iterable[object]) -> str:
     """Return different values, in their order, as one text."""
     return ", ".join(str(value) for value in dict.fromkeys(values))
@@ -238,13 +243,12 @@ def at_chance(results: Results[P, C], cell: C) -> bool:
 def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
     """Return a table of verdicts for a page: counted claims first, then what stands beside them.
 
-    networks: images, epochs and width of those behind a verdict; the paper's own setting is named.
+    networks: those behind a verdict, as `made_of` has it; the paper's own setting is named.
     """
     ordered = verdicts.sort_values("counted", ascending=False, kind="stable")
-    parts = zip(*(ordered[name] for name in ("images", "epochs", "width", "settings", "n")), strict=True)
     networks = [
-        f"{images}, {epochs} epochs, width {width}{OWN * (settings == 'paper')}" if n else ""
-        for images, epochs, width, settings, n in parts
+        f"{made_of(row)}{OWN * (row['settings'] == 'paper')}" if row["n"] else ""
+        for row in ordered.to_dict("records")
     ]
     claimed = [
         claimed_in_points(str(text)) if is_share_difference(str(test)) else text

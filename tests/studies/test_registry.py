@@ -111,7 +111,7 @@ def test_readers_see_counted_claims_first_and_what_is_behind_each():
     table = judge([claim(counted=False), claim()], results, lambda params, cell: "paper")
     shown = for_readers(table)
     assert shown.counted.tolist() == ["yes", "beside"]
-    assert shown.networks[1] == "photographs, 10 epochs, width 1: the paper's own setting"
+    assert shown.networks[1] == "photographs, 50,000 images, 10 epochs, width 1: the paper's own setting"
 
 
 @pytest.mark.parametrize(
