@@ -162,6 +162,13 @@ def training(
         torch.set_num_threads(threads)
         if state.handle is not None:
             state.handle.remove()
+        # the step holds the state, and the state its step: without this the images and the network would stay
+        # in memory until Python looks for cycles, which it rarely does between trainings
+        state.take = _ended
+
+
+def _ended(*_: Tensor) -> None:
+    raise RuntimeError("this training has ended")
 
 
 def _remove_noise(state: TrainState) -> None:
