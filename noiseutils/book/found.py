@@ -22,7 +22,7 @@ NEEDED = {  # columns
     *("name", "section", "claim", "test", "claimed", "difference", "low"),
     *("high", "n", "verdict", "settings", "counted", "images", "train", "epochs", "width"),
 }
-HEADS = findings.MAIN_HEADS
+HEADS = ("claim", "verdict", "measured: effect [95 % interval]", "trained on")
 TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "train", "epochs", "width", "settings"]
 MINIATURE = "miniature"  # what the pages call embedded images
 
@@ -74,19 +74,8 @@ def causes_table(claims: pd.DataFrame) -> str:
     found = findings.explained(claims)
     if not found:
         return ""
-    rows = [
-        [
-            evidence.paper_name(one.claim["study"]),
-            one.claim["claim"],
-            Html(badge(evidence.word(one.claim))),
-            evidence.effect_of(one.claim),
-            one.cause,
-            Html(badge(evidence.word(one.twin))),
-            evidence.effect_of(one.twin),
-        ]
-        for one in found
-    ]
-    heads = ["paper", "claim", "verdict", "effect", "changed", "verdict then", "effect then"]
+    rows = [[_claim(one.claim), _judged(one.claim), one.cause, _judged(one.twin)] for one in found]
+    heads = ["claim", "as counted", "changed", "then"]
     caption = "One thing changed: the claim as it counts, and its twin."
     title = "## What explains a difference from a paper"
     return f"{title}\n\n{table_html(heads, rows, caption, sort=False)}"
@@ -128,29 +117,36 @@ def all_tables(claims: pd.DataFrame) -> str:
 def box(claims: pd.DataFrame, study: str) -> str:
     """Return the main claims of a paper with their verdicts as HTML."""
     own = findings.main_claims(claims)
-    return claims_html(own.loc[own.study == study], "The main claims.", fold=False, heads=HEADS[1:])
+    return claims_html(own.loc[own.study == study], "The main claims.", fold=False)
 
 
-def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True, heads: Iterable[str] = HEADS) -> str:
-    """Return claims as a table in HTML.   heads: the columns, of HEADS."""
-    heads = list(heads)
-    rows = [[_row(row)[name] for name in heads] for row in evidence.rows_of(claims)]
-    return table_html(heads, rows, caption, fold)
+def claims_html(claims: pd.DataFrame, caption: str, fold: bool = True) -> str:
+    """Return claims as a table in HTML."""
+    return table_html(HEADS, [_row(row) for row in evidence.rows_of(claims)], caption, fold)
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, str]:
+def _row(row: Mapping[str, Any]) -> list[str]:
+    """Return the cells of a claim: four, so that the table fits its page."""
     n = int(row["n"])
     made = made_of(row) if n else "–"
     if n and set(str(row["images"]).split(", ")) & set(EMBEDDED):
         made = f"{MINIATURE}: {made}"
-    return {
-        "paper": f"{evidence.paper_name(row['study'])}, {row['section']}",
-        "claim": findings.said(row),
-        "verdict": Html(badge(evidence.word(row), findings.shown(row).removeprefix("none yet: "))),
-        HEADS[3]: _effect(row) if n else "–",
-        "n": str(n),
-        "trained on": made,
-    }
+    return [
+        _claim(row),
+        Html(badge(evidence.word(row), findings.shown(row).removeprefix("none yet: "))),
+        _effect(row) if n else "–",
+        f"n = {n}; {made}" if n else "–",
+    ]
+
+
+def _claim(row: Mapping[str, Any]) -> Html:
+    """Return a claim below the place of its paper as HTML."""
+    place = html.escape(f"{evidence.paper_name(row['study'])}, {row['section']}")
+    return Html(f'<span class="where">{place}</span><br>{html.escape(findings.said(row))}')
+
+
+def _judged(row: Mapping[str, Any]) -> Html:
+    return Html(f"{badge(evidence.word(row))}<br>{_effect(row)}, n = {int(row['n'])}")
 
 
 def _effect(row: Mapping[str, Any]) -> Html:
