@@ -24,7 +24,11 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "replicated": (AGREES, "held on the paper's own images at its own setting"),
     "held": (AGREES, "the difference goes where the paper says, p < 0.05 after Holm's correction"),
     "agrees": (AGREES, "the reported number, as rounded, lies where one more training of ours would"),
-    "the opposite": (DIFFERS, "the difference goes the other way, p < 0.05 after Holm's correction"),
+    "the opposite": (
+        DIFFERS,
+        "the difference goes the other way, p < 0.05 after Holm's correction; of what stays the same, the "
+        "95 % interval lies beyond the margin",
+    ),
     "ours is higher": (DIFFERS, "the 95 % interval of one more training of ours lies above the number"),
     "ours is lower": (DIFFERS, "the 95 % interval of one more training of ours lies below the number"),
     "ours is not below": (DIFFERS, "the paper gives an upper limit, and all of our interval lies above it"),
@@ -35,6 +39,7 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "embedded images: no verdict": (NONE, "the images that the package brings along decide nothing"),
     "at chance: no verdict": (NONE, "a network that learned nothing supports no claim"),
     "counted as top-1 error": (NONE, "the same quantity under another name"),
+    "too few seeds without noise: no verdict": (NONE, "whether there is overfitting is not known"),
     "no gap to close: no verdict": (NONE, "a regulariser is judged only where there is overfitting"),
     "one level, nothing to choose: no verdict": (NONE, "a best of several levels takes several"),
     "other settings: no verdict": (NONE, "the profile changes what the number depends on, such as epochs"),

@@ -16,9 +16,10 @@ from noiseutils.stats import MIN_SEEDS, SETTINGS
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
 from noiseutils.studies.readable import effect
-from noiseutils.studies.registry import listed, made_of
+from noiseutils.studies.registry import listed, made_of, trained_on
 from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
+from noiseutils.training.loop import Result
 
 log = logging.getLogger("noiseutils")
 
@@ -172,7 +173,7 @@ def committed(reference: Path | None = None) -> pd.DataFrame:
             {
                 "study": folder.parent.name,
                 "set": folder.name,
-                "images": listed(images_of(result.info["data"]) for result in results),
+                "images": listed(images_of(result) for result in results),
                 "networks": listed(run.model.name for run in runs),
                 "epochs": listed(run.epochs for run in runs),
                 "width": listed(f"{run.model.width:g}" for run in runs),
@@ -184,9 +185,9 @@ def committed(reference: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def images_of(data: Mapping[str, Any]) -> str:
-    """Return the label of a set of images with the count of those trained on."""
-    return f"{data['label']} ({data['train']:,})"
+def images_of(result: Result) -> str:
+    """Return the label of a result's images with the count of those trained on."""
+    return f"{result.info['data']['label']} ({trained_on(result):,})"
 
 
 def word(row: Mapping[str, Any]) -> str:

@@ -66,10 +66,10 @@ def _helped(claims: pd.DataFrame) -> str:
     own = [pair in says for pair in zip(claims.study, claims.name, strict=True)]
     counts = summary(claims.loc[own]).iloc[-1]
     return (
-        f"**{counts['claims']}** of the claims say that a paper's noise makes a network better than the same "
-        f"training without it. Of these, {counts['judged']} are judged: **{counts['replicated']}** "
-        f"replicated, **{counts['held']}** held elsewhere, **{counts['the opposite']}** the opposite, "
-        f"**{counts['not shown']}** not shown."
+        f"**{counts['claims']}** of the claims say that a paper's noise makes a network better, or its gap "
+        f"smaller, than the same training without it. Of these, {counts['judged']} are judged: "
+        f"**{counts['replicated']}** replicated, **{counts['held']}** held elsewhere, "
+        f"**{counts['the opposite']}** the opposite, **{counts['not shown']}** not shown."
     )
 
 
@@ -82,14 +82,18 @@ def main_claims(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def explained(claims: pd.DataFrame) -> list[Explained]:
-    """Return the causes that real images have decided on: claims whose twin has a verdict, too."""
+    """Return the causes that real images have decided on: both have a verdict, and not the same one."""
     known = {(row["study"], row["name"]): row for row in rows_of(claims.loc[is_real(claims)])}
     pairs = [
         (cause.text, known.get((study.name, cause.claim)), known.get((study.name, cause.twin)))
         for study in STUDIES.values()
         for cause in study.causes
     ]
-    return [Explained(text, claim, twin) for text, claim, twin in pairs if claim and twin]
+    return [
+        Explained(text, claim, twin)
+        for text, claim, twin in pairs
+        if claim and twin and claim["verdict"] != twin["verdict"]
+    ]
 
 
 def overviews(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:

@@ -5,6 +5,7 @@ The files keep full precision and shares in [0, 1]; only what is displayed is ma
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -70,14 +71,16 @@ def effect(mean: float, low: float, high: float, test: str) -> str:
     mean, low, high = (100 * value if points else value for value in (mean, low, high))
     half = (high - low) / 2
     digits = 2 if not half > 0 else next((d for d in range(1, 5) if half * 10**d >= 2), 4)
-    if half > 0 and any(bound and not round(bound, digits) for bound in (low, high)):
+    while digits < 4 and half > 0 and any(bound and not round(bound, digits) for bound in (low, high)):
         digits += 1  # the bound's sign decides
     bounds = f" [{_signed(low, digits)}, {_signed(high, digits)}]" if half >= 0 else ""
     return f"{_signed(mean, digits)}{bounds}{' points' if points else ''}"
 
 
 def _signed(value: float, digits: int) -> str:
-    """Return a number with its sign; what rounds to zero has none."""
+    """Return a number with its sign; what rounds to zero has none. – for what is no number."""
+    if not math.isfinite(value):
+        return "–"
     sign = "+" if round(value, digits) else ""
     return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
 

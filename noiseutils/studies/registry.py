@@ -16,6 +16,7 @@ import pandas as pd
 
 from noiseutils.data.spec import EMBEDDED
 from noiseutils.stats import (
+    MIN_SEEDS,
     SETTINGS,
     Interval,
     Paired,
@@ -28,11 +29,13 @@ from noiseutils.stats import (
 )
 from noiseutils.studies.readable import claimed_in_points, is_share_difference
 from noiseutils.studies.results import C, P, Results
+from noiseutils.training.loop import Result
 
 COPIES = {"cifar10-jpeg": "cifar10"}  # a lossy copy -> the set that it is a copy of
 CHANCE = 1.5  # times chance: a network below that accuracy has not learned, and supports no claim
 AT_CHANCE = "at chance: no verdict"
 NO_GAP = "no gap to close: no verdict"
+GAP_UNKNOWN = "too few seeds without noise: no verdict"
 OWN = ": the paper's own setting"
 
 
@@ -57,7 +60,8 @@ class Claim(Generic[P, C]):
     results; None where the profile does not have its cells.   margin: of "within", in the contrast's unit,
     stated before results were seen.   counted: False for a reading or control that stands beside a claim.
     of_collapse: the claim is about networks that fail, so that accuracy at chance does not void it.
-    helps: it says that the paper's noise makes a network better than the same training without that noise.
+    helps: the claim says that the paper's noise makes a network better, or its gap smaller, than the same
+    training without that noise.
     """
 
     name: str
@@ -95,9 +99,12 @@ Settings = Callable[[P, C], str]  # a cell of a profile -> how it was made, a ke
 def where_a_gap(found: Contrast[C] | None, gap: Interval) -> Contrast[C] | None:
     """Return a regulariser's contrast, void where there is nothing for it to do.
 
-    gap: of the networks without it, test minus training loss or error; its interval has to be above 0.
+    gap: of the networks without it, test minus training loss or error; its interval has to be above 0, of as
+    many seeds as a verdict takes.
     """
-    return found if found is None or gap.low > 0 else replace(found, void=NO_GAP)
+    if found is None or (gap.n >= MIN_SEEDS and gap.low > 0):
+        return found
+    return replace(found, void=NO_GAP if gap.n >= MIN_SEEDS else GAP_UNKNOWN)
 
 
 def settings_of(label: str, paper: Iterable[str], as_read: bool) -> str:
@@ -210,7 +217,7 @@ def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
     runs = [result.run for result in found]
     return {
         "images": listed(run.data.label for run in runs),
-        "train": " and ".join(dict.fromkeys(f"{result.info['data']['train']:,}" for result in found)),
+        "train": " and ".join(dict.fromkeys(f"{trained_on(result):,}" for result in found)),
         "epochs": listed(run.epochs for run in runs),
         "width": listed(f"{run.model.width:g}" for run in runs),
         "diverged": sum(results.diverged(cell) for cell in cells),
@@ -220,6 +227,11 @@ def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
 def made_of(row: Mapping[Any, Any]) -> str:
     """Return the networks behind a verdict: images and how many were trained on, epochs, width."""
     return f"{row['images']}, {row['train']} images, {row['epochs']} epochs, width {row['width']}"
+
+
+def trained_on(result: Result) -> int:
+    """Return how many images a network was trained on: those that were held out are not among them."""
+    return result.info["data"]["train"] - result.run.validation_size
 
 
 def listed(values: Iterable[object]) -> str:

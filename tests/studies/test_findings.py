@@ -1,5 +1,7 @@
 """What readers are told: the papers' main claims, what explains differences, head to head."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -45,6 +47,7 @@ def test_a_cause_is_told_where_both_sides_have_a_verdict_from_real_images():
         assert not findings.explained(pd.DataFrame([claim | lacking, twin]))
         assert not findings.explained(pd.DataFrame([claim, twin | lacking]))
     assert not findings.explained(pd.DataFrame([claim]))
+    assert not findings.explained(pd.DataFrame([claim | {"verdict": "held"}, twin])), "nothing differs"
 
 
 @pytest.mark.parametrize("study", PAPERS, ids=lambda study: study.name)
@@ -52,6 +55,9 @@ def test_claims_that_noise_helps_are_told_from_those_that_it_costs(study):
     helps = [claim for claim in study.claims if claim.helps]
     assert any(claim.counted for claim in helps)
     for claim in helps:
+        assert re.search("minus (no noise|ordinary dropout|training on none)|noise minus none", claim.test), (
+            f"{claim.name} is not compared with training without its noise"
+        )
         better = "up" if claim.test.startswith(("accuracy", "least change")) else "down"
         assert claim.claimed == better, claim.name
 

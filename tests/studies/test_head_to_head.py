@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from factory import HEAD_TO_HEAD as PARAMS
-from factory import figures_of, head_to_head_results
+from factory import diverged, figures_of, head_to_head_results
 from matplotlib import pyplot
 from scipy import stats
 
@@ -229,6 +229,21 @@ def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first()
     assert papers.method.iloc[0] == "ANL"
     assert "higher; ε" in papers.set_index("method").iloc[0, 0]
     assert STUDY.overview(head_to_head_results(PARAMS.replace(seeds=5))) == {}
+
+
+def test_a_method_that_lacks_a_seed_says_how_many_it_has():
+    results = head_to_head_results(PARAMS.replace(seeds=7))
+    lost = next(
+        result
+        for (cell, seed), result in results.by_cell.items()
+        if (cell.setting, cell.method, cell.stage, seed) == (BABY, "mixup", "final", 3)
+    )
+    found = [diverged(result) if result is lost else result for result in results.stored]
+    table, _ = STUDY.overview(STUDY.results(results.params, found)).values()
+    said = table.set_index("method").iloc[:, 0]
+    assert said["mixup"].endswith("; n = 6")
+    assert "n = " not in said["cutout"]
+    assert "n = 7" in table.columns[1]
 
 
 def test_the_gap_and_each_condition_are_their_own_records():

@@ -90,4 +90,6 @@ def test_an_effect_has_the_digits_that_its_interval_leaves():
 def test_an_effect_of_zero_has_no_sign_and_a_bound_close_to_zero_a_digit_more():
     assert effect(-0.0001, -0.003, 0.0025, "top-1 error") == "0.0 [−0.3, +0.2] points"
     assert effect(0.0112, -0.0003, 0.0228, "accuracy") == "+1.12 [−0.03, +2.28] points"
+    assert effect(0.0115, -0.00001, 0.023, "accuracy") == "+1.150 [−0.001, +2.300] points"
     assert effect(0.0, 0.0, 0.0, "accuracy") == "0.00 [0.00, 0.00] points"
+    assert effect(float("nan"), float("nan"), float("nan"), "accuracy") == "– points"

@@ -1,22 +1,27 @@
 """The claim registry: every claim has a test, and every verdict says what it rests on."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from factory import DROPOUT, costly, dropout_results
 
-from noiseutils.stats import SETTINGS
+from noiseutils.stats import SETTINGS, mean_interval
 from noiseutils.studies import STUDIES, evidence
 from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.registry import (
     AT_CHANCE,
+    GAP_UNKNOWN,
+    NO_GAP,
     Claim,
     Contrast,
     difference,
     for_readers,
     judge,
     settings_of,
+    trained_on,
+    where_a_gap,
 )
 
 NOISY = Cell(0.25, 0.5, "dropped")
@@ -112,6 +117,22 @@ def test_readers_see_counted_claims_first_and_what_is_behind_each():
     shown = for_readers(table)
     assert shown.counted.tolist() == ["yes", "beside"]
     assert shown.networks[1] == "photographs, 50,000 images, 10 epochs, width 1: the paper's own setting"
+
+
+def test_images_that_are_held_out_are_not_counted_as_trained_on():
+    results = dropout_results(SIX, costly)
+    held = [replace(r, run=r.run.replace(validation_size=5_000)) for r in results.stored]
+    assert {trained_on(result) for result in results.stored} == {50_000}
+    assert {trained_on(result) for result in held} == {45_000}
+
+
+def test_without_seeds_of_no_noise_the_gap_is_unknown_and_not_closed():
+    found = Contrast(dict.fromkeys(range(6), 0.1), ())
+    assert where_a_gap(found, mean_interval([0.2, 0.21, 0.19, 0.2, 0.22, 0.2])) == found
+    assert where_a_gap(found, mean_interval([-0.1, 0.1, 0.0, 0.2, -0.2, 0.0])).void == NO_GAP
+    for few in ([], [0.2], [0.2, 0.21, 0.2]):
+        assert where_a_gap(found, mean_interval(few)).void == GAP_UNKNOWN
+    assert where_a_gap(None, mean_interval([])) is None
 
 
 @pytest.mark.parametrize(

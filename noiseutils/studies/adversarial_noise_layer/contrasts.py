@@ -86,8 +86,12 @@ def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean",
 
 
 def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Test:
-    """Return the contrast of `than` on clean images; void where no noise leaves no gap to close."""
+    """Return the contrast of `than` on clean images; void where no noise leaves no gap to close.
+
+    No noise: the rival, where it is that, else with the schedule that noise has.
+    """
     plain = {"method": "baseline_switch" if both["part"] == "table3" else "baseline"}
+    plain = dict(other) if str(other["method"]).startswith("baseline") else plain
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         cell = cell_at(results, **both, **plain)

@@ -53,15 +53,16 @@ def _table(results: Results[Params, Cell], rival: str, methods: Collection[str])
         if any(method == name for name, _ in judged)
     }
     label = data_of(results.params).label
-    heads = []
+    heads, seeds = [], []
     for setting in settings:
         plain = results.interval(finals(results, setting.name)[rival], "top1_error")
+        seeds.append(plain.n)
         heads.append(
             f"{setting.name}; {label}, {setting.epochs} epochs, n = {plain.n}; {METHODS[rival].label}: "
             f"{100 * plain.mean:.1f} % error"
         )
     return pd.DataFrame(
-        {"method": METHODS[method].label, **dict(zip(heads, map(_said, own[method]), strict=True))}
+        {"method": METHODS[method].label, **dict(zip(heads, map(_said, own[method], seeds), strict=True))}
         for method in sorted(own, key=lambda method: _mean(own[method]))
     )
 
@@ -70,9 +71,11 @@ def _mean(found: list[Comparison | None]) -> float:
     return float(np.mean([one.interval.mean for one in found if one is not None]))
 
 
-def _said(one: Comparison | None) -> str:
+def _said(one: Comparison | None, seeds: int) -> str:
+    """Return a comparison in words, with its own number of seeds where that is not the rival's."""
     if one is None:
         return "–"
     found = effect(one.interval.mean, one.interval.low, one.interval.high, "error").removesuffix(" points")
     strength = METHODS[one.cell.method].at(one.cell.strength)
-    return f"{found} {one.verdict if one.shown else 'not shown'}" + (f"; {strength}" if strength else "")
+    parts = [f"{found} {one.verdict if one.shown else 'not shown'}", strength]
+    return "; ".join(filter(None, [*parts, f"n = {one.interval.n}" if one.interval.n != seeds else ""]))

@@ -162,7 +162,7 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     """Yield the paper's claims in one reading; `note` names the reading where it is not the default."""
     counted = reading == "dropped"
     end = "" if counted else f"-{reading}"
-    over = "mean over the profile's levels, minus ordinary dropout"
+    over = "mean over the noise levels trained, minus ordinary dropout"
     for p in PROBABILITIES:
         yield Claim(
             f"error-{p:g}{end}", "4.2", f"noise raises the top-1 error at p = {p:g}{note}",
@@ -190,7 +190,7 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     )  # fmt: skip
     yield Claim(
         f"lower-rates{end}", "4.1", f"with noise, the lower dropout rate has the smaller error{note}",
-        "top-1 error, mean over the profile's levels, p = 0.3 minus p = 0.2", "up",
+        "top-1 error, mean over the noise levels trained, p = 0.3 minus p = 0.2", "up",
         cost_at(0.3, 0.2, reading, of_noise=False), counted=counted,
     )  # fmt: skip
     for name, p, claimed, says in CLASSES:
