@@ -1,5 +1,6 @@
 """Verdicts on committed results, computed again from the stored files with pandas and scipy alone."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -28,11 +29,21 @@ def records(folder: str) -> pd.DataFrame:
                 **{f"noise_{name}": value for name, value in noise.items()},
                 **{f"trained_{name}": value for name, value in corruption.items()},
                 **{f"class_{name}": value for name, value in (record["per_class"] or {}).items()},
+                "sharpness": sharpness(metrics.get("feature_maps")),
                 **record,
             }
             for record in metrics["conditions"]
         ]
     return pd.DataFrame(rows)
+
+
+def sharpness(stored: dict | None) -> float:
+    """Return the mean length of the maps' gradient, in shares of their range a pixel; nan without maps."""
+    if stored is None:
+        return np.nan
+    raw = base64.b64decode(stored["maps"]["bytes"])
+    maps = np.frombuffer(raw, np.uint8).reshape(stored["maps"]["shape"]) / 255
+    return float(np.sqrt(np.diff(maps, axis=2)[..., :-1] ** 2 + np.diff(maps, axis=3)[:, :, :-1] ** 2).mean())
 
 
 def by_seed(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -96,8 +107,11 @@ def noisy_dropout() -> dict[str, tuple[pd.Series, str, float]]:
 def anl_on_lenet5() -> dict[str, tuple[pd.Series, str, float]]:
     rows = records("adversarial_noise_layer/fashion-mnist-subset")
     kind, negative = rows.noise_kind.fillna("none"), rows.noise_epsilon < 0
-    error = {name: by_seed(rows.loc[(kind == name) & ~negative], "top1_error") for name in kind.unique()}
-    error["negative"] = by_seed(rows.loc[negative], "top1_error")
+    own = {name: rows.loc[(kind == name) & ~negative] for name in kind.unique()}
+    own["negative"] = rows.loc[negative]
+    error = {name: by_seed(each, "top1_error") for name, each in own.items()}
+    sharp = {name: by_seed(each, "sharpness").dropna() for name, each in own.items()}
+    change = {name: values / sharp["none"] - 1 for name, values in sharp.items()}
     anl, canl, gaussian = (error[f"{n}_noise"] for n in ("adversarial", "class_adversarial", "gaussian"))
     return {
         "gaussian-baseline-lenet5": (gaussian - error["none"], "up", 0),
@@ -106,6 +120,10 @@ def anl_on_lenet5() -> dict[str, tuple[pd.Series, str, float]]:
         "anl-gaussian-lenet5": (anl - gaussian, "down", 0),
         "canl-anl-lenet5": (canl - anl, "up", 0),
         "negative-lenet5": (error["negative"] - error["none"], "up", 0),
+        "sharper-anl": (change["adversarial_noise"], "up", 0),
+        "sharper-canl": (change["class_adversarial_noise"], "up", 0),
+        "blurred": (change["negative"], "down", 0),
+        "gaussian-maps": (change["gaussian_noise"], "within", 0.1),
     }
 
 
