@@ -133,7 +133,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         made = f"{MINIATURE}: {made}"
     return [
         _claim(row),
-        Html(badge(evidence.word(row), findings.shown(row).removeprefix("none yet: "))),
+        Html(badge(evidence.word(row), findings.shown(row))),
         _effect(row) if n else "–",
         f"n = {n}; {made}" if n else "–",
     ]

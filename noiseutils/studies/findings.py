@@ -135,11 +135,11 @@ def said(row: Mapping[str, Any]) -> str:
 
 
 def shown(row: Mapping[str, Any]) -> str:
-    """Return a verdict in words, or why there is none yet."""
+    """Return a verdict in words, or why there is none."""
     if row["verdict"] in JUDGED:
         return word(row)
     seeds = f" ({int(row['n'])} of {MIN_SEEDS})" if row["verdict"] == "too few seeds" else ""
-    return f"none yet: {row['verdict'].removesuffix(': no verdict')}{seeds}"
+    return f"{row['verdict'].removesuffix(': no verdict')}{seeds}"
 
 
 def _main_row(row: Mapping[str, Any]) -> list[str]:
@@ -149,7 +149,7 @@ def _main_row(row: Mapping[str, Any]) -> list[str]:
     return [
         f"{paper_name(row['study'])}, {row['section']}",
         said(row),
-        f"**{shown(row)}**",
+        f"**{'none yet: ' * (row['verdict'] not in JUDGED)}{shown(row)}**",
         found,
         str(n),
         made,

@@ -83,8 +83,8 @@ def test_a_row_says_what_was_measured_its_margin_and_why_there_is_no_verdict():
     assert findings.said(margin | {"test": "slope", "claimed": "within ±0.1"}) == "noise costs (within ±0.1)"
     assert findings.said(row("error-0.25")) == "noise costs"
     assert findings.shown(row("a", settings="paper")) == "replicated"
-    assert findings.shown(row("a", verdict="too few seeds", n=3)) == "none yet: too few seeds (3 of 6)"
-    assert findings.shown(row("a", verdict="at chance: no verdict")) == "none yet: at chance"
+    assert findings.shown(row("a", verdict="too few seeds", n=3)) == "too few seeds (3 of 6)"
+    assert findings.shown(row("a", verdict="at chance: no verdict")) == "at chance"
 
 
 def test_without_committed_results_no_claim_is_said_to_be_judged(tmp_path):
