@@ -215,6 +215,7 @@ def test_a_training_leaves_memory_as_soon_as_its_result_does(changes):
     run = RUN.replace(epochs=1, **changes)
     train(run)  # imports, and caches that are kept
     gc.collect()
+    others = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]  # stay until the end
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
@@ -225,6 +226,7 @@ def test_a_training_leaves_memory_as_soon_as_its_result_does(changes):
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
+        others.clear()
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged():
