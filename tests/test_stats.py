@@ -5,7 +5,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from noiseutils.stats import (
-    Interval,
+    against_margin,
     claim_verdict,
     equivalence,
     friedman,
@@ -74,16 +74,20 @@ def test_holm_matches_a_worked_example_and_ignores_nan():
 
 
 @pytest.mark.parametrize(
-    ("mean", "n", "p", "claimed", "verdict"),
+    ("mean", "p", "claimed", "verdict"),
     [
-        (0.02, 6, 0.01, "up", "held"),
-        (0.02, 6, 0.01, "down", "the opposite"),
-        (-0.02, 6, 0.01, "down", "held"),
-        (0.02, 6, 0.2, "up", "not shown"),
+        (0.02, 0.01, "up", "held"),
+        (0.02, 0.01, "down", "the opposite"),
+        (-0.02, 0.01, "down", "held"),
+        (0.02, 0.2, "up", "not shown"),
+        (0.02, 0.01, "within", "held"),
+        (-0.04, 0.01, "within", "the opposite"),
+        (0.04, 0.06, "within", "not shown"),
+        (0.04, math.nan, "within", "not shown"),
     ],
 )
-def test_claim_verdicts(mean, n, p, claimed, verdict):
-    assert claim_verdict(Interval(mean, mean - 0.01, mean + 0.01, n), p, claimed=claimed) == verdict
+def test_claim_verdicts(mean, p, claimed, verdict):
+    assert claim_verdict(mean, p, claimed=claimed, margin=0.03) == verdict
 
 
 def test_equivalence_equals_scipys_two_one_sided_tests():
@@ -98,6 +102,31 @@ def test_equivalence_equals_scipys_two_one_sided_tests():
     assert (equivalence([0.1, 0.1], 1.0), equivalence([2.0, 2.0], 1.0)) == (0.0, 1.0)
     with pytest.raises(ValueError, match="margin above 0, got 0"):
         equivalence([0.1, 0.2], 0)
+
+
+def test_beyond_a_margin_is_scipys_two_sided_test_of_the_nearer_bound_and_within_it_is_equivalence():
+    differences = np.subtract(B, A)
+    mean = differences.mean()
+    for sign in (1, -1):
+        for margin in (0.1 * abs(mean), 0.9 * abs(mean)):
+            nearer = math.copysign(margin, mean)
+            expected = scipy_stats.ttest_1samp(differences, nearer).pvalue
+            assert against_margin((sign * differences).tolist(), margin) == pytest.approx(expected)
+        inside = (sign * differences).tolist()
+        assert against_margin(inside, 3 * abs(mean)) == equivalence(inside, 3 * abs(mean))
+    assert [against_margin([2.0, 2.0], margin) for margin in (1.0, 2.0, 3.0)] == [0.0, 1.0, 0.0]
+    assert math.isnan(against_margin([], 1.0))
+    assert math.isnan(against_margin([2.0], 1.0))
+
+
+def test_a_decision_against_a_margin_is_wrong_at_most_as_often_as_alpha():
+    """The true mean is on the margin: a hair outside, within is wrong; a hair inside, beyond is."""
+    draws = np.random.default_rng(0).normal(1.0, 1.0, size=(4000, 6))
+    decided = [draw.mean() for draw in draws if against_margin(draw.tolist(), 1.0) < 0.05]
+    within = sum(abs(mean) < 1 for mean in decided) / len(draws)
+    beyond = len(decided) / len(draws) - within
+    assert 0.03 < within < 0.06
+    assert 0.015 < beyond < 0.035
 
 
 def test_one_sample_is_the_paired_test_of_differences():

@@ -26,8 +26,8 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "agrees": (AGREES, "the reported number, as rounded, lies where one more training of ours would"),
     "the opposite": (
         DIFFERS,
-        "the difference goes the other way, p < 0.05 after Holm's correction; of what stays the same, the "
-        "95 % interval lies beyond the margin",
+        "the difference goes the other way or, where it should stay the same, beyond the margin, p < 0.05 "
+        "after Holm's correction",
     ),
     "ours is higher": (DIFFERS, "the 95 % interval of one more training of ours lies above the number"),
     "ours is lower": (DIFFERS, "the 95 % interval of one more training of ours lies below the number"),

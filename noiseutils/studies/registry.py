@@ -20,8 +20,8 @@ from noiseutils.stats import (
     SETTINGS,
     Interval,
     Paired,
+    against_margin,
     claim_verdict,
-    equivalence,
     holm,
     one_sample,
     pocock_level,
@@ -185,7 +185,7 @@ def _p_value(claim: Claim, contrast: Contrast | None, test: Paired) -> float:
     if contrast is None or contrast.void:
         return math.nan
     if claim.claimed == "within":
-        return equivalence(list(contrast.by_seed.values()), claim.margin)
+        return against_margin(list(contrast.by_seed.values()), claim.margin)
     return test.p
 
 
@@ -207,7 +207,7 @@ def _verdict(
     if contrast.void:
         return contrast.void
     level = pocock_level(looks)
-    return claim_verdict(found, p, claimed=claim.claimed, margin=claim.margin, alpha=level)
+    return claim_verdict(found.mean, p, claimed=claim.claimed, margin=claim.margin, alpha=level)
 
 
 def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:

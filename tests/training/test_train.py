@@ -215,7 +215,7 @@ def test_a_training_leaves_memory_as_soon_as_its_result_does(changes):
     run = RUN.replace(epochs=1, **changes)
     train(run)  # imports, and caches that are kept
     gc.collect()
-    others = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]  # stay until the end
+    others = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]  # kept
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
