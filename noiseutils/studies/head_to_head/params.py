@@ -42,7 +42,7 @@ class Params(OneSetParams):
         Setting(model="babycnn", images=5_000, epochs=60, learning_rate=0.01),
         Setting(model="cifar10net", epochs=30),
         Setting(model="resnet20", epochs=30, learning_rate=0.1),
-        Setting(model="babycnn", epochs=30),
+        Setting(model="babycnn", epochs=30, learning_rate=0.02),
     )
     methods: Annotated[tuple[Method, ...], Field(strict=False, min_length=2, max_length=100)] = tuple(METHODS)
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = MOST_TRIALS
