@@ -43,7 +43,7 @@ def stage_all(stage: Stage, outputs: Path, reference: Path, program: typer.Typer
     problems += _stage_chapters(stage, outputs, rendered, claims, sets)
     speed = stage_speed(stage, reference, problems)
     fill = {
-        "sentence": lambda _: findings.in_a_sentence(claims),
+        "sentence": lambda _: "\n\n".join([*findings.in_short(reference), findings.in_a_sentence(claims)]),
         "counts": lambda _: found.counts_table(claims),
         "main": lambda _: found.main_table(claims),
         "causes": lambda _: found.causes_table(claims),

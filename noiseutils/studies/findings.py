@@ -105,6 +105,15 @@ def overviews(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:
     ]
 
 
+def in_short(reference: Path | None = None) -> list[str]:
+    """Return in sentences what committed results say beside the claims of papers."""
+    return [
+        sentence
+        for folder, results in sets_of(reference or reference_root())
+        for sentence in STUDIES[folder.parent.name].in_short(results)
+    ]
+
+
 def in_readme(reference: Path | None = None) -> str:
     """Return what was found as Markdown for the README."""
     claims = evidence(reference=reference)
@@ -113,7 +122,12 @@ def in_readme(reference: Path | None = None) -> str:
         f"Here are the {len(main)} that the papers are read for, {int(is_real(main).sum())} of them judged; "
         f"every verdict stands in [{LISTED_AT}]({LISTED_AT}/{LISTED}). {numbers_in_a_sentence(reference)}"
     )
-    parts = [in_a_sentence(claims), of_main, _table(MAIN_HEADS, map(_main_row, rows_of(main)))]
+    parts = [
+        *in_short(reference),
+        in_a_sentence(claims),
+        of_main,
+        _table(MAIN_HEADS, map(_main_row, rows_of(main))),
+    ]
     if causes := explained(claims):
         heads = ("paper", "claim", "as counted", "changed", "then")
         parts += ["What explains a difference between a paper's result and ours:"]

@@ -71,6 +71,11 @@ def no_overview(results: Any) -> dict[str, pd.DataFrame]:
     return {}
 
 
+def no_sentences(results: Any) -> list[str]:
+    """Return nothing beside the verdicts on a paper's claims."""
+    return []
+
+
 def one_look(params: Any) -> int:
     """Return that all seeds were run before any result was looked at."""
     return 1
@@ -96,8 +101,8 @@ class Study(Generic[P, C]):
     a key of `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds
     were added, which verdicts allow for.   numbers: that the paper prints, by their place in its
     reported.csv, each with the n, settings and verdict of ours.   overview: tables of what was found where
-    that is no claim of a paper, by their captions; empty without a verdict.   data_parameters: names of the
-    parameters that say where images lie.
+    that is no claim of a paper, by their captions; empty without a verdict.   in_short: the same in
+    sentences.   data_parameters: names of the parameters that say where images lie.
     """
 
     name: str
@@ -121,6 +126,7 @@ class Study(Generic[P, C]):
     looks: Callable[[P], int] = one_look
     numbers: Callable[[Results[P, C]], pd.DataFrame] = no_numbers
     overview: Callable[[Results[P, C]], dict[str, pd.DataFrame]] = no_overview
+    in_short: Callable[[Results[P, C]], list[str]] = no_sentences
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:

@@ -2,7 +2,7 @@
 
 from noiseutils.studies.head_to_head.attacks import analyse, answers, check_library
 from noiseutils.studies.head_to_head.choice import follow_ups
-from noiseutils.studies.head_to_head.findings import overview
+from noiseutils.studies.head_to_head.findings import in_short, overview
 from noiseutils.studies.head_to_head.grid import cells, records, run_of, settings, stages, trial_seeds
 from noiseutils.studies.head_to_head.params import Params
 from noiseutils.studies.study import Study
@@ -23,4 +23,5 @@ STUDY = Study(
     records=records,
     settings=settings,
     overview=overview,
+    in_short=in_short,
 )

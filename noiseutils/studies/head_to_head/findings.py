@@ -1,4 +1,4 @@
-"""Head to head in two tables: every method minus no noise in each setting, and minus dropout."""
+"""Head to head in a sentence a setting, and in two tables: every method minus no noise, and minus dropout."""
 
 from __future__ import annotations
 
@@ -32,18 +32,50 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
     interval, verdict, the chosen strength; in the head the seeds and the rival's own error. Settings without
     a verdict are left out, and tables without one.
     """
-    papers = [name for name in results.params.methods if METHODS[name].kind not in ("", "common")]
+    papers = _papers(results)
     found = {ALL: _table(results, "none", METHODS), PAPERS: _table(results, "dropout", papers)}
     return {says: table for says, table in found.items() if len(table)}
 
 
-def _table(results: Results[Params, Cell], rival: str, methods: Collection[str]) -> pd.DataFrame:
-    found = comparisons(results, quantities(results.params)["top1"], rival=rival)
-    judged = {
-        (one.cell.method, one.cell.setting): one
-        for one in found
-        if one.verdict in VERDICTS and one.cell.method in methods
+def in_short(results: Results[Params, Cell]) -> list[str]:
+    """Return a sentence a setting: how many noises of the papers are better than no noise, and than dropout."""
+    papers, label = _papers(results), data_of(results.params).label
+    against = {rival: _judged(results, rival, papers) for rival in ("none", "dropout")}
+    found = []
+    for setting in results.params.settings:
+        own = {
+            rival: [one for (_, name), one in judged.items() if name == setting.name]
+            for rival, judged in against.items()
+        }
+        counts = "; ".join(_counted(rival, judged) for rival, judged in own.items() if judged)
+        if counts:
+            found.append(
+                f"All noises in one setting, {setting.name} ({label}, {setting.epochs} epochs), each at the "
+                f"strength that validation images chose: of the papers' {len(papers)} noises {counts}."
+            )
+    return found
+
+
+def _counted(rival: str, judged: list[Comparison]) -> str:
+    """Return in words how many methods have a lower error than a rival, and which, and how many a higher one."""
+    shown = {
+        way: [METHODS[one.cell.method].label for one in judged if one.shown and one.verdict == way]
+        for way in ("lower", "higher")
     }
+    which = f" ({'; '.join(shown['lower'])})" if shown["lower"] else ""
+    return (
+        f"**{len(shown['lower'])}** have a lower error than {METHODS[rival].label}{which}, "
+        f"**{len(shown['higher'])}** a higher one"
+    )
+
+
+def _papers(results: Results[Params, Cell]) -> list[str]:
+    """Return the methods that are the papers' noises."""
+    return [name for name in results.params.methods if METHODS[name].kind not in ("", "common")]
+
+
+def _table(results: Results[Params, Cell], rival: str, methods: Collection[str]) -> pd.DataFrame:
+    judged = _judged(results, rival, methods)
     settings = [
         setting for setting in results.params.settings if setting.name in {name for _, name in judged}
     ]
@@ -65,6 +97,18 @@ def _table(results: Results[Params, Cell], rival: str, methods: Collection[str])
         {"method": METHODS[method].label, **dict(zip(heads, map(_said, own[method], seeds), strict=True))}
         for method in sorted(own, key=lambda method: _mean(own[method]))
     )
+
+
+def _judged(
+    results: Results[Params, Cell], rival: str, methods: Collection[str]
+) -> dict[tuple[str, str], Comparison]:
+    """Return the comparisons of top-1 errors that have a verdict, by method and setting."""
+    found = comparisons(results, quantities(results.params)["top1"], rival=rival)
+    return {
+        (one.cell.method, one.cell.setting): one
+        for one in found
+        if one.verdict in VERDICTS and one.cell.method in methods
+    }
 
 
 def _mean(found: list[Comparison | None]) -> float:
