@@ -38,7 +38,7 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
 
 
 def in_short(results: Results[Params, Cell]) -> list[str]:
-    """Return a sentence a setting: how many noises of the papers are better than no noise, and than dropout."""
+    """Return a sentence a setting: how many of the papers' noises are better than none, and than dropout."""
     papers, label = _papers(results), data_of(results.params).label
     against = {rival: _judged(results, rival, papers) for rival in ("none", "dropout")}
     found = []
@@ -57,7 +57,7 @@ def in_short(results: Results[Params, Cell]) -> list[str]:
 
 
 def _counted(rival: str, judged: list[Comparison]) -> str:
-    """Return in words how many methods have a lower error than a rival, and which, and how many a higher one."""
+    """Return in words how many methods have a lower error than a rival, which, and how many a higher one."""
     shown = {
         way: [METHODS[one.cell.method].label for one in judged if one.shown and one.verdict == way]
         for way in ("lower", "higher")
