@@ -63,7 +63,8 @@ ANL_TABLE_2 = Schedule(kind="step", learning_rate=0.1, factor=0.2, every=50)
 ANL_TABLE_3 = Schedule(kind="plateau", learning_rate=0.1, factor=0.5, every=5, minimum=1e-3)
 # The ImageNet experiment: 90 epochs.
 ANL_IMAGENET = Schedule(kind="step", learning_rate=0.01, factor=0.1, every=30)
-# Logean & Feillard, Table IV, its "1^-5" and "1^-6" read as 1e-5 and 1e-6: 300 epochs, rates 1e-1 to 1e-4.
+# Logean & Feillard, Table IV: 300 epochs, rates 1e-1 to 1e-4. Its "1^-5" and "1^-6" are 1e-5 and 1e-6, as the
+# text of II-C1 says: "the learning rate value is 10^{-5} and decay [...] until 10^{-6}".
 ADAPTIVE_NOISE = Schedule(
     kind="cosine_decaying_restarts", learning_rate=0.1, last=1e-5, minimum=1e-6, every=50
 )

@@ -38,7 +38,7 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "too few seeds": (NONE, "a verdict takes six paired seeds"),
     "embedded images: no verdict": (NONE, "the images that the package brings along decide nothing"),
     "at chance: no verdict": (NONE, "a network that learned nothing supports no claim"),
-    "counted as top-1 error": (NONE, "the same quantity under another name"),
+    "layer not said: no verdict": (NONE, "the paper does not say at which layer it measured"),
     "too few seeds without noise: no verdict": (NONE, "whether there is overfitting is not known"),
     "no gap to close: no verdict": (NONE, "a regulariser is judged only where there is overfitting"),
     "one level, nothing to choose: no verdict": (NONE, "a best of several levels takes several"),

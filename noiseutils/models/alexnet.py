@@ -2,9 +2,9 @@
 
 Krizhevsky, Sutskever & Hinton, *ImageNet classification with deep convolutional neural networks*, 2012, with
 the widths of Krizhevsky's later one-column version, *One weird trick for parallelizing convolutional neural
-networks*, 2014. Oboa Franck & Mao, *Examining Input Noise Injection During Dropout*, section 3.1.1, begin
-with the small one and cut it down to CIFAR10Net; You et al., *Adversarial Noise Layer*, train the large
-one on ImageNet.
+networks*, 2014. Oboa Franck & Mao, *Examining Input Noise Injection During Dropout*, section 3.1.1,
+"adapted the traditional AlexNet architecture" to make CIFAR10Net; You et al., *Adversarial Noise Layer*,
+train the large one on ImageNet.
 """
 
 from __future__ import annotations

@@ -4,14 +4,20 @@ Logean & Feillard, *Effect of Adaptive Noise Injection in CNN Training*, section
 
 Readings, where the text leaves it open:
     rate of change  of a quantity v over a window of W epochs: (v[t - W] - v[t]) / (W v[t - W]), the relative
-                    improvement an epoch; positive when v falls. `rate_of_change="window"`: not divided by W
+                    improvement an epoch; positive when v falls. `rate_of_change="window"`: not divided by W.
+                    II-C2 has words for both: "average gradient norm rate of change normalized on the window
+                    size" and "improvement percentage of the gradient or validation loss over the epoch window
+                    size". II-C2 normalises two of its four metrics, the gradient norm's change and the update
+                    norm, and not the validation loss's change; here one rule holds for the gradient norm and
+                    the validation loss, in flags, sigma and cooldown
     gradient flag   the gradient norm's improvement is below GradientPlateau, or the mean L2 norm of an
                     epoch's weight update over the window below LowWeightUpdate; the norms are those
                     of the gradient before noise goes on it, and of the change over the epoch's steps
     weight flag     the validation loss's improvement is below ValPlateauDelta (`validation_change`: relative,
-                    or absolute, in nats), or it has risen for NEpochsOverfit epochs in a row (Table V's
-                    words). `overfit="both"`: training and validation loss have (the text's words);
-                    `"counted"`: the validation loss has risen so often within the window
+                    or absolute, in nats), or it has risen for NEpochsOverfit epochs in a row. Table V names
+                    the validation loss alone; in a row is our reading. `overfit="both"`: training and
+                    validation loss have (II-C2 names both); `"counted"`: the validation loss has risen so
+                    often within the window
     F_stuck         as printed, 0.12 at the threshold; `stuck_argument="shifted"`: of k (improvement - delta),
                     one half there
     parameters      all get noise; `spared="norms_and_biases"`: those with more than one dimension alone
@@ -21,7 +27,9 @@ Readings, where the text leaves it open:
                     at sigma 0.03 move each weight by 0.56, many times its size
     sigma           from the improvement and threshold of the flag's own plateau; both flags: both noises
     cooldown        after ConsecutiveTrigger noisy epochs in a row, CD epochs without noise, CD from the
-                    gradient's F_stuck
+                    gradient's F_stuck. The cooldown begins only if a flag is up at the check after those
+                    epochs; with no flag the row ends, and no cooldown follows. The paper has no such
+                    condition: Table V says "Consecutive noisy epochs to trigger a cooldown"
 """
 
 from __future__ import annotations
@@ -138,7 +146,8 @@ class Adaptive:
     """Scheduler of adaptive noise: a state machine over epochs.
 
     Quiet until `min_epochs` are done and the window is full; then noise while a flag is up; after
-    `consecutive_trigger` noisy epochs in a row a cooldown; nothing after the last epoch.
+    `consecutive_trigger` noisy epochs in a row a cooldown, if a flag is still up; nothing after the last
+    epoch.
     """
 
     def __init__(self, spec: AdaptiveNoise, epochs: int) -> None:

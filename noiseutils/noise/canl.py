@@ -25,7 +25,11 @@ from noiseutils.spec import Finite, PositiveInt
 
 
 class ClassAdversarialNoise(ActivationNoise):
-    """CANL: as ANL, along a gradient remembered for the sample's class (You et al., Algorithm 2)."""
+    """CANL: as ANL, along a gradient remembered for the sample's class (You et al., Algorithm 2).
+
+    `variant="released"` is this project's extrapolation: the authors' code has ANL and no CANL. It uses
+    the rule of their ANL: a signed maximum, 1e-6 added to it, and a moving average of s(h) that starts at 0.
+    """
 
     needs_loss: ClassVar[bool] = True
 
@@ -140,7 +144,7 @@ class ClassSite(RememberingSite):
         return super().snapshot() | {"averages": [value.clone() for value in self.averages]}
 
     def forget(self) -> None:
-        """Forget the gradients, and the released code's averages."""
+        """Forget the gradients, and the moving averages of s(h)."""
         super().forget()
         self.averages = []
 

@@ -54,8 +54,9 @@ def in_a_sentence(claims: pd.DataFrame) -> str:
     went[1] += " elsewhere"
     went += [f"**{counts[name]}** {name}" for name in JUDGED[1:]]
     return (
-        f"The four papers make **{counts['claims']}** claims that a training can test. On real images, with "
-        f"six seeds or more, **{counts['judged']}** of them have a verdict so far: {', '.join(went)}. "
+        f"The registry has **{counts['claims']}** claims of the four papers, each with a test. On real "
+        f"images, with six seeds or more, **{counts['judged']}** of them have a verdict so far: "
+        f"{', '.join(went)}. "
         f"{_helped(claims)}"
     )
 

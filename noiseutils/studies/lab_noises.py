@@ -40,7 +40,7 @@ class Kind:
 
 
 def _scripted(gradient: float, weight: float, epochs: int) -> dict[str, Any]:
-    """Return noise of the same std in every epoch."""
+    """Return noise as in Logean & Feillard, but always on: of the same std in every epoch."""
     levels = (gradient,) * epochs, (weight,) * epochs
     return {"parameter_noise": ScriptedNoise(gradient=levels[0], weight=levels[1], weight_every="step")}
 
@@ -92,7 +92,7 @@ KINDS = {
         parts=_adaptive,
     ),
     "gradient_noise": Kind(
-        title="Gaussian noise on gradients, at every step (Logean & Feillard)",
+        title="Gaussian noise on gradients, always on (as in Logean & Feillard)",
         symbol="σ",
         unit=PARAMETERS,
         usual=0.01,
@@ -100,7 +100,7 @@ KINDS = {
         parts=lambda sigma, epochs: _scripted(sigma, 0.0, epochs),
     ),
     "weight_noise": Kind(
-        title="Gaussian noise on weights, after every step (Logean & Feillard)",
+        title="Gaussian noise on weights, always on (as in Logean & Feillard)",
         symbol="σ",
         unit=PARAMETERS,
         usual=0.002,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from factory import VARIATION as PARAMS
 from factory import variation_results
 
 from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.training_data_variation import STUDY, contrasts
-from noiseutils.studies.training_data_variation.grid import Cell
+from noiseutils.studies.training_data_variation.grid import Cell, shown_as
 from noiseutils.studies.training_data_variation.params import Params
 
 SIX = PARAMS.replace(
@@ -100,7 +101,25 @@ def test_each_claim_of_the_change_is_counted_once_and_its_other_readings_stand_b
     counted = six.loc["counted"]
     assert counted["change-rises-0.1"]
     assert not counted[[f"change-rises-0.1-{r}" for r in ("zero", "predicted", "copy")]].any()
-    assert not counted[["clean-0.01", "clean-0.05", "peak-0.1"]].any()
+    assert not counted[["clean-0.01", "clean-0.05", "overall-0.1", "overall-1"]].any()
+
+
+def test_what_drops_is_the_accuracy_on_the_noise_that_was_trained_on_minus_that_without_any(six):
+    results = variation_results(SIX)
+    each = [
+        results.values(Cell(name, "noise", 0.1), "accuracy", **shown_as("noise", 0.1))[seed]
+        - results.values(Cell(name, "none", 0.0), "accuracy", **shown_as("noise", 0.0))[seed]
+        for name in SIX.architectures
+        for seed in range(6)
+    ]
+    assert six["drops-0.1"].difference == pytest.approx(np.mean(each))
+    each = [
+        results.values(Cell(name, "noise", 1.0), "accuracy", **shown_as("noise", 0.0))[seed]
+        - results.values(Cell(name, "none", 0.0), "accuracy", **shown_as("noise", 0.0))[seed]
+        for name in SIX.architectures
+        for seed in range(6)
+    ]
+    assert six["lower-1"].difference == pytest.approx(np.mean(each))
 
 
 def test_only_the_papers_images_and_setting_count_as_such():

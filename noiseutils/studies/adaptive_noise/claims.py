@@ -2,7 +2,8 @@
 
 Noise is Gaussian where nothing else is said. A claim counts at the learning rate that was chosen without
 noise, for both sides: then the noise alone differs. Beside it stand both at the rate that was chosen for the
-noise (its name ends in "-noise-rate"), and the paper's comparison, each at its own ("-own-rate").
+noise (its name ends in "-noise-rate"), and each at its own ("-own-rate"): the paper's comparison, as we read
+it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ REGULARISED = {
 NOT_REGULARISED = ("resnet18", "simplecnn")  # with Adam "the regularizing effect is non existent" for these
 SMALLEST = ("babycnn", "tinycnn")
 # what the paper says of all trainings counts once an optimiser, at the network whose 300 epochs take no GPU;
-# its conclusion once, at the paper's own example; the other networks stand beside
+# its conclusion once, at the paper's own example, whose gap of "around 0.02" is that with uniform noise; the
+# other networks stand beside
 NAMED, EXAMPLE = "babycnn", ("tinycnn", "sgd")
 # of the accuracy, for "no differences are noticeable": nine of the paper's own twelve pairs, of single
 # trainings, differ by less than one point, and it calls all twelve alike
@@ -152,9 +154,7 @@ def _printed(model: str, optimizer: str, quantity: str, expected: str) -> str:
     plain, noisy = (printed(model, optimizer, kind)[quantity] for kind in ("none", "gaussian"))
     change = printed_difference(model, optimizer, "gaussian", quantity) or 0.0
     contrary = abs(change) > NO_EFFECT if expected == "within" else (change > 0) != (expected == "up")
-    if expected == "down" and quantity == "gap":
-        contrary = change > -0.1 * plain  # a "strong" regulariser closes more than a tenth of the gap
-    return f" (printed: {plain:.4g} without, {noisy:.4g} with{', against the claim' * contrary})"
+    return f" (printed: {plain:.4f} without, {noisy:.4f} with{', against the claim' * contrary})"
 
 
 def _of_network(model: str, optimizer: str, rates: str) -> Iterator[AdaptiveClaim]:
@@ -165,16 +165,17 @@ def _of_network(model: str, optimizer: str, rates: str) -> Iterator[AdaptiveClai
     end = f"-{model}-{optimizer}" + ("" if counted else f"-{rates}-rate")
     for name, quantity, claimed, text in EFFECTS:
         own = _printed(model, optimizer, quantity, claimed)
+        concludes = name == "accuracy" and counted and (model, optimizer) == EXAMPLE
         yield Claim(
-            f"{name}{end}", "III", f"{text}: {where}{own}",
+            f"{name}{end}", "IV" if concludes else "III", f"{text}: {where}{own}",
             f"{quantity.replace('_', ' ')}, noise minus none, {RATES[rates]}", claimed,
-            against("none", model, optimizer, quantity, rates), counted=of_all,
+            against("none", model, optimizer, quantity, rates), counted=of_all or concludes,
         )  # fmt: skip
     gap = f"gap (validation minus training loss, nats), noise minus none, {RATES[rates]}"
     if model in REGULARISED[optimizer]:
         own = _printed(model, optimizer, "gap", "down")
         yield Claim(
-            f"regularises{end}", "III", f"noise is a strong regulariser: {where}{own}", gap, "down",
+            f"regularises{end}", "III", f"noise regularises, the gap is smaller: {where}{own}", gap, "down",
             gap_closed(model, optimizer, rates), counted=counted, helps=True,
         )  # fmt: skip
     if optimizer == "adam" and model in NOT_REGULARISED:
@@ -187,8 +188,8 @@ def _of_network(model: str, optimizer: str, rates: str) -> Iterator[AdaptiveClai
     contrary = ", against the claim" * (abs(accuracies[0] - accuracies[1]) > ALIKE)
     yield Claim(
         f"alike{end}", "III",
-        f"Gaussian and uniform noise do not differ: {where} (printed: {accuracies[0]:.4g} and "
-        f"{accuracies[1]:.4g}{contrary})",
+        f"Gaussian and uniform noise do not differ: {where} (printed: {accuracies[0]:.4f} and "
+        f"{accuracies[1]:.4f}{contrary})",
         f"validation accuracy, Gaussian minus uniform, {RATES[rates]}", "within",
         against("uniform", model, optimizer, "validation_accuracy", rates), ALIKE, of_all,
     )  # fmt: skip
@@ -209,8 +210,9 @@ def _of_conclusion(model: str, optimizer: str) -> Iterator[AdaptiveClaim]:
                 counted=regulariser is None and (model, optimizer) == EXAMPLE,
             )  # fmt: skip
     yield Claim(
-        f"adaptive{end}", "I", f"noise helps more when it stagnates than at other times: {where}",
-        "validation accuracy, adaptive noise minus the same amounts in epochs at random", "up",
+        f"adaptive{end}", "beyond", f"noise helps more when it stagnates than at other times: {where}",
+        "validation accuracy, adaptive noise minus the same amounts in epochs at random, both at the rate "
+        "chosen for Gaussian noise", "up",
         against_shuffled(model, optimizer), counted=False,
     )  # fmt: skip
 
@@ -225,7 +227,7 @@ def _of_smallest(model: str, optimizer: str) -> Iterator[AdaptiveClaim]:
         yield Claim(
             f"above-{model}-{optimizer}" + "-none" * (kind == "none"), "III",
             f"validation accuracy is higher than training accuracy {words}: {where} (printed: "
-            f"{values[0]:.4g} and {values[1]:.4g}{contrary})",
+            f"{values[0]:.4f} and {values[1]:.4f}{contrary})",
             "validation minus training accuracy, as taken while an epoch trains, on augmented images", "up",
             validation_above_training(model, optimizer, kind), counted=kind == "gaussian",
         )  # fmt: skip

@@ -44,10 +44,10 @@ SHADES = {  # noise on gradients, on weights -> colour of the epoch, and its nam
     (False, True): (plots.ORANGE, "noise on weights"),
     (True, True): (plots.PURPLE, "noise on both"),
 }
-RATE_NAMES = {  # of `choice.pair`
+RATE_NAMES = {  # of `choice.pair`; "own" is the paper's comparison, as we read II-C
     "plain": "both at {0:g} (best without)",
     "noise": "both at {0:g} (best with)",
-    "own": "{0:g} against {1:g} (the paper's way)",
+    "own": "{0:g} against {1:g} (each at its best)",
 }
 QUANTITIES = {
     "validation_accuracy": ("validation accuracy (points)", 100.0),
@@ -173,7 +173,7 @@ class Comparison(NamedTuple):
 
 
 def _comparisons(results: Results[Params, Cell], model: str, optimizer: str) -> Iterator[Comparison]:
-    """Yield the comparisons of a network with no noise: equal pairs of rates once, the paper's marked."""
+    """Yield the comparisons of a network with no noise: equal pairs of rates once, "own" marked."""
     for kind in results.params.kinds[1:]:
         found: dict[tuple[Cell, Cell], list[str]] = {}
         for rates in RATE_NAMES if kind in results.params.distributions else ("plain",):

@@ -14,7 +14,7 @@ from noiseutils.studies.params import Looks, OneSetParams, Positives, Seeds, kno
 
 # which cells are trained, and readings that the paper leaves open: its numbers are held against each
 CHOSEN = {"study", "profile", "data", "seeds", "models", "optimizers", "distributions", "controls"}
-CHOSEN |= {"learning_rates", "adam_rates", "regularisers", "validate_on", "validation_size", "looks"}
+CHOSEN |= {"learning_rates", "adam_rates", "regularisers", "looks"}
 CHOSEN |= {"weight_every", "rate_of_change", "overfit", "stuck_argument", "validation_change", "spared"}
 Kinds = Annotated[
     tuple[Literal["gaussian", "uniform"], ...], Field(strict=False, min_length=1, max_length=10)

@@ -29,7 +29,6 @@ FIGURE_3 = ("baseline", "gaussian", "anl", "canl", "anl_negative")  # the paper'
 SHOWN_IMAGES = 2
 NAMED_LAYERS = 4  # of Figure 2's lines, from the first layer to the last
 TICKS = [m * 10.0**k for k in range(-4, 5) for m in (1, 2, 5)]
-PAPERS_BEST = BEST_EPSILON | {"resnet18": 0.05}  # the text beside Figure 4: "also close to 0.05"
 
 
 def construction(values: Mapping[str, Tensor]) -> Iterator[Drawn]:
@@ -210,9 +209,9 @@ def _epsilon_panel(ax: Axes, table: pd.DataFrame, model: str) -> None:
         if len(plain := select(table, method=method)):
             mean = plain.error.mean()
             ax.axhline(mean, color=colour, linestyle=dash, linewidth=1.4, label=METHODS[method])
-    if model in PAPERS_BEST:
-        label = f"the paper's best ε, {PAPERS_BEST[model]:g}"
-        ax.axvline(PAPERS_BEST[model], color="black", linestyle=":", linewidth=1.4, label=label)
+    if model in BEST_EPSILON:
+        label = f"the paper's best ε, {BEST_EPSILON[model]:g}"
+        ax.axvline(BEST_EPSILON[model], color="black", linestyle=":", linewidth=1.4, label=label)
     places = sorted(set(noisy.epsilon))
     plots.log_scale(ax, "x")
     ax.set_xticks(places, [f"{place:g}" for place in places])

@@ -1,16 +1,18 @@
 """The grid of the ANL study. A cell is one training of one of the paper's tables or figures:
 
 table1     LeNet-5, whose loss gradients are compared by class
-table2     five kinds of training beside the baseline; LeNet-5's give Figures 2 and 3
+table2     five kinds of training beside the baseline; LeNet-5's give Figure 3 and a counterpart of Figure 2
 table3     every architecture: baseline, dropout, ANL, CANL
 table4     noise on the input, too, and adversarial training (AT), attacked: to the end, Table 2's schedule
 phases     the same in the two phases of Table 3's schedule, as the paper gives none for its Table 4
 figure4    ANL over epsilon
-ablation   ANL without s(h)
+ablation   ANL with and without s(h); VGG-16 without s(h) is Figure 2's network
 imagenet   AlexNet with and without CANL
 
-In Table 3, its ablation and Figure 4 noise is on in the first half, and the rate drops where it ends; the
-paper's baseline and dropout have neither. Their `_switch` twins have: they isolate what the noise does.
+In Table 3, its ablation and Figure 4 noise is on in the first half, and the rate drops where it ends. The
+paper's baseline has no such drop; of dropout's schedule the paper says nothing, and it is read as the
+baseline's. The `_switch` twins of both have the drop, and dropout's ends there: they isolate what the noise
+does.
 """
 
 from __future__ import annotations
@@ -206,8 +208,9 @@ def _of_part(params: Params, cell: Cell, with_maps: bool) -> dict[str, Any]:
 def _two_phases(params: Params, cell: Cell) -> Schedule:
     """Return Table 3's schedule: the rate drops to its minimum where the noise ends, at half of the epochs.
 
-    The paper's baseline and dropout have no such drop. In Table 4 every network has it, so that they differ
-    in noise alone; adversarial training attacks to the end.
+    The paper's baseline has no such drop; of dropout the paper says nothing, and it is read as the baseline.
+    In Table 4 every network has the drop, so that they differ in noise alone; adversarial training attacks to
+    the end.
     """
     plain = cell.part != "phases" and cell.method in ("baseline", "dropout")
     return ANL_TABLE_3.replace(

@@ -8,31 +8,34 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from noiseutils.stats import prediction_interval, reported_verdict
-from noiseutils.studies.adversarial_noise_layer.contrasts import settings, stands_for
+from noiseutils.stats import prediction_interval, reported_verdict, undecided
+from noiseutils.studies.adversarial_noise_layer.contrasts import SITES, settings, stands_for
 from noiseutils.studies.adversarial_noise_layer.grid import TABLE_4, Cell, described
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.tables import reported, similarities
 from noiseutils.studies.results import Results, select
 
-SITES = ("conv1", "conv2")  # where the noise goes; the paper does not say at which site Table 1 was taken
+LAYER_NOT_SAID = "layer not said: no verdict"  # of Table 1: each layer stands beside the paper's number
 
 
 def reported_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:
     """Set ours beside the paper's, number by number; of Table 1, at the sites where the noise goes.
 
     Only cells of this profile are in the table; of Table 4, in every schedule.   low, high: prediction
-    interval for one further training, as the paper's number is of one.   settings: a key of `stats.SETTINGS`.
+    interval for one further training, as the paper's number is held as one's.   settings: a key of
+    `stats.SETTINGS`.
     """
     return pd.DataFrame(row for _, row in _beside(results, part))
 
 
 def numbers(results: Results[Params, Cell]) -> pd.DataFrame:
     """List the reported numbers by their place in reported.csv with n, settings and verdict, cell by cell."""
-    parts = reported().table.unique()
-    found = {number: row for part in parts for number, row in _beside(results, part) if row["n"]}
-    table = pd.DataFrame.from_dict(found, orient="index", columns=["n", "settings", "verdict"])
-    return table.reindex(reported().index).fillna({"n": 0, "settings": "", "verdict": "not run"})
+    rows = [found for part in reported().table.unique() for found in _beside(results, part)]
+    measured = pd.DataFrame([row for _, row in rows], index=[number for number, _ in rows])
+    missing = reported().index.difference(measured.index)
+    none = pd.DataFrame({"n": 0, "settings": "", "verdict": "not run"}, index=missing)
+    columns = ["n", "settings", "verdict"]
+    return pd.concat([measured.reindex(columns=columns), none]) if len(measured) else none
 
 
 def _beside(results: Results[Params, Cell], part: str) -> Iterator[tuple[int, dict]]:
@@ -46,6 +49,7 @@ def _beside(results: Results[Params, Cell], part: str) -> Iterator[tuple[int, di
             for site in SITES if part == "table1" else ("",):
                 ours = list(_ours(results, cell, row, site).values())
                 verdict = reported_verdict(row["value"], ours, row["rounding"], settings=made)
+                verdict = LAYER_NOT_SAID if site and not undecided(len(ours), made) else verdict
                 named = described(results.params, cell)
                 named |= {"site": site} if site else {}
                 named |= {"schedule": names[cell.part]} if part == "table4" else {}
@@ -83,6 +87,6 @@ def _ours(results: Results[Params, Cell], cell: Cell, row: dict, site: str) -> d
         # a set in place of MNIST may have fewer classes
         return {seed: values[other] for seed, values in with_class.items() if other < len(values)}
     if row["quantity"] == "accuracy":
-        attacked = {"condition": "fgsm", "size": row["x"] / 255} if row["x"] else {}
+        attacked = {"condition": "fgsm", "size": row["x"] / 255} if row["x"] > 0 else {}
         return {seed: 1 - error for seed, error in results.values(cell, "top1_error", **attacked).items()}
     return results.values(cell, "top1_error")

@@ -178,7 +178,10 @@ def robustness_table(results: Results[Params, Cell]) -> pd.DataFrame:
 def activation_table(
     results: Results[Params, Cell], part: str = "table2", model: str = "lenet5"
 ) -> pd.DataFrame:
-    """Average the activation std of each layer after the first and last epoch: Figure 2 in numbers."""
+    """Average the activation std of each layer after the first and last epoch.
+
+    By default of LeNet-5, a counterpart of Figure 2: the paper's is of VGG-16 with ANL without s(h).
+    """
     table = results.histories(part=part, model=model)
     if table.empty:
         return pd.DataFrame(columns=["method", "layer", "first_epoch", "last_epoch", "n"])

@@ -1,7 +1,7 @@
 """What the NoisyDropout paper claims, and how each claim is tested.
 
-Each is tested in the default reading, noise in the dropped neurons, and in that of Equation 2 beside it. The
-paper's weighted average accuracy is one minus its top-1 error: those figures are no further claims.
+Each is tested in the default reading, noise in the dropped neurons, and in that of Equation 2 beside it.
+Weighted average accuracy is by definition one minus the top-1 error: it makes no further claims.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from noiseutils.studies.results import Results, best_by_other_seeds, common_seed
 PROBABILITIES = (0.2, 0.25, 0.3)
 READINGS = {"dropped": "", "all": ", Equation 2"}
 FGSM_255, INPUT_NOISE = 2.0, 0.1  # the named sizes: the paper gives none
-STABLE = 0.015  # of the top-5 error: the paper calls its own rises of up to 1.27 points stable
+# of the top-5 error, over no noise: the paper's own rises reach 1.27 points; what it calls stable is the
+# error from noise level to noise level
+STABLE = 0.015
 # section 4.1, of the classes that CIFAR-10 has: the class, at which p, and what the paper says of it
 CLASSES: tuple[tuple[str, float, Literal["up", "down"], str], ...] = (
     ("bird", 0.2, "up", "is more robust to noise than the classes on average"),
     ("bird", 0.25, "up", "is more robust to noise than the classes on average"),
     ("automobile", 0.25, "down", "loses more to noise than the classes do on average"),
+    ("bird", 0.3, "up", "is more robust to noise than the classes on average"),
     ("airplane", 0.3, "up", "is more robust to noise than the classes on average"),
     ("dog", 0.3, "down", "loses more to noise than the classes do on average"),
 )
@@ -138,6 +141,24 @@ def class_change(name: str, p: float, reading: str) -> Callable[[Found], Contras
     return contrast
 
 
+def best_class(p: float, reading: str) -> Callable[[Found], Contrast | None]:
+    """Return the contrast of accuracy, noise minus ordinary dropout, of the class that gains most.
+
+    The class is chosen by the other seeds.
+    """
+
+    def contrast(results: Found) -> Contrast | None:
+        noisy = noisy_cells(results, p, reading)
+        changes = class_changes(results, p, reading)
+        if not noisy:
+            return None
+        names = dict.fromkeys(name for by_class in changes.values() for name in by_class)
+        each = {name: {seed: by_class[name] for seed, by_class in changes.items()} for name in names}
+        return Contrast(best_by_other_seeds(each, largest=True)[0], (*noisy, noisy[0].plain))
+
+    return contrast
+
+
 def class_changes(results: Found, p: float, reading: str) -> dict[int, dict[str, float]]:
     """Return by seed each class's change of accuracy by noise, averaged over levels; empty without noise."""
     noisy = noisy_cells(results, p, reading)
@@ -175,8 +196,9 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
             counted=False,
         )  # fmt: skip
         yield Claim(
-            f"level-{p:g}{end}", "4.2", f"the top-1 error grows with the noise level at p = {p:g}{note}",
-            "slope of the top-1 error over the level, 5 % to 100 %", "up", level_slope(p, reading),
+            f"level-{p:g}{end}", "4.2" if p == 0.2 else "4.3",
+            f"the top-1 error grows with the noise level at p = {p:g}{note}",
+            "slope of the top-1 error over the noise levels trained", "up", level_slope(p, reading),
             counted=counted,
         )  # fmt: skip
         yield Claim(
@@ -200,12 +222,17 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
             class_change(name, p, reading), counted=counted,
         )  # fmt: skip
     yield Claim(
-        f"precision{end}", "5.3", f"noise lowers the average precision over classes a little{note}",
+        f"precision{end}", "5.3", f"noise lowers the average precision over classes{note}",
         f"weighted precision, {over}, p = 0.25", "down", noise_cost("weighted_precision", 0.25, reading),
         counted=counted,
     )  # fmt: skip
     yield Claim(
-        f"best-level{end}", "5.2", f"well chosen dropout and noise improve the accuracy{note}",
+        f"some-class{end}", "5.3", f"some class gains from noise{note}",
+        "accuracy of the class that gains most for the other seeds, noise minus ordinary dropout, p = 0.25",
+        "up", best_class(0.25, reading), counted=counted, helps=True,
+    )  # fmt: skip
+    yield Claim(
+        f"best-level{end}", "5.2", f"a well chosen noise level improves the accuracy{note}",
         "top-1 error at the level that is best for the other seeds, minus ordinary dropout, p = 0.25", "down",
         best_level(0.25, reading), counted=counted, helps=True,
     )  # fmt: skip

@@ -97,6 +97,15 @@ def peak(results: Found, architecture: str, sigma: float) -> Contrast | None:
     return Contrast(against_rivals(shown.pop(sigma), shown)[0], (cell,))
 
 
+def at_its_own(results: Found, architecture: str, sigma: float) -> Contrast | None:
+    """Return the contrast of accuracy, trained and shown a noise minus trained and shown none."""
+    cells = [cell_at(results, architecture, at) for at in (("noise", sigma), NONE)]
+    if cells[0] is None or cells[1] is None:
+        return None
+    own = accuracy(results, cells[0], "noise", (sigma,))
+    return minus(own, accuracy(results, cells[1]), (cells[0], cells[1]))
+
+
 def shown_as_clean(results: Found, architecture: str, sigma: float) -> Contrast | None:
     """Return the contrast of accuracy, shown weak noise minus clean images, averaged over trainings."""
     row = learned(results, architecture, "noise")
