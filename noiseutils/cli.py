@@ -204,6 +204,7 @@ def claims(
     from noiseutils.studies import STUDIES, evidence, findings
 
     if readme:
+        write_between_marks(Path("README.md"), "in short", findings.first_words())
         write_between_marks(Path("README.md"), "claims", findings.in_readme())
         listed = reference_root() / findings.LISTED
         with writing(listed):

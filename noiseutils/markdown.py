@@ -1,4 +1,4 @@
-"""Markdown that commands write into the README: tables, between two marks of their own."""
+"""Markdown that commands write into the README: tables and lists, between two marks of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table of texts."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def markdown_list(items: Iterable[str]) -> str:
+    """Return a list of texts."""
+    return "\n".join(f"- {item}" for item in items)
 
 
 def marks(command: str) -> tuple[str, str]:

@@ -65,6 +65,7 @@ def test_noise_through_the_optimizer_follows_a_training_of_ones_own():
 
 def test_what_was_found_is_what_the_committed_results_give():
     """After new results: `noiseutils claims --readme`."""
+    assert between_marks(README, "in short") == findings.first_words()
     assert between_marks(README, "claims") == findings.in_readme()
     assert (ROOT / "outputs" / "reference" / findings.LISTED).read_text() == findings.page()
 

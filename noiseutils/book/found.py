@@ -55,13 +55,8 @@ def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFra
 
 def counts_table(claims: pd.DataFrame) -> str:
     """Return the counts of verdicts by paper as HTML."""
-    names = ("claims", "judged", "replicated", "held", *evidence.JUDGED[1:])
-    rows = [
-        [evidence.paper_name(row["study"]), *(str(row[name]) for name in names)]
-        for row in evidence.rows_of(evidence.summary(claims))
-    ]
-    heads = ["paper", "claims", "judged", "replicated", "held elsewhere", *evidence.JUDGED[1:]]
-    return table_html(heads, rows, "Claims and verdicts by paper.", sort=False)
+    rows = findings.score_rows(claims)
+    return table_html(findings.SCORES, rows, "Claims and verdicts by paper.", sort=False)
 
 
 def main_table(claims: pd.DataFrame) -> str:

@@ -25,7 +25,7 @@ from noiseutils.book.result_pages import results_table, stage_sets, stage_speed
 from noiseutils.book.stage import Stage, keep_drawing, problems_box, toctree
 from noiseutils.book.tables import one_line
 from noiseutils.config import EMBEDDED
-from noiseutils.markdown import markdown_table
+from noiseutils.markdown import markdown_list, markdown_table
 from noiseutils.models import MODELS
 from noiseutils.provenance import shipped
 from noiseutils.studies import STUDIES, findings
@@ -43,7 +43,7 @@ def stage_all(stage: Stage, outputs: Path, reference: Path, program: typer.Typer
     problems += _stage_chapters(stage, outputs, rendered, claims, sets)
     speed = stage_speed(stage, reference, problems)
     fill = {
-        "sentence": lambda _: "\n\n".join([*findings.in_short(reference), findings.in_a_sentence(claims)]),
+        "sentence": lambda _: markdown_list([*findings.in_short(reference), *findings.in_sentences(claims)]),
         "counts": lambda _: found.counts_table(claims),
         "main": lambda _: found.main_table(claims),
         "causes": lambda _: found.causes_table(claims),

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from noiseutils.markdown import markdown_table
+from noiseutils.markdown import markdown_list, markdown_table
 from noiseutils.provenance import reference_root
 from noiseutils.stats import MIN_SEEDS
 from noiseutils.studies import STUDIES
@@ -30,7 +30,6 @@ from noiseutils.studies.evidence import (
 from noiseutils.studies.readable import claimed_in_points, is_share_difference
 from noiseutils.studies.registry import made_of
 
-COUNTED = ("claims", "judged", "replicated", "held", *JUDGED[1:])
 LISTED_AT, LISTED = "outputs/reference", "README.md"  # all that was judged
 
 
@@ -47,18 +46,18 @@ def is_real(claims: pd.DataFrame) -> pd.Series:
     return claims.verdict.isin(JUDGED) & (claims.n >= MIN_SEEDS)
 
 
-def in_a_sentence(claims: pd.DataFrame) -> str:
-    """Return in sentences how many claims there are, how their verdicts went, how often noise helped."""
+def in_sentences(claims: pd.DataFrame) -> list[str]:
+    """Return in sentences how often noise helped, and how all verdicts went."""
     counts = summary(claims).iloc[-1]
-    went = [f"**{counts[name]}** {name.replace('_', ' ')}" for name in ("replicated", "held")]
+    went = [f"{counts[name]} {name}" for name in ("replicated", "held")]
     went[1] += " elsewhere"
-    went += [f"**{counts[name]}** {name}" for name in JUDGED[1:]]
-    return (
-        f"The registry has **{counts['claims']}** claims of the four papers, each with a test. On real "
-        f"images, with six seeds or more, **{counts['judged']}** of them have a verdict so far: "
-        f"{', '.join(went)}. "
-        f"{_helped(claims)}"
-    )
+    went += [f"{counts[name]} {name}" for name in JUDGED[1:]]
+    return [
+        _helped(claims),
+        f"Of all {counts['claims']} claims in the registry, {counts['judged']} have a verdict from real "
+        f"images and six seeds or more: {', '.join(went)}. {counts['claims'] - counts['judged']} have none "
+        "yet.",
+    ]
 
 
 def _helped(claims: pd.DataFrame) -> str:
@@ -67,10 +66,10 @@ def _helped(claims: pd.DataFrame) -> str:
     own = [pair in says for pair in zip(claims.study, claims.name, strict=True)]
     counts = summary(claims.loc[own]).iloc[-1]
     return (
-        f"**{counts['claims']}** of the claims say that a paper's noise makes a network better, or its gap "
-        f"smaller, than the same training without it. Of these, {counts['judged']} are judged: "
-        f"**{counts['replicated']}** replicated, **{counts['held']}** held elsewhere, "
-        f"**{counts['the opposite']}** the opposite, **{counts['not shown']}** not shown."
+        f"**{counts['claims']}** claims say that a paper's noise makes a network better, or its gap between "
+        f"training and test smaller, than the same training without it. **{counts['judged']}** of them are "
+        f"judged: **{counts['replicated'] + counts['held']}** held, **{counts['the opposite']}** were the "
+        f"opposite, **{counts['not shown']}** are not shown."
     )
 
 
@@ -115,27 +114,57 @@ def in_short(reference: Path | None = None) -> list[str]:
     ]
 
 
+def first_words(reference: Path | None = None) -> str:
+    """Return the answer as Markdown: noises in one setting, claims that noise helps, verdicts by paper."""
+    claims = evidence(reference=reference)
+    items = markdown_list([*in_short(reference), *in_sentences(claims)])
+    return "\n\n".join([items, _table(SCORES, score_rows(claims))])
+
+
+SCORES = ("paper", "claims", "replicated", "held", "the opposite", "not shown", "none yet")
+
+
+def score_rows(claims: pd.DataFrame) -> list[list[str]]:
+    """Return how the verdicts went, a row of texts a paper, and one for all."""
+    return [
+        [
+            paper_name(row["study"]),
+            *(str(row[name]) for name in ("claims", "replicated", "held", *JUDGED[1:])),
+            str(row["claims"] - row["judged"]),
+        ]
+        for row in rows_of(summary(claims))
+    ]
+
+
 def in_readme(reference: Path | None = None) -> str:
-    """Return what was found as Markdown for the README."""
+    """Return what was found as Markdown for the README: the main claims, causes, head to head."""
     claims = evidence(reference=reference)
     main = main_claims(claims)
-    of_main = (
-        f"Here are the {len(main)} that the papers are read for, {int(is_real(main).sum())} of them judged; "
-        f"every verdict stands in [{LISTED_AT}]({LISTED_AT}/{LISTED}). {numbers_in_a_sentence(reference)}"
-    )
+    judged = is_real(main)
     parts = [
-        *in_short(reference),
-        in_a_sentence(claims),
-        of_main,
-        _table(MAIN_HEADS, map(_main_row, rows_of(main))),
+        f"Of the {len(main)} claims that we take for the papers' main ones, {int(judged.sum())} have a "
+        f"verdict; all stand in [{LISTED_AT}]({LISTED_AT}/{LISTED}). {numbers_in_a_sentence(reference)}"
     ]
+    if judged.any():
+        parts += [_table(MAIN_HEADS, map(_main_row, rows_of(main.loc[judged])))]
+    if not judged.all():
+        parts += ["Without a verdict yet:", open_claims(main.loc[~judged])]
     if causes := explained(claims):
-        heads = ("paper", "claim", "as counted", "changed", "then")
         parts += ["What explains a difference between a paper's result and ours:"]
-        parts += [_table(heads, map(_cause_row, causes))]
+        parts += [markdown_list(map(_cause_said, causes))]
     for says, table in overviews(reference):
-        parts += [says, _table(list(table.columns), table.to_numpy().tolist())]
+        folded = _table(list(table.columns), table.to_numpy().tolist())
+        parts += [f"<details><summary>{says}</summary>", folded, "</details>"]
     return "\n\n".join(parts)
+
+
+def open_claims(claims: pd.DataFrame) -> str:
+    """Return claims without a verdict as a list in Markdown, an item a paper, each with why it has none."""
+    items = []
+    for study, own in claims.groupby("study", sort=False):
+        each = "; ".join(f"{said(row)} ({shown(row)})" for row in rows_of(own))
+        items.append(f"{paper_name(str(study))}: {each}")
+    return markdown_list(items)
 
 
 MAIN_HEADS = ("paper", "claim", "verdict", "measured: effect [95 % interval]", "n", "trained on")
@@ -158,35 +187,30 @@ def shown(row: Mapping[str, Any]) -> str:
 
 
 def _main_row(row: Mapping[str, Any]) -> list[str]:
-    n = int(row["n"])
-    found = f"{row['test']}: {effect_of(row, with_n=False)}" if n else "–"
-    made = made_of(row) if n else "–"
     return [
         f"{paper_name(row['study'])}, {row['section']}",
         said(row),
-        f"**{'none yet: ' * (row['verdict'] not in JUDGED)}{shown(row)}**",
-        found,
-        str(n),
-        made,
+        f"**{word(row)}**",
+        f"{row['test']}: {effect_of(row, with_n=False)}",
+        str(int(row["n"])),
+        made_of(row),
     ]
 
 
-def _cause_row(one: Explained) -> list[str]:
-    found = [f"**{word(row)}**: {effect_of(row)}" for row in (one.claim, one.twin)]
-    claim = f"{said(one.claim)}: {one.claim['test']}"
-    return [paper_name(one.claim["study"]), claim, found[0], one.cause, found[1]]
+def _cause_said(one: Explained) -> str:
+    """Return a cause as an item of a list: the claim as it counts, what is changed, what is found then."""
+    found = [f"{word(row)}, {effect_of(row)}" for row in (one.claim, one.twin)]
+    claim = f"{paper_name(one.claim['study'])}, {said(one.claim)} ({one.claim['test']})"
+    return f"{claim}: **{found[0]}**. With {one.cause}: **{found[1]}**."
 
 
 def page(reference: Path | None = None) -> str:
     """Return the page of all that was judged: counts, claims, what stands beside, the committed results."""
     claims = evidence(reference=reference)
-    rows = [
-        [paper_name(row["study"]), *(str(row[name]) for name in COUNTED)] for row in rows_of(summary(claims))
-    ]
     parts = [
         "# Committed results",
         "Written by `noiseutils claims --readme` from the folders beside this file.",
-        _table(("paper", "claims", "judged on real images", *COUNTED[2:]), rows),
+        _table(SCORES, score_rows(claims)),
     ]
     judged = claims.loc[is_real(claims)]
     parts += ["## Printed numbers beside ours", BESIDE, _table(NUMBERS, number_rows(reference))]
@@ -215,7 +239,8 @@ def numbers_in_a_sentence(reference: Path | None = None) -> str:
     counts = printed(reference)[["printed", "beside", "six_seeds", "agree"]].sum()
     return (
         f"Of the {counts['printed']} numbers that the papers print, {counts['beside']} stand beside ours, "
-        f"{counts['six_seeds']} with six seeds; {counts['agree']} of those agree."
+        f"{counts['six_seeds']} with six seeds; {counts['agree']} of those agree (most of ours come from "
+        "smaller settings)."
     )
 
 

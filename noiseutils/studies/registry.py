@@ -44,11 +44,13 @@ class Contrast(Generic[C]):
     """The numbers that a claim is tested by: one a seed, and the cells whose results they come from.
 
     void: why these results allow no verdict, such as a regulariser where there is no gap to close.
+    remark: what else a reader needs to know of the networks, such as how much they have learned.
     """
 
     by_seed: Mapping[int, float]
     cells: tuple[C, ...]
     void: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,8 @@ def judge(
     Holm's correction is over the counted claims, and apart from them over what stands beside. looks: how
     often the results were looked at, see `stats.pocock_level`. Columns: name, section, claim, test, claimed;
     difference with its t interval, n seeds; p_holm, verdict; images, epochs and width of the networks behind
-    it, and the number of images that they were trained on; settings (a key of `stats.SETTINGS`); diverged
-    runs; counted.
+    it, the number of images that they were trained on, and a remark; settings (a key of `stats.SETTINGS`);
+    diverged runs; counted.
     """
     found = [claim.contrast(results) for claim in claims]
     tests = [one_sample(list(contrast.by_seed.values()) if contrast else []) for contrast in found]
@@ -173,6 +175,7 @@ def judge(
                 "p_holm": p,
                 "verdict": _verdict(claim, contrast, results, test.difference, p, worst, looks),
                 **made,
+                "remark": contrast.remark if contrast else "",
                 "settings": worst,
                 "counted": claim.counted,
             }
@@ -225,8 +228,10 @@ def made_with(results: Results[P, C], cells: Iterable[C]) -> dict[str, Any]:
 
 
 def made_of(row: Mapping[Any, Any]) -> str:
-    """Return the networks behind a verdict: images and how many were trained on, epochs, width."""
-    return f"{row['images']}, {row['train']} images, {row['epochs']} epochs, width {row['width']}"
+    """Return the networks behind a verdict: images and how many were trained on, epochs, width, a remark."""
+    made = f"{row['images']}, {row['train']} images, {row['epochs']} epochs, width {row['width']}"
+    remark = row.get("remark")  # rendered tables of earlier versions have none
+    return f"{made}; {remark}" if isinstance(remark, str) and remark else made
 
 
 def trained_on(result: Result) -> int:
@@ -266,7 +271,7 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
         claimed_in_points(str(text)) if is_share_difference(str(test)) else text
         for text, test in zip(ordered.claimed, ordered.test, strict=True)
     ]
-    made = ["name", "images", "train", "epochs", "width", "diverged", "settings", "counted"]
+    made = ["name", "images", "train", "epochs", "width", "remark", "diverged", "settings", "counted"]
     shown = ordered.drop(columns=made)
     return shown.assign(
         claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")

@@ -11,7 +11,7 @@ from noiseutils.studies.adversarial_noise_layer.grid import LENET_SITES, Cell
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.parts import writer
 from noiseutils.studies.profiles import read_profile
-from noiseutils.studies.registry import NO_GAP
+from noiseutils.studies.registry import NO_GAP, made_of
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import train
 
@@ -164,6 +164,17 @@ def test_another_epsilon_or_rate_is_another_setting(part, model, method, change)
     (cell,) = [c for c in STUDY.cells(here) if (c.part, c.model, c.method) == (part, model, method)]
     assert settings(here, cell) == "paper"
     assert settings(here.replace(**change), cell) == "other"
+
+
+def test_a_claim_that_noise_lowers_the_error_says_how_much_both_networks_have_learned():
+    results = anl_results(SIX)
+    for (cell, _), result in results.by_cell.items():
+        right = 0.4 if cell.method == "anl" else 0.9
+        result.history.loc[result.history.index[-1], "train_accuracy"] = right
+    found = STUDY.verdicts(results).set_index("name").loc["anl-baseline"]
+    assert found.remark == "right on training images: 40 % against 90 %"
+    assert made_of(found.to_dict()).endswith(f"; {found.remark}")
+    assert made_of(found.to_dict() | {"remark": float("nan")}).endswith(f"width {found.width}")
 
 
 def test_lenet_in_table_2_has_the_papers_setting_at_its_rate_alone():

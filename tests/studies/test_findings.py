@@ -70,11 +70,20 @@ def test_the_sentence_counts_the_claims_that_noise_helps_apart():
         for row in evidence.rows_of(claims.loc[findings.is_real(claims)])
         if (row["study"], row["name"]) in helps
     ]
-    said = findings.in_a_sentence(claims)
-    assert f"**{len(helps)}** of the claims say that a paper's noise makes a network better" in said
-    assert f"Of these, {len(judged)} are judged" in said
-    shown = sum(row["verdict"] == "not shown" for row in judged)
-    assert said.endswith(f"**{shown}** not shown.")
+    said, all_claims = findings.in_sentences(claims)
+    assert f"**{len(helps)}** claims say that a paper's noise makes a network better" in said
+    assert f"**{len(judged)}** of them are judged" in said
+    for verdict, words in (
+        ("held", "held"),
+        ("the opposite", "were the opposite"),
+        ("not shown", "are not shown"),
+    ):
+        assert f"**{sum(row['verdict'] == verdict for row in judged)}** {words}" in said
+    rows = findings.score_rows(claims)
+    assert f"Of all {rows[-1][1]} claims" in all_claims
+    for name, *numbers in rows:
+        total, *parts = map(int, numbers)
+        assert sum(parts) == total, name
 
 
 def test_a_row_says_what_was_measured_its_margin_and_why_there_is_no_verdict():
@@ -88,9 +97,10 @@ def test_a_row_says_what_was_measured_its_margin_and_why_there_is_no_verdict():
 
 
 def test_without_committed_results_no_claim_is_said_to_be_judged(tmp_path):
+    assert "**0** of them are judged" in findings.first_words(tmp_path)
     said = findings.in_readme(tmp_path)
-    assert "**0** of them have a verdict so far" in said
-    assert said.count("**none yet: not run**") == sum(len(study.main) for study in PAPERS)
+    assert said.count("(not run)") == sum(len(study.main) for study in PAPERS)
+    assert "| --- |" not in said, "no table of nothing"
     assert "explains" not in said
 
 

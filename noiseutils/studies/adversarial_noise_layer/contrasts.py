@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,21 @@ def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Tes
     plain = dict(other) if str(other["method"]).startswith("baseline") else plain
 
     def contrast(results: Found) -> Contrast[Cell] | None:
-        cell = cell_at(results, **both, **plain)
-        return None if cell is None else where_a_gap(than(one, other, **both)(results), gap(results, cell))
+        cell, found = cell_at(results, **both, **plain), than(one, other, **both)(results)
+        if cell is None or found is None:
+            return None
+        return where_a_gap(replace(found, remark=learned(results, found.cells)), gap(results, cell))
 
     return contrast
+
+
+def learned(results: Found, cells: Sequence[Cell]) -> str:
+    """Return in words how many training images networks get right in the last epoch, means over seeds."""
+    each = [last_epoch(results, cell, "train_accuracy") for cell in cells]
+    if not all(each):
+        return ""
+    shares = [f"{100 * sum(values.values()) / len(values):.0f} %" for values in each]
+    return f"right on training images: {' against '.join(shares)}"
 
 
 def gap(results: Found, *cells: Cell) -> Interval:
@@ -110,10 +122,18 @@ def gap(results: Found, *cells: Cell) -> Interval:
     """
     each = []
     for cell in cells:
-        last = {seed: r.history.iloc[-1] for (c, seed), r in results.by_cell.items()
-                if c == cell and r.status == "finished"}  # fmt: skip
-        each.append({seed: float(row.test_loss - row.train_loss) for seed, row in last.items()})
+        test, train = (last_epoch(results, cell, f"{name}_loss") for name in ("test", "train"))
+        each.append({seed: test[seed] - train[seed] for seed in test})
     return mean_interval(list(mean_by_seed(each).values()))
+
+
+def last_epoch(results: Found, cell: Cell, column: str) -> dict[int, float]:
+    """Return a column of the history in the last epoch by seed, of the trainings that finished."""
+    return {
+        seed: float(result.history[column].iloc[-1])
+        for (other, seed), result in results.by_cell.items()
+        if other == cell and result.status == "finished"
+    }
 
 
 def same_class(*sites: str) -> Test:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from noiseutils.studies.head_to_head.choice import finals
 from noiseutils.studies.head_to_head.comparisons import Comparison, comparisons, quantities
 from noiseutils.studies.head_to_head.grid import Cell
-from noiseutils.studies.head_to_head.methods import METHODS
+from noiseutils.studies.head_to_head.methods import LEVEL, METHODS
 from noiseutils.studies.head_to_head.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.readable import effect
@@ -21,7 +21,10 @@ ALL = (
     "top-1 error minus that of no noise with the same seeds, in points, with the 95 % interval of the row "
     "alone; lower or higher is said after correction for all rows. The best on average comes first."
 )
-PAPERS = "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top."
+PAPERS = (
+    "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top, of std "
+    f"{LEVEL:g}; its p is what was chosen."
+)
 VERDICTS = ("lower", "higher", "not shown")
 
 
@@ -38,35 +41,42 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
 
 
 def in_short(results: Results[Params, Cell]) -> list[str]:
-    """Return a sentence a setting: how many of the papers' noises are better than none, and than dropout."""
+    """Return two sentences a setting: how many of the papers' noises beat no noise, and how many dropout."""
     papers, label = _papers(results), data_of(results.params).label
-    against = {rival: _judged(results, rival, papers) for rival in ("none", "dropout")}
+    against_none = _judged(results, "none", [*papers, "dropout"])
+    against_dropout = _judged(results, "dropout", papers)
     found = []
     for setting in results.params.settings:
-        own = {
-            rival: [one for (_, name), one in judged.items() if name == setting.name]
-            for rival, judged in against.items()
-        }
-        counts = "; ".join(_counted(rival, judged) for rival, judged in own.items() if judged)
-        if counts:
-            found.append(
-                f"All noises in one setting, {setting.name} ({label}, {setting.epochs} epochs), each at the "
-                f"strength that validation images chose: of the papers' {len(papers)} noises {counts}."
-            )
+        judged = {method: one for (method, name), one in against_none.items() if name == setting.name}
+        dropout = judged.pop("dropout", None)
+        if not judged:
+            continue
+        said = (
+            f"In one setting for all ({setting.name}; {label}, {setting.epochs} epochs; each method at the "
+            f"best of its strengths on validation images): of {len(judged)} noises that the papers propose "
+            f"or compare with, {_counted(judged.values(), 'no noise')}."
+        )
+        if rest := [one for (_, name), one in against_dropout.items() if name == setting.name]:
+            alone = f" ({_points(dropout)} against no noise)" if dropout is not None else ""
+            said += f" Of the same, {_counted(rest, f'dropout{alone}')}."
+        found.append(said)
     return found
 
 
-def _counted(rival: str, judged: list[Comparison]) -> str:
-    """Return in words how many methods have a lower error than a rival, which, and how many a higher one."""
-    shown = {
-        way: [METHODS[one.cell.method].label for one in judged if one.shown and one.verdict == way]
-        for way in ("lower", "higher")
-    }
-    which = f" ({'; '.join(shown['lower'])})" if shown["lower"] else ""
-    return (
-        f"**{len(shown['lower'])}** have a lower error than {METHODS[rival].label}{which}, "
-        f"**{len(shown['higher'])}** a higher one"
-    )
+def _counted(judged: Iterable[Comparison], rival: str) -> str:
+    """Return in words how many comparisons show a lower error, of what methods, and how many a higher."""
+    shown = sorted((one for one in judged if one.shown), key=lambda one: one.interval.mean)
+    lower = [one for one in shown if one.verdict == "lower"]
+    named = [f"{METHODS[one.cell.method].label} {_points(one)}" for one in lower]
+    listed = f" ({'; '.join(named)})" if named else ""
+    higher = len(shown) - len(lower)
+    return f"**{len(lower)}** have a lower error than {rival}{listed}, **{higher}** a higher one"
+
+
+def _points(one: Comparison) -> str:
+    """Return the mean difference of a comparison in points."""
+    found = effect(one.interval.mean, one.interval.low, one.interval.high, "error")
+    return f"{found.split(' [')[0]} points"
 
 
 def _papers(results: Results[Params, Cell]) -> list[str]:
