@@ -49,9 +49,9 @@ EFFECTS: tuple[tuple[str, str, Literal["up", "down"], str], ...] = (
     ("loss", "validation_loss", "up", "noise raises the validation loss"),
 )
 RATES = {
-    "plain": "both at the rate chosen for none",
-    "noise": "both at the rate chosen for Gaussian noise",
-    "own": "each at the rate chosen for it",
+    "plain": "both at the learning rate that is best without noise",
+    "noise": "both at the learning rate that is best with Gaussian noise",
+    "own": "each at its own best learning rate",
 }
 
 AdaptiveClaim = Claim[Params, Cell]
@@ -198,7 +198,7 @@ def _of_network(model: str, optimizer: str, rates: str) -> Iterator[AdaptiveClai
 def _of_conclusion(model: str, optimizer: str) -> Iterator[AdaptiveClaim]:
     """Yield how a network and optimiser bear on the conclusion, and on whether *adaptive* matters."""
     where, end = f"{NAMES[model]}, {OPTIMIZER_NAMES[optimizer]}", f"-{model}-{optimizer}"
-    rate = "all at the rate chosen for none"
+    rate = "all at the learning rate that is best without noise"
     if model in REGULARISED[optimizer]:
         for regulariser in (None, "dropout", "weight_decay"):
             other = "the regularisers, on average," if regulariser is None else regulariser.replace("_", " ")
@@ -211,8 +211,8 @@ def _of_conclusion(model: str, optimizer: str) -> Iterator[AdaptiveClaim]:
             )  # fmt: skip
     yield Claim(
         f"adaptive{end}", "beyond", f"noise helps more when it stagnates than at other times: {where}",
-        "validation accuracy, adaptive noise minus the same amounts in epochs at random, both at the rate "
-        "chosen for Gaussian noise", "up",
+        "validation accuracy, adaptive noise minus the same amounts in epochs at random, both at the "
+        "learning rate that is best with Gaussian noise", "up",
         against_shuffled(model, optimizer), counted=False,
     )  # fmt: skip
 

@@ -167,7 +167,7 @@ def _choices() -> Iterator[AnlClaim]:
     for model, epsilon in BEST_EPSILON.items():
         yield Claim(
             f"epsilon-{model}", "Figure 4", f"about {epsilon:g} is the best ε for {model}",
-            f"top-1 error at ε = {epsilon:g} minus that at the ε that is best of the rest for other seeds",
+            f"top-1 error at ε = {epsilon:g} minus that at the best other ε (chosen by the other seeds)",
             "down", named_epsilon(model),
         )  # fmt: skip
     yield Claim(

@@ -228,12 +228,12 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     )  # fmt: skip
     yield Claim(
         f"some-class{end}", "5.3", f"some class gains from noise{note}",
-        "accuracy of the class that gains most for the other seeds, noise minus ordinary dropout, p = 0.25",
+        "accuracy of the class that gains most (chosen by the other seeds), noise minus dropout, p = 0.25",
         "up", best_class(0.25, reading), counted=counted, helps=True,
     )  # fmt: skip
     yield Claim(
         f"best-level{end}", "5.2", f"a well chosen noise level improves the accuracy{note}",
-        "top-1 error at the level that is best for the other seeds, minus ordinary dropout, p = 0.25", "down",
+        "top-1 error at the best level (chosen by the other seeds), minus ordinary dropout, p = 0.25", "down",
         best_level(0.25, reading), counted=counted, helps=True,
     )  # fmt: skip
     fgsm = {"condition": "fgsm", "size": FGSM_255 / 255}

@@ -54,13 +54,13 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
     for sigma in (0.1, 0.5, 1.0):
         yield Claim(
             f"best-{sigma:g}", "3, Fig. 4", f"on noise {sigma:g}, training on the same noise is best",
-            f"{on}, minus the other training, of those run, that is best for the other seeds", "up",
+            f"{on}, minus the best other training that was run (chosen by the other seeds)", "up",
             over_architectures(partial(matched, sigma=sigma)),
         )  # fmt: skip
         yield Claim(
             f"peak-{sigma:g}", "3, Fig. 4",
             f"a network trained on noise {sigma:g} is at its best on that noise",
-            f"{on}, on noise {sigma:g} minus on the other test noise that is best for the other seeds", "up",
+            f"{on}, on noise {sigma:g} minus on the best other test noise (chosen by the other seeds)", "up",
             over_architectures(partial(peak, sigma=sigma)),
         )  # fmt: skip
     yield Claim(
@@ -85,7 +85,7 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
         )  # fmt: skip
     yield Claim(
         "drops-0.1", "3, Fig. 4", "from training on noise 0.1 on, the accuracy drops",
-        f"{on}, trained and shown noise 0.1 minus neither", "down",
+        f"{on}, trained and tested on noise 0.1 minus trained and tested without", "down",
         over_architectures(partial(at_its_own, sigma=0.1)),
     )  # fmt: skip
     for sigma, base in ((0.1, NONE), (1.0, ("noise", 0.1))):
@@ -153,7 +153,7 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
         )  # fmt: skip
     yield Claim(
         "inception", "3, Fig. 6", "the Inception models perform best",
-        "clean accuracy without corruption, minus the other architecture that is best for the other seeds",
+        "clean accuracy without corruption, minus the best other architecture (chosen by the other seeds)",
         "up", inception_best,
     )  # fmt: skip
     yield Claim(
