@@ -98,6 +98,10 @@ def _forest(
         ax.locator_params(axis="x", nbins=5, steps=[1, 2, 5, 10])
         if strengths:
             _strengths(ax, places, by_method)
+        if dropout := by_method.get("dropout"):
+            ax.axvline(
+                100 * dropout.interval.mean, color=COLOURS["common"], linewidth=1.1, linestyle=":", zorder=1
+            )
     _names(axes[0, 0], places)
     for ax in axes[0, 1:]:
         ax.spines["left"].set_visible(False)
@@ -137,7 +141,7 @@ def _strengths(ax: Axes, places: Mapping[str, float], by_method: Mapping[str, Co
     for method, at in places.items():
         if method in by_method and (text := METHODS[method].at(by_method[method].cell.strength)):
             ax.annotate(
-                text.replace("side ", ""), (1, at), (-1, 0), xycoords=("axes fraction", "data"), fontsize=6.5,
+                text, (1, at), (-1, 0), xycoords=("axes fraction", "data"), fontsize=6.5,
                 textcoords="offset points", ha="right", va="center", color=plots.GREY,
             )  # fmt: skip
     low, high = ax.get_xlim()
@@ -163,8 +167,14 @@ def _legend(figure: Figure) -> None:
         Line2D([], [], **look),
         Line2D([], [], **look, markerfacecolor="white", alpha=PALE + 0.25),
     ]
-    texts = ["one seed", "mean, 95 % interval: a difference is shown", "none is shown, or no verdict"]
-    figure.legend(marks, texts, loc="outside lower center", ncols=3, fontsize=8.5)  # pyright: ignore[reportArgumentType]
+    marks.append(Line2D([], [], color=COLOURS["common"], linewidth=1.1, linestyle=":"))
+    texts = [
+        "one seed",
+        "mean, 95 % interval: a difference is shown",
+        "no difference is shown, or no verdict",
+    ]
+    texts.append("dropout")
+    figure.legend(marks, texts, loc="outside lower center", ncols=2, fontsize=8.5)  # pyright: ignore[reportArgumentType]
 
 
 def cost(results: Results[Params, Cell]) -> Iterator[Drawn]:
