@@ -195,7 +195,9 @@ def claims(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the whole table here, too")] = None,
     readme: Annotated[
         bool,
-        typer.Option("--readme", help="rewrite the tables of claims, README.md's and outputs/reference's"),
+        typer.Option(
+            "--readme", help="rewrite what was found: README.md's first page and outputs/reference's"
+        ),
     ] = False,
 ) -> None:
     """Say what was found: every claim of the papers, its best evidence among the committed results."""

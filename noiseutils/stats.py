@@ -135,7 +135,7 @@ def equivalence(values: Sequence[float], margin: float) -> float:
     if len(data) < 2:
         return math.nan
     if np.ptp(data) <= ROUNDING * np.abs(data).max():
-        return 0.0 if abs(data[0]) < margin else 1.0
+        return 0.0 if abs(data[0]) < margin * (1 - ROUNDING) else 1.0
     error = float(data.std(ddof=1)) / math.sqrt(len(data))
     nearest = (margin - abs(float(data.mean()))) / error  # the larger p is that of the nearer bound
     return float(stats.t.sf(nearest, len(data) - 1))
@@ -148,7 +148,7 @@ def against_margin(values: Sequence[float], margin: float) -> float:
     cannot both be false, so a decision at p < alpha is wrong in at most that share of cases.
     """
     p, mean = equivalence(values, margin), abs(float(np.mean(values))) if len(values) else math.nan
-    if mean == margin:
+    if abs(mean - margin) <= ROUNDING * margin:
         return 1.0
     return 2 * (1 - p) if mean > margin else p
 

@@ -115,6 +115,8 @@ def test_beyond_a_margin_is_scipys_two_sided_test_of_the_nearer_bound_and_within
         inside = (sign * differences).tolist()
         assert against_margin(inside, 3 * abs(mean)) == equivalence(inside, 3 * abs(mean))
     assert [against_margin([2.0, 2.0], margin) for margin in (1.0, 2.0, 3.0)] == [0.0, 1.0, 0.0]
+    for rounded, margin in ((0.015, 0.015), (0.51 - 0.50, 0.01), (0.35, 0.35)):
+        assert against_margin([rounded] * 9, margin) == against_margin([-rounded] * 6, margin) == 1.0
     assert math.isnan(against_margin([], 1.0))
     assert math.isnan(against_margin([2.0], 1.0))
 

@@ -22,12 +22,16 @@ OTHER = Outcome("other", "•", "found beside the paper")
 
 WORDS = {  # the words of noiseutils.stats and of the studies, in the order that they are shown in
     "replicated": (AGREES, "held on the paper's own images at its own setting"),
-    "held": (AGREES, "the difference goes where the paper says, p < 0.05 after Holm's correction"),
+    "held": (
+        AGREES,
+        "the difference goes where the paper says, p < 0.05 after Holm's correction; less where seeds were "
+        "added after a look",
+    ),
     "agrees": (AGREES, "the reported number, as rounded, lies where one more training of ours would"),
     "the opposite": (
         DIFFERS,
-        "the difference goes the other way or, where it should stay the same, beyond the margin, p < 0.05 "
-        "after Holm's correction",
+        "the difference goes the other way or, where it should stay the same, beyond the margin, p as for "
+        "held",
     ),
     "ours is higher": (DIFFERS, "the 95 % interval of one more training of ours lies above the number"),
     "ours is lower": (DIFFERS, "the 95 % interval of one more training of ours lies below the number"),
@@ -38,6 +42,7 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "too few seeds": (NONE, "a verdict takes six paired seeds"),
     "embedded images: no verdict": (NONE, "the images that the package brings along decide nothing"),
     "at chance: no verdict": (NONE, "a network that learned nothing supports no claim"),
+    "counted as top-1 error": (NONE, "the same quantity under another name"),
     "layer not said: no verdict": (NONE, "the paper does not say at which layer it measured"),
     "too few seeds without noise: no verdict": (NONE, "whether there is overfitting is not known"),
     "no gap to close: no verdict": (NONE, "a regulariser is judged only where there is overfitting"),

@@ -24,6 +24,15 @@ from noiseutils.training.loop import Result
 log = logging.getLogger("noiseutils")
 
 JUDGED = ("held", "the opposite", "not shown")  # verdicts; anything else says why there is none
+# of a printed number; anything else says why there is none
+NUMBER_JUDGED = (
+    "agrees",
+    "ours is higher",
+    "ours is lower",
+    "ours is not above",
+    "ours is not below",
+    JUDGED[2],
+)
 
 
 def evidence(
@@ -125,6 +134,7 @@ def printed(reference: Path | None = None) -> pd.DataFrame:
             "printed": len(places),
             "beside": 0,
             "six_seeds": 0,
+            "judged": 0,
             "agree": 0,
             "settings": "",
         }
@@ -136,6 +146,7 @@ def printed(reference: Path | None = None) -> pd.DataFrame:
             row |= {
                 "beside": len(best),
                 "six_seeds": int((best.n >= MIN_SEEDS).sum()),
+                "judged": int(best.verdict.isin(NUMBER_JUDGED).sum()),
                 "agree": int((best.verdict == "agrees").sum()),
                 "settings": ", ".join(f"{name} {counts[name]}" for name in order if counts[name]),
             }

@@ -1,6 +1,6 @@
-"""What was found, for readers: the papers' main claims, what explains the differences, head to head.
+"""What was found, for readers: in short, the papers' main claims, what explains differences, head to head.
 
-Two pages are written from it: a part of the README, and the list of all that was judged and committed.
+README's first page and outputs/reference/README.md, the list of all that was judged, are written from it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from noiseutils.studies.evidence import (
 from noiseutils.studies.readable import claimed_in_points, is_share_difference
 from noiseutils.studies.registry import made_of
 
+SCORES = ("paper", "claims", "replicated", *JUDGED, "none yet")  # columns of `score_rows`
 LISTED_AT, LISTED = "outputs/reference", "README.md"  # all that was judged
 
 
@@ -49,9 +50,7 @@ def is_real(claims: pd.DataFrame) -> pd.Series:
 def in_sentences(claims: pd.DataFrame) -> list[str]:
     """Return in sentences how often noise helped, and how all verdicts went."""
     counts = summary(claims).iloc[-1]
-    went = [f"{counts[name]} {name}" for name in ("replicated", "held")]
-    went[1] += " elsewhere"
-    went += [f"{counts[name]} {name}" for name in JUDGED[1:]]
+    went = [f"{counts[name]} {name}" for name in ("replicated", *JUDGED)]
     return [
         _helped(claims),
         f"Of all {counts['claims']} claims in the registry, {counts['judged']} have a verdict from real "
@@ -68,8 +67,8 @@ def _helped(claims: pd.DataFrame) -> str:
     return (
         f"**{counts['claims']}** claims say that a paper's noise makes a network better, or its gap between "
         f"training and test smaller, than the same training without it. **{counts['judged']}** of them are "
-        f"judged: **{counts['replicated'] + counts['held']}** held, **{counts['the opposite']}** were the "
-        f"opposite, **{counts['not shown']}** are not shown."
+        f"judged: **{counts['replicated']}** replicated, **{counts['held']}** held, "
+        f"**{counts['the opposite']}** the opposite, **{counts['not shown']}** not shown."
     )
 
 
@@ -121,15 +120,12 @@ def first_words(reference: Path | None = None) -> str:
     return "\n\n".join([items, _table(SCORES, score_rows(claims))])
 
 
-SCORES = ("paper", "claims", "replicated", "held", "the opposite", "not shown", "none yet")
-
-
 def score_rows(claims: pd.DataFrame) -> list[list[str]]:
     """Return how the verdicts went, a row of texts a paper, and one for all."""
     return [
         [
             paper_name(row["study"]),
-            *(str(row[name]) for name in ("claims", "replicated", "held", *JUDGED[1:])),
+            *(str(row[name]) for name in ("claims", "replicated", *JUDGED)),
             str(row["claims"] - row["judged"]),
         ]
         for row in rows_of(summary(claims))
@@ -159,12 +155,10 @@ def in_readme(reference: Path | None = None) -> str:
 
 
 def open_claims(claims: pd.DataFrame) -> str:
-    """Return claims without a verdict as a list in Markdown, an item a paper, each with why it has none."""
-    items = []
-    for study, own in claims.groupby("study", sort=False):
-        each = "; ".join(f"{said(row)} ({shown(row)})" for row in rows_of(own))
-        items.append(f"{paper_name(str(study))}: {each}")
-    return markdown_list(items)
+    """Return claims without a verdict as a list in Markdown, each with why it has none."""
+    return markdown_list(
+        f"{paper_name(row['study'])}, {said(row)}: *{shown(row)}*" for row in rows_of(claims)
+    )
 
 
 MAIN_HEADS = ("paper", "claim", "verdict", "measured: effect [95 % interval]", "n", "trained on")
@@ -231,22 +225,22 @@ BESIDE = (
     "network and method. It agrees where it lies in the range in which one more training of ours would, of "
     "six seeds or more."
 )
-NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "agree", "at which settings")
+NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree", "at which settings")
 
 
 def numbers_in_a_sentence(reference: Path | None = None) -> str:
     """Return how many printed numbers stand beside ours in a sentence."""
-    counts = printed(reference)[["printed", "beside", "six_seeds", "agree"]].sum()
+    counts = printed(reference)[["printed", "beside", "six_seeds", "judged", "agree"]].sum()
     return (
         f"Of the {counts['printed']} numbers that the papers print, {counts['beside']} stand beside ours, "
-        f"{counts['six_seeds']} with six seeds; {counts['agree']} of those agree (most of ours come from "
-        "smaller settings)."
+        f"{counts['six_seeds']} with six seeds; at a paper's own setting, where a number can be judged, are "
+        f"{counts['judged']}, of which {counts['agree']} agree."
     )
 
 
 def number_rows(reference: Path | None = None) -> list[list[str]]:
     """Return how many of each paper's printed numbers stand beside ours, a row of texts a paper."""
-    counts = ("printed", "beside", "six_seeds", "agree")
+    counts = ("printed", "beside", "six_seeds", "judged", "agree")
     table = printed(reference)
     rows = [
         [paper_name(row["study"]), *(str(row[name]) for name in counts), row["settings"] or "–"]

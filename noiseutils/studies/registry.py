@@ -272,7 +272,7 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
         for text, test in zip(ordered.claimed, ordered.test, strict=True)
     ]
     made = ["name", "images", "train", "epochs", "width", "remark", "diverged", "settings", "counted"]
-    shown = ordered.drop(columns=made)
+    shown = ordered.drop(columns=made, errors="ignore")  # tables of earlier versions lack some
     return shown.assign(
         claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")
     )

@@ -172,7 +172,7 @@ def test_a_claim_that_noise_lowers_the_error_says_how_much_both_networks_have_le
         right = 0.4 if cell.method == "anl" else 0.9
         result.history.loc[result.history.index[-1], "train_accuracy"] = right
     found = STUDY.verdicts(results).set_index("name").loc["anl-baseline"]
-    assert found.remark == "right on training images: 40 % against 90 %"
+    assert found.remark == "right while training: 40 % against 90 %"
     assert made_of(found.to_dict()).endswith(f"; {found.remark}")
     assert made_of(found.to_dict() | {"remark": float("nan")}).endswith(f"width {found.width}")
 

@@ -241,7 +241,7 @@ def test_a_sentence_a_setting_counts_the_noises_that_are_better_than_none_and_th
     said = papers.loc[papers.method.isin(kinds)].set_index("method").iloc[:, 0]
     lower, higher = said[said.str.contains("lower")], said[said.str.contains("higher")]
     assert f"**{len(lower)}** have a lower error than no noise ({lower.index[0]} −" in found[0]
-    assert f"**{len(higher)}** a higher one. Of the same, " in found[0]
+    assert f"**{len(higher)}** a higher one. Of 10, " in found[0]
     against = table.iloc[:, 1].str.contains("lower").sum(), table.iloc[:, 1].str.contains("higher").sum()
     alone = papers.set_index("method").iloc[:, 0]["dropout"].split(" [")[0]
     assert f"**{against[0]}** have a lower error than dropout ({alone} points against no noise)" in found[0]
@@ -353,6 +353,22 @@ def test_the_forest_has_a_dot_a_seed_and_fills_what_is_shown():
     assert (len(means), len(filled)) == (17, 3)
     names = [label.get_text() for label in drawn.figure.axes[0].get_yticklabels()]
     assert set(names) == {m.label for name, m in METHODS.items() if name != "none"}
+
+
+@pytest.mark.parametrize("methods", [PARAMS.methods, ("none", "anl", "mixup")], ids=["with", "without"])
+def test_dropout_is_a_line_in_the_forest_and_its_legend_where_it_was_run(methods):
+    results = head_to_head_results(PARAMS.replace(methods=methods))
+    drawn = next(figures.forest(results))
+    named = [text.get_text() for text in drawn.figure.legends[0].get_texts()]
+    lines = [line.get_xdata()[0] for line in drawn.figure.axes[0].lines if line.get_linestyle() == ":"]
+    if "dropout" not in methods:
+        assert not lines
+        assert "mean of dropout" not in named
+        return
+    top1 = comparisons.comparisons(results, comparisons.quantities(PARAMS)["top1"])
+    own = next(c for c in top1 if (c.cell.method, c.cell.setting) == ("dropout", BABY))
+    assert lines == [pytest.approx(100 * own.interval.mean)]
+    assert "mean of dropout" in named
 
 
 def test_what_is_missing_is_left_out():

@@ -117,6 +117,9 @@ def test_readers_see_counted_claims_first_and_what_is_behind_each():
     shown = for_readers(table)
     assert shown.counted.tolist() == ["yes", "beside"]
     assert shown.networks[1] == "photographs, 50,000 images, 10 epochs, width 1: the paper's own setting"
+    assert list(for_readers(table.drop(columns="remark")).columns) == list(shown.columns), (
+        "as rendered earlier"
+    )
 
 
 def test_images_that_are_held_out_are_not_counted_as_trained_on():

@@ -30,8 +30,8 @@ QUANTITIES = ("train_accuracy", "validation_accuracy", "train_loss", "validation
 def last_epoch(result: Result) -> Sequence[Record]:
     """Return accuracy and loss on training, validation and test images at the end, and `gap`.
 
-    gap: validation minus training loss. Where no images are held out, those of the test set validate: another
-    reading. The paper does not say which images "Val" are; its accuracies suggest 5,000 held-out images.
+    gap: validation minus training loss. Where no images are held out, those of the test set validate. The
+    paper does not say which images "Val" are; its accuracies suggest 5,000 held-out images.
     """
     if result.status != "finished":
         return []

@@ -107,12 +107,15 @@ def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Tes
 
 
 def learned(results: Found, cells: Sequence[Cell]) -> str:
-    """Return in words how many training images networks get right in the last epoch, means over seeds."""
+    """Return in words how many images networks got right while they trained on them in the last epoch.
+
+    Means over seeds; augmented images, with dropout, and with noise where it is on to the end.
+    """
     each = [last_epoch(results, cell, "train_accuracy") for cell in cells]
     if not all(each):
         return ""
     shares = [f"{100 * sum(values.values()) / len(values):.0f} %" for values in each]
-    return f"right on training images: {' against '.join(shares)}"
+    return f"right while training: {' against '.join(shares)}"
 
 
 def gap(results: Found, *cells: Cell) -> Interval:

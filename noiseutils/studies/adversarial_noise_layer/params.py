@@ -85,7 +85,7 @@ class Params(StudyParams):
     )
     at_255: Sizes255 = (12.75, 2.0, 4.0)  # the first is the paper's 0.05, as a share of the pixel range
     fgsm_255: Sizes255 = (2.0, 4.0, 6.0, 8.0)
-    figure4_models: Names = ("mobilenet_v2", "vgg16")
+    figure4_models: Names = ("mobilenet_v2", "vgg16", "resnet18")
     figure4_epsilons: Annotated[tuple[Finite, ...], Field(strict=False, max_length=100)] = (
         0.01, 0.02, 0.03, 0.05, 0.08, 0.1,
     )  # fmt: skip

@@ -46,7 +46,7 @@ def forest(results: Results[Params, Cell]) -> Iterator[Drawn]:
     titles = [f"{name}, {epochs[name]} epochs".replace(", ", "\n") for name in panels]
     figure = _forest(results, list(panels.values()), titles, "points of top-1 error", strengths=True)
     figure.suptitle(_title(results, "Every method against no noise: top-1 error, left is better"))
-    alt = "Top-1 error minus no noise's, a row a method, a panel a setting, a dot a seed."
+    alt = "Top-1 error minus no noise's, a row a method, a panel a setting, a dot a seed; dotted: dropout."
     yield Drawn("forest", figure, alt, _behind(results, [c for own in panels.values() for c in own]))
 
 
@@ -62,7 +62,9 @@ def profile(results: Results[Params, Cell]) -> Iterator[Drawn]:
         figure = _forest(results, columns, titles, "points", strengths=False)
         text = f"{setting.name}: what each method does to what, left is better"
         figure.suptitle(_title(results, text))
-        alt = f"{setting.name}: six quantities minus no noise's, a row a method, a dot a seed."
+        alt = (
+            f"{setting.name}: six quantities minus no noise's, a row a method, a dot a seed; dotted: dropout."
+        )
         yield Drawn(f"profile_{number}", figure, alt, _behind(results, [c for own in columns for c in own]))
 
 
@@ -105,7 +107,7 @@ def _forest(
     _names(axes[0, 0], places)
     for ax in axes[0, 1:]:
         ax.spines["left"].set_visible(False)
-    _legend(figure)
+    _legend(figure, dropout=any(c.cell.method == "dropout" for panel in panels for c in panel))
     return figure
 
 
@@ -160,21 +162,19 @@ def _names(ax: Axes, places: Mapping[str, float]) -> None:
         )  # fmt: skip
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, *, dropout: bool) -> None:
+    """Explain the marks of a forest, and the line of dropout where there is one."""
     look = {"color": plots.GREY, "linewidth": 2.6, "marker": "o", "markersize": 6, "markeredgewidth": 1.4}
-    marks = [
-        Line2D([], [], linestyle="", marker="o", color=plots.GREY, markersize=3.2, alpha=0.5),
-        Line2D([], [], **look),
-        Line2D([], [], **look, markerfacecolor="white", alpha=PALE + 0.25),
-    ]
-    marks.append(Line2D([], [], color=COLOURS["common"], linewidth=1.1, linestyle=":"))
-    texts = [
-        "one seed",
-        "mean, 95 % interval: a difference is shown",
-        "no difference is shown, or no verdict",
-    ]
-    texts.append("dropout")
-    figure.legend(marks, texts, loc="outside lower center", ncols=2, fontsize=8.5)  # pyright: ignore[reportArgumentType]
+    dotted = Line2D([], [], color=COLOURS["common"], linewidth=1.1, linestyle=":")
+    marks = {
+        "one seed": Line2D([], [], linestyle="", marker="o", color=plots.GREY, markersize=3.2, alpha=0.5),
+        "mean, 95 % interval: a difference is shown": Line2D([], [], **look),
+        "no difference is shown, or no verdict": Line2D(
+            [], [], **look, markerfacecolor="white", alpha=PALE + 0.25
+        ),
+        **({"mean of dropout": dotted} if dropout else {}),
+    }
+    figure.legend(list(marks.values()), list(marks), loc="outside lower center", ncols=2, fontsize=8.5)  # pyright: ignore[reportArgumentType]
 
 
 def cost(results: Results[Params, Cell]) -> Iterator[Drawn]:

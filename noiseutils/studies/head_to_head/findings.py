@@ -52,13 +52,13 @@ def in_short(results: Results[Params, Cell]) -> list[str]:
         if not judged:
             continue
         said = (
-            f"In one setting for all ({setting.name}; {label}, {setting.epochs} epochs; each method at the "
-            f"best of its strengths on validation images): of {len(judged)} noises that the papers propose "
-            f"or compare with, {_counted(judged.values(), 'no noise')}."
+            f"{setting.name} ({label}, {setting.epochs} epochs; each method at the best of its strengths on "
+            f"validation images): of {len(judged)} methods of the papers, noise or blur, "
+            f"{_counted(judged.values(), 'no noise')}."
         )
         if rest := [one for (_, name), one in against_dropout.items() if name == setting.name]:
             alone = f" ({_points(dropout)} against no noise)" if dropout is not None else ""
-            said += f" Of the same, {_counted(rest, f'dropout{alone}')}."
+            said += f" Of {len(rest)}, {_counted(rest, f'dropout{alone}')}."
         found.append(said)
     return found
 

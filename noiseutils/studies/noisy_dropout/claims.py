@@ -228,8 +228,8 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     )  # fmt: skip
     yield Claim(
         f"some-class{end}", "5.3", f"some class gains from noise{note}",
-        "accuracy of the class that gains most (chosen by the other seeds), noise minus dropout, p = 0.25",
-        "up", best_class(0.25, reading), counted=counted, helps=True,
+        "accuracy of the class that gains most (chosen by the other seeds), noise minus ordinary dropout, "
+        "p = 0.25", "up", best_class(0.25, reading), counted=counted,
     )  # fmt: skip
     yield Claim(
         f"best-level{end}", "5.2", f"a well chosen noise level improves the accuracy{note}",
