@@ -12,7 +12,6 @@ from noiseutils.stats import Interval
 from noiseutils.studies.output import Drawn
 from noiseutils.studies.results import Results, select
 from noiseutils.studies.training_data_variation.figures import (
-    NAMES,
     captioned,
     line_panels,
     made_of,
@@ -23,7 +22,7 @@ from noiseutils.studies.training_data_variation.figures import (
     strengths,
     trained_on,
 )
-from noiseutils.studies.training_data_variation.grid import Cell, common_levels, untouched
+from noiseutils.studies.training_data_variation.grid import NAMES, Cell, common_levels, untouched
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.studies.training_data_variation.tables import autoattack_table, matrix_table
 

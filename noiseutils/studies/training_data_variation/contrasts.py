@@ -13,7 +13,7 @@ from noiseutils.studies.training_data_variation.changes import (
     mean,
     means_of,
 )
-from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as
+from noiseutils.studies.training_data_variation.grid import NAMES, Cell, row_of, shown_as
 
 At = tuple[str, float]  # kind of a training's corruption and its strength
 Part = Callable[[Found, str], Contrast | None]  # of one architecture
@@ -32,9 +32,15 @@ def over_architectures(part: Part) -> Callable[[Found], Contrast | None]:
         if len(there) < len(each):
             return None
         cells = tuple(cell for found in there for cell in found.cells)
-        return Contrast(mean_by_seed([found.by_seed for found in there]), cells)
+        return Contrast(mean_by_seed([found.by_seed for found in there]), cells, remark=alone(results))
 
     return contrast
+
+
+def alone(results: Found) -> str:
+    """Return in words which architectures a profile has, where these are not all of the paper's."""
+    has = [name for name in NAMES if name in results.params.architectures]
+    return f"{' and '.join(NAMES[name] for name in has)} alone" if len(has) < len(NAMES) else ""
 
 
 def cell_at(results: Found, architecture: str, at: At) -> Cell | None:
@@ -197,4 +203,5 @@ def most_robust(results: Found) -> Contrast | None:
     for cell in cells:
         for seed, size in means_of(results, (cell,), "correct")[cell].items():
             by_seed[seed] = max(by_seed.get(seed, 0.0), size / ONE_PERCENT)
-    return Contrast({seed: percent - ABOUT_ONE_PERCENT for seed, percent in by_seed.items()}, tuple(cells))
+    above = {seed: percent - ABOUT_ONE_PERCENT for seed, percent in by_seed.items()}
+    return Contrast(above, tuple(cells), remark=alone(results))

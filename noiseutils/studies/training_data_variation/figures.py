@@ -23,13 +23,12 @@ from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import at_chance
 from noiseutils.studies.results import Results, select
 from noiseutils.studies.training_data_variation.changes import ONE_PERCENT, READINGS, mean
-from noiseutils.studies.training_data_variation.grid import Cell, row_of, shown_as, size_of
+from noiseutils.studies.training_data_variation.grid import NAMES, Cell, row_of, shown_as, size_of
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.studies.training_data_variation.tables import answers_of, row_sizes
 from noiseutils.training.loop import Result
 
 Line = tuple[str, Any, str, pd.DataFrame]  # label, colour, style, and what `points` gives
-NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}
 COLOURS = {"resnet": plots.BLUE, "inception": plots.ORANGE, "resnext": plots.GREEN}
 EXAMPLES = ("airplane", "automobile", "frog", "horse", "airplane")  # Figure 1; Figure 3: frog and truck
 ATTACK_NAMES = {"best": "the best of DDN, DeepFool and FMN", "ddn": "DDN", "deepfool": "DeepFool"}

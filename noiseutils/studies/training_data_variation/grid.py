@@ -31,6 +31,7 @@ from noiseutils.training.loop import Result
 
 KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it
 COPY = "noise_copy"
+NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}  # of architectures, for readers
 # Severities 1 to 5 for CIFAR-10 of Hendrycks & Dietterich 2019: noise on pixels in [0, 1], blur in pixels.
 # Theirs are then cut to that range and stored in 8 bits, ours are not.
 COMMON = {"noise": (0.04, 0.06, 0.08, 0.09, 0.10), "blur": (0.4, 0.6, 0.7, 0.8, 1.0)}
