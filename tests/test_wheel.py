@@ -170,7 +170,7 @@ def test_the_metadata_has_the_readme_and_the_extras(wheel):
     """What `twine check --strict` asks for, and what an index shows."""
     found = metadata(wheel)
     assert found["Description-Content-Type"] == "text/markdown"
-    assert "Four papers say that noise" in str(found.get_payload())
+    assert "Four papers add noise" in str(found.get_payload())
     assert set(found.get_all("Provides-Extra") or ()) == set(PYPROJECT["optional-dependencies"])
     assert (found["License-Expression"], found["Version"]) == ("MIT", noiseutils.__version__)
     assert "Typing :: Typed" in (found.get_all("Classifier") or ())
