@@ -104,22 +104,20 @@ def test_each_claim_of_the_change_is_counted_once_and_its_other_readings_stand_b
     assert not counted[["clean-0.01", "clean-0.05", "overall-0.1", "overall-1"]].any()
 
 
-def test_what_drops_is_the_accuracy_on_the_noise_that_was_trained_on_minus_that_without_any(six):
+@pytest.mark.parametrize(
+    ("claim", "trained", "shown"),
+    [("drops-0.1", 0.1, 0.1), ("lower-1", 1.0, 0.0)],
+    ids=["on the noise that was trained on", "on clean images"],
+)
+def test_what_drops_is_the_accuracy_minus_that_without_any_noise(six, claim, trained, shown):
     results = variation_results(SIX)
     each = [
-        results.values(Cell(name, "noise", 0.1), "accuracy", **shown_as("noise", 0.1))[seed]
+        results.values(Cell(name, "noise", trained), "accuracy", **shown_as("noise", shown))[seed]
         - results.values(Cell(name, "none", 0.0), "accuracy", **shown_as("noise", 0.0))[seed]
         for name in SIX.architectures
         for seed in range(6)
     ]
-    assert six["drops-0.1"].difference == pytest.approx(np.mean(each))
-    each = [
-        results.values(Cell(name, "noise", 1.0), "accuracy", **shown_as("noise", 0.0))[seed]
-        - results.values(Cell(name, "none", 0.0), "accuracy", **shown_as("noise", 0.0))[seed]
-        for name in SIX.architectures
-        for seed in range(6)
-    ]
-    assert six["lower-1"].difference == pytest.approx(np.mean(each))
+    assert six[claim].difference == pytest.approx(np.mean(each))
 
 
 def test_only_the_papers_images_and_setting_count_as_such():
