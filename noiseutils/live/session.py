@@ -201,7 +201,7 @@ class Session:
         while going and (steps is None or self.steps < steps):
             self._between_steps()
             started = time.perf_counter()
-            last = self.steps + 1 == steps
+            last = self.steps + 1 in (steps, self._last_step())
             probing = last or ((self.steps + 1) % every == 0 if every else started >= self._next_probe())
             if probing:
                 for name in going.keys() & self._watchers.keys():
@@ -224,6 +224,11 @@ class Session:
             if probing or reached or self.steps == 1:
                 self._probe(going)
             self.seconds += time.perf_counter() - started
+
+    def _last_step(self) -> int:
+        """Return the number of the trainings' last step, or 0 before their first."""
+        per_epoch = max((watcher.state.steps_per_epoch for watcher in self._watchers.values()), default=0)
+        return self.params.epochs * per_epoch
 
     def _between_steps(self) -> None:
         """Wait while paused, and copy weights when asked. Raises Stopped when the session is to end."""

@@ -309,3 +309,19 @@ def wait(true, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+def test_the_last_picture_is_of_the_last_step_however_long_drawing_takes():
+    seen = []
+
+    def draw(probes):
+        seen.append(probes)
+        time.sleep(0.2)  # the next probe is due 0.2 s / SHARE later
+
+    session = Session(PARAMS, DATA, draw)
+    session.start()
+    session._thread.join(60)
+    assert session.state == "finished"
+    drawn = [{probe.step for probe in probes.values()} for probes in seen]
+    assert drawn == [{1}, {6}, {6}, set()]  # the third with the last epoch's tests
+    assert all(len(probe.tests) == 2 for probe in seen[-2].values())
