@@ -193,6 +193,9 @@ def publish(
 def claims(
     study: Annotated[str | None, typer.Argument(help="a study; none: all of them")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the whole table here, too")] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="list other readings and controls, in place of the claims")
+    ] = False,
     readme: Annotated[
         bool,
         typer.Option(
@@ -215,19 +218,25 @@ def claims(
         return
     if study is not None and study not in STUDIES:
         raise one_of("study", study, STUDIES)
+    if study is not None and not STUDIES[study].claims:
+        typer.echo(f"{study} is of no paper, so it has no claims; its notebook shows its results")
+        return
     if not any(reference_root().glob("*/*/params.yaml")):
         typer.echo(
             f"no committed results in {_near(reference_root())}, so no claim is judged: they come with the "
             "project's checkout, or from `noiseutils publish`",
             err=True,
         )
-    shown = evidence.evidence([study] if study else STUDIES)
-    for line in evidence.lines(shown):
+    asked = [study] if study else list(STUDIES)
+    shown = evidence.evidence(asked)
+    for line in evidence.lines(shown, beside):
         typer.echo(line)
     typer.echo("")
     typer.echo(evidence.summary(shown).to_string(index=False))
-    typer.echo("")
-    typer.echo(evidence.printed().to_string(index=False))
+    numbers = evidence.printed(asked)
+    if len(numbers):
+        typer.echo("")
+        typer.echo(numbers.to_string(index=False))
     if csv is not None:
         with writing(csv):
             shown.to_csv(csv, index=False)

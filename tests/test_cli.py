@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from noiseutils import cli
+from noiseutils.studies import STUDIES
 
 SMALL = """
 study: noisy_dropout
@@ -223,3 +224,21 @@ def test_the_module_is_the_command_line():
     )
     assert done.returncode == 0
     assert "shapes" in done.stdout
+
+
+def test_claims_are_listed_apart_from_what_stands_beside_them_and_no_two_lines_are_alike(monkeypatch, capsys):
+    claims = STUDIES["adaptive_noise"].claims
+    counted = sum(claim.counted for claim in claims)
+    _, of_the_paper, _ = call(monkeypatch, capsys, "claims", "adaptive_noise")
+    _, beside, _ = call(monkeypatch, capsys, "claims", "adaptive_noise", "--beside")
+    rows, others = ([x for x in out.splitlines() if x.startswith("  [")] for out in (of_the_paper, beside))
+    assert len(set(rows)) == len(rows) == counted
+    assert len(set(others)) == len(others) == len(claims) - counted
+    assert f"beside: {len(others)} other readings" in of_the_paper
+    assert "adversarial_noise_layer" not in of_the_paper, "a study is listed alone"
+
+
+def test_a_study_of_no_paper_has_no_claims_and_says_so(monkeypatch, capsys):
+    code, out, _ = call(monkeypatch, capsys, "claims", "head_to_head")
+    assert code == 0
+    assert "is of no paper" in out

@@ -115,14 +115,14 @@ def summary(claims: pd.DataFrame) -> pd.DataFrame:
     return counts.reset_index()
 
 
-def printed(reference: Path | None = None) -> pd.DataFrame:
-    """Count the numbers that each paper prints, and those that stand beside ours.
+def printed(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> pd.DataFrame:
+    """Count the numbers that the papers of studies print, and those that stand beside ours.
 
     Columns: study; printed; beside: measured here at least once; six_seeds: with six seeds or more; agree, of
     those with a verdict; settings: of our best, with counts. The best is the nearest to the paper's setting.
     """
     rows, order = [], list(SETTINGS)
-    for study in STUDIES.values():
+    for study in (STUDIES[name] for name in studies):
         without_results = study.results(study.Params.read({}, "its defaults"), [])
         places = study.numbers(without_results).index.unique()
         found = [study.numbers(results) for _, results in sets_of(reference or reference_root(), study.name)]
@@ -154,23 +154,25 @@ def printed(reference: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def lines(claims: pd.DataFrame) -> Iterator[str]:
-    """Yield claims as lines of text, under the names of their studies."""
-    study = ""
-    for row in rows_of(claims):
-        if row["study"] != study:
-            study = row["study"]
-            yield study
-        yield f"  {line(row)}"
+def lines(claims: pd.DataFrame, beside: bool = False) -> Iterator[str]:
+    """Yield claims as lines of text, under the names of their studies; or what stands beside the claims."""
+    for study, table in claims.groupby("study", sort=False):
+        yield str(study)
+        yield from (f"  {line(row)}" for row in rows_of(table.loc[table.counted != beside]))
+        others = table.loc[~table.counted]
+        if len(others) and not beside:
+            judged = int(others.verdict.isin(JUDGED).sum())
+            yield f"  beside: {len(others)} other readings and controls, {judged} of them with a verdict"
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """Return one claim as a line of text: verdict, claim, effect with interval, n, images, epochs, width."""
-    found = ""
-    if row["n"]:
-        found = f": {effect_of(row)}; {made_of(row)}"
-    beside = "" if row["counted"] else "beside, "
-    return f"[{word(row)}] {beside}{row['section']}: {row['claim']} ({row['claimed']}){found}"
+    """Return one claim as a line of text: verdict, claim, effect with interval, n, images, epochs, width.
+
+    What stands beside a claim bears its words, and is told from it by what was measured.
+    """
+    found = f": {effect_of(row)}; {made_of(row)}" if row["n"] else ""
+    measured = "" if row["counted"] else f", measured as {row['test']}"
+    return f"[{word(row)}] {row['section']}: {row['claim']} ({row['claimed']}){measured}{found}"
 
 
 def committed(reference: Path | None = None) -> pd.DataFrame:

@@ -230,7 +230,7 @@ NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree
 
 def numbers_in_a_sentence(reference: Path | None = None) -> str:
     """Return how many printed numbers stand beside ours in a sentence."""
-    counts = printed(reference)[["printed", "beside", "six_seeds", "judged", "agree"]].sum()
+    counts = printed(reference=reference)[["printed", "beside", "six_seeds", "judged", "agree"]].sum()
     return (
         f"Of the {counts['printed']} numbers that the papers print, {counts['beside']} stand beside ours, "
         f"{counts['six_seeds']} with six seeds; at a paper's own setting, where a number can be judged, are "
@@ -241,7 +241,7 @@ def numbers_in_a_sentence(reference: Path | None = None) -> str:
 def number_rows(reference: Path | None = None) -> list[list[str]]:
     """Return how many of each paper's printed numbers stand beside ours, a row of texts a paper."""
     counts = ("printed", "beside", "six_seeds", "judged", "agree")
-    table = printed(reference)
+    table = printed(reference=reference)
     rows = [
         [paper_name(row["study"]), *(str(row[name]) for name in counts), row["settings"] or "–"]
         for row in rows_of(table)

@@ -118,7 +118,7 @@ def test_main_claims_stand_in_the_order_of_the_papers():
 
 
 def test_every_printed_number_is_counted_once_and_stands_beside_ours_where_a_run_measured_it(tmp_path):
-    nothing = evidence.printed(tmp_path).set_index("study")
+    nothing = evidence.printed(reference=tmp_path).set_index("study")
     assert nothing.printed.to_dict() == {
         "noisy_dropout": 23, "adaptive_noise": 144, "adversarial_noise_layer": 147
     }  # fmt: skip
