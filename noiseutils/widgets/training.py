@@ -241,8 +241,8 @@ class TrainingLab(View):
     @shows_errors
     def _start(self) -> None:
         if self.running and not self.waits:
-            self.session.start()
             self.show_message(ENDING if self.session.stopping else "Training continues.")
+            self.session.start()
             return
         params = self._read_controls()
         data = load(data_of(params))  # what cannot be loaded leaves the training that runs alone
@@ -252,10 +252,10 @@ class TrainingLab(View):
         self.params = params
         self._new_session(params, data)
         self._end_others()
-        self.session.start()
-        self._show_waiting()
         label = origin(self.session.data.label)
         self.show_message(f"Training {' beside '.join(self.session.runs)}, {self.params.model}, {label}.")
+        self.session.start()  # from here on its thread speaks, too
+        self._show_waiting()
 
     def _new_session(self, params: Params, data: Dataset) -> None:
         """Make a session of these parameters with its own record, as an old session may still be drawing."""

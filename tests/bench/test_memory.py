@@ -16,14 +16,14 @@ def python(code):
 
 
 def test_a_childs_memory_counts_and_a_shared_page_counts_once():
-    hold = "import os, time; x = b'a' * (64 << 20); pid = os.fork(); time.sleep(0.6)"
+    hold = "import os, time; x = b'a' * (64 << 20); pid = os.fork(); time.sleep(3)"
     proportional, resident = memory.peak_of(python(hold))
     assert 64 * MEGABYTE < proportional < 110 * MEGABYTE, "both processes hold the same 64 MiB"
     assert resident > 128 * MEGABYTE, "counted in each"
 
 
 def test_the_peak_is_found_though_it_is_over_at_the_end():
-    high = "import time; x = b'a' * (96 << 20); time.sleep(0.4); del x; time.sleep(0.2)"
+    high = "import time; x = b'a' * (96 << 20); time.sleep(3); del x; time.sleep(0.2)"
     assert memory.peak_of(python(high))[0] > 96 * MEGABYTE
 
 

@@ -337,7 +337,7 @@ def test_browser_draws_the_equation_and_the_figure(rendered, tmp_path):
         [chromium, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     heights = {name: int(found) for name, found in re.findall(r'data-(\w+)="(\d+)"', done.stdout)}

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from lab_page import PATIENCE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -30,7 +31,9 @@ def browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program(), args=list(FLAGS))
+        running = playwright.chromium.launch(
+            executable_path=program(), args=list(FLAGS), timeout=1000 * PATIENCE
+        )
         yield running
         running.close()
 
@@ -46,6 +49,7 @@ def opened(browser):
     @contextmanager
     def page(address: str | Path, **options) -> Iterator[tuple]:
         context = browser.new_context(**options)
+        context.set_default_timeout(1000 * PATIENCE)
         made, errors = context.new_page(), []
         made.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
         made.on("pageerror", lambda error: errors.append(str(error)))

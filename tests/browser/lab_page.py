@@ -43,7 +43,7 @@ def serving(folder: Path, *command: str) -> Iterator[Path]:
             yield said
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(PATIENCE)
 
 
 @contextmanager
@@ -131,8 +131,8 @@ class LabPage:
         client.load_connection_file()
         client.start_channels()
         try:
-            answer = client.execute_interactive(
-                "", user_expressions={"asked": expression}, timeout=PATIENCE, store_history=False
+            answer = client.execute(
+                "", user_expressions={"asked": expression}, store_history=False, reply=True, timeout=PATIENCE
             )
             found = answer["content"]["user_expressions"]["asked"]
             assert found["status"] == "ok", found

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_page import LabPage, jupyterlab
+from lab_page import PATIENCE, LabPage, jupyterlab
 from PIL import Image
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 pytest.importorskip("playwright", reason="needs the dev extra")
 
 ALERT = "<img src=x onerror=alert(1)>"
@@ -110,6 +110,7 @@ def test_no_name_comes_alive_in_live_widgets(rendered, browser):
             next(rendered.glob("outputs/live_lab/smoke/*.ipynb")), next((rendered / "notebooks").iterdir())
         )
         context = browser.new_context(viewport={"width": 1500, "height": 1100})
+        context.set_default_timeout(1000 * PATIENCE)
         page, dialogs = context.new_page(), []
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         page.goto(address)

@@ -9,6 +9,7 @@ from lab_page import ROOT, LabPage, free_port, jupyterlab, reachable, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WIDE, PHONE = {"width": 1500, "height": 1100}, {"width": 390, "height": 844}
 HARMLESS = ("favicon",)
+RIGHT = "e => e.getBoundingClientRect().right"
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,12 @@ def test_a_slider_moved_while_it_trains_moves_the_pictures(lab, tmp_path):
 
     lab.button("Pause").click()
     lab.page.get_by_text("Paused between two steps").wait_for()
-    lab.page.wait_for_timeout(500)
-    stood = lab.steps()
+    lab.until(lambda: lab.kernel("lab.session.state") == "'paused'", "a pause")
+    stood = lab.kernel("lab.session.steps")
     lab.page.wait_for_timeout(700)
-    assert lab.steps() == stood
+    assert lab.kernel("lab.session.steps") == stood
     lab.button("Start").click()
-    lab.until(lambda: lab.steps() > stood, "it goes on")
+    lab.until(lambda: lab.steps() > int(stood), "it goes on")
 
     lab.button("Stop").click()
     lab.page.get_by_text("Stopped after").wait_for()
@@ -82,6 +83,7 @@ def test_the_bar_stays_the_sliders_have_names_and_the_yaml_is_copied(lab):
     lab.page.get_by_role("combobox", name="noise").select_option(
         label="ANL: on activations, along the loss gradient (You et al.)"
     )
+    lab.until(lambda: lab.slider("strength").get_attribute("aria-label") == "strength ε", "the slider of ANL")
     maps = lab.page.locator("img[alt*='feature maps']").first
     maps.scroll_into_view_if_needed()
     for part in (maps, lab.button("Start"), lab.page.locator(".widget-html", has_text="drawing takes").first):
@@ -92,7 +94,9 @@ def test_the_bar_stays_the_sliders_have_names_and_the_yaml_is_copied(lab):
     lab.slider("strength").focus()
     lab.page.keyboard.press("ArrowRight")
     lab.until(lambda: lab.kernel("lab.params.strength") == "0.105", "another strength")
-    lab.page.get_by_role("button", name="Copy as params.yaml").click()
+    copy = lab.page.get_by_role("button", name="Copy as params.yaml")
+    lab.until(lambda: "strength: 0.105\n" in (copy.get_attribute("data-text") or ""), "the page's copy")
+    copy.click()
     lab.page.get_by_text("Copied.").wait_for()
     copied = lab.page.evaluate("navigator.clipboard.readText()")
     assert "strength: 0.105\n" in copied
@@ -103,17 +107,14 @@ def test_the_bar_stays_the_sliders_have_names_and_the_yaml_is_copied(lab):
 def test_on_a_phone_nothing_of_the_lab_is_cut_off(lab):
     lab.page.keyboard.press("Control+b")  # JupyterLab's list of files
     lab.page.set_viewport_size(PHONE)
-    lab.page.wait_for_timeout(500)
     view = lab.page.locator(".nu-lab").first
-    right = view.evaluate("e => e.getBoundingClientRect().right") + 1
+    lab.until(lambda: view.evaluate(RIGHT) <= PHONE["width"], "a lab as narrow as the phone")
     parts = "select, button, input, .noUi-target, svg[role=img], img"
-    beyond = view.evaluate(
+    beyond = (
         f"(e, right) => [...e.querySelectorAll('{parts}')]"
-        ".filter(x => x.getBoundingClientRect().right > right).map(x => x.outerHTML.slice(0, 80))",
-        right,
+        ".filter(x => x.getBoundingClientRect().right > right + 1).map(x => x.outerHTML.slice(0, 80))"
     )
-    assert right <= PHONE["width"] + 1
-    assert beyond == []
+    lab.until(lambda: view.evaluate(beyond, view.evaluate(RIGHT)) == [], "all controls within the lab")
     lab.page.locator("img[alt*='feature maps']").first.scroll_into_view_if_needed()
     for part in (lab.button("Start").first, lab.slider("strength")):  # at hand beside the pictures
         assert 0 <= part.bounding_box()["y"] < PHONE["height"] / 3

@@ -67,7 +67,7 @@ def made(target: str, root: Path, *flags: str) -> Iterator[str]:
             yield found[0]
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(PATIENCE)
 
 
 def test_make_lab_opens_the_lab_asks_nothing_and_leaves_the_notebooks_as_they_were(checkout, opened):

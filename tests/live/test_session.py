@@ -311,14 +311,10 @@ def wait(true, seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-def test_the_last_picture_is_of_the_last_step_however_long_drawing_takes():
+def test_the_last_picture_is_of_the_last_step_however_long_drawing_takes(monkeypatch):
     seen = []
-
-    def draw(probes):
-        seen.append(probes)
-        time.sleep(0.2)  # the next probe is due 0.2 s / SHARE later
-
-    session = Session(PARAMS, DATA, draw)
+    monkeypatch.setattr("noiseutils.live.session.SHARE", 1e-6)  # the next probe is due in an hour
+    session = Session(PARAMS, DATA, seen.append)
     session.start()
     session._thread.join(60)
     assert session.state == "finished"

@@ -75,7 +75,7 @@ def averaged(noise) -> list[Tensor]:
 
 def as_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    limit = timedelta(seconds=60)
+    limit = timedelta(seconds=240)
     dist.init_process_group("gloo", f"file://{folder}/store", limit, world_size=2, rank=rank)
     failures = []
     for name, noise in KINDS.items():

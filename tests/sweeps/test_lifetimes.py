@@ -1,6 +1,7 @@
 """No process outlives the one that started it, and none is blamed for what its parent was told."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from kill_sweeps import kill_sweeps
-from left_over import descendants, left_after, usual_signals, workers
+from left_over import LIMIT, LOAD, descendants, left_after, usual_signals, workers
 from small_runs import RUNS
 
 from noiseutils.errors import UserError
@@ -122,7 +123,7 @@ def test_a_stopped_child_does_not_keep_its_parent():
         (child,) = workers(os.getpid())
         child.suspend()
         begun = time.monotonic()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < LIMIT + LOAD
     assert not left_after([child])
 
 
@@ -237,8 +238,9 @@ class LocksGo(Store):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere environments cannot be read")
 def test_marked_processes_go_with_the_guardian_and_no_others_do():
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with Guardian("a-mark-of-this-test"):
-        marked = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "a-mark-of-this-test"})
+    mark = secrets.token_hex(8)
+    with Guardian(mark):
+        marked = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": mark})
         other = subprocess.Popen(sleep, env={**os.environ, "NOISEUTILS_TEST": "another mark"})
     try:
         assert marked.wait(timeout=30) == -signal.SIGKILL
@@ -260,15 +262,14 @@ time.sleep(600)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere environments cannot be read")
 def test_what_a_marked_process_started_goes_with_the_guardian_without_a_mark_and_without_a_parent(popen):
-    with Guardian("a-mark-of-this-test"):
+    mark = secrets.token_hex(8)
+    with Guardian(mark):
         command = [sys.executable, "-c", STARTS_ANOTHER]
-        marked = popen(
-            command, env={**os.environ, "NOISEUTILS_TEST": "a-mark-of-this-test"}, stdout=subprocess.PIPE
-        )
+        marked = popen(command, env={**os.environ, "NOISEUTILS_TEST": mark}, stdout=subprocess.PIPE)
         assert marked.stdout is not None
         with marked.stdout as printed:
             other = psutil.Process(int(printed.readline()))
-        time.sleep(3 * LOOK_SECONDS)
+        time.sleep(10 * LOOK_SECONDS)
         marked.kill()
         marked.wait()
         assert other.is_running()
@@ -286,17 +287,20 @@ with STOP.listening():
 
 def test_a_command_inside_a_long_call_of_c_ends_all_the_same(popen, tmp_path):
     process, _ = started(popen, tmp_path, BUSY, lines=1)
-    time.sleep(0.5)  # the call has begun
+    computing = psutil.Process(process.pid)
+    spent = sum(computing.cpu_times()[:2])
+    while sum(computing.cpu_times()[:2]) < spent + 0.3:  # until the call has begun
+        time.sleep(0.05)
     begun = time.monotonic()
     process.terminate()
     assert process.wait(timeout=60) == 143
-    assert time.monotonic() - begun < PATIENCE + 3
+    assert time.monotonic() - begun < PATIENCE + LIMIT + LOAD
 
 
 @pytest.mark.timeout(900)  # many processes start, one after the other
 def test_sweeps_killed_a_few_times_lose_nothing_and_leave_nothing():
     """`kill_sweeps.py --kills 200` is the long form."""
-    killer = kill_sweeps(kills=3, signals=0, seed=int(time.time()))
+    killer = kill_sweeps(kills=3, signals=0, seed=0)
     assert not killer.faults
     assert killer.counts["sweeps compared"]
 
@@ -367,7 +371,7 @@ IMPORTING = """
 import os, time
 import noiseutils
 starter = os.getppid()
-print("imported", flush=True)
+print("imported\\n", end="", flush=True)  # one write: two processes share the pipe
 while os.getppid() == starter:
     time.sleep(0.05)
 from noiseutils.training import distributed
@@ -395,12 +399,12 @@ def test_processes_whose_torchrun_was_killed_during_their_imports_end_when_they_
 
 def test_signals_are_as_before_after_a_command_in_this_process():
     before = [signal.getsignal(number) for number in SIGNALS]
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     with Stop().listening():
         assert signal.getsignal(signal.SIGTERM) != before[SIGNALS.index(signal.SIGTERM)]
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1
     deadline = time.monotonic() + 5
-    while threading.active_count() > threads and time.monotonic() < deadline:
+    while (more := set(threading.enumerate()) - threads) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == threads
+    assert not more

@@ -55,13 +55,13 @@ def test_local_workers_give_the_same_results_as_this_process(tmp_path):
 
 
 def test_a_budget_ends_the_sweep_cleanly_and_the_next_call_goes_on(tmp_path):
-    run = BASE.replace(epochs=400)
-    done = sweep([run, *RUNS], Store(tmp_path), "inline", budget=1.0, progress=False)
+    run = BASE.replace(epochs=20_000)
+    done = sweep([run, *RUNS], Store(tmp_path), "inline", budget=5.0, progress=False)
     assert done.out_of_time
     assert Store(tmp_path).state(run) == "interrupted"
     snapshot = Store(tmp_path).load_checkpoint(run)
     assert snapshot is not None
-    assert 0 < len(snapshot.rows) < 400
+    assert 0 < len(snapshot.rows) < 20_000
     done = sweep(RUNS, Store(tmp_path), "inline", progress=False)
     assert len(done.results) == 3
 

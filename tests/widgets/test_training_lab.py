@@ -257,7 +257,7 @@ def test_a_training_that_fails_is_said_on_the_page(live, monkeypatch):
     monkeypatch.setattr(training.Record, "add", broken)
     live.start.click()
     wait(lambda: "a broken record" in live.message.value)
-    assert not live.session.running
+    wait(lambda: not live.session.running)
 
 
 def test_controls_copied_as_yaml_are_what_papermill_and_the_command_line_take(live, tmp_path):
