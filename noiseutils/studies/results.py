@@ -93,7 +93,14 @@ class Results(Generic[P, C]):
 
     def of_cell(self, cell: C | None) -> list[Result]:
         """Return the results of one cell, seed after seed."""
-        return [result for (c, _), result in self.by_cell.items() if c == cell]
+        return list(self._by_cell_alone.get(cell, ()))
+
+    @cached_property
+    def _by_cell_alone(self) -> dict[C | None, list[Result]]:
+        found: dict[C | None, list[Result]] = {}
+        for (cell, _), result in self.by_cell.items():
+            found.setdefault(cell, []).append(result)
+        return found
 
     def diverged(self, cell: C | None) -> int:
         """Count the runs of a cell that diverged."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import safetensors
 import safetensors.torch
@@ -79,17 +81,24 @@ class StoredResult:
         """Return the result, with its network if `weights` and if they are here. Raises Unusable."""
         record = self.record
         try:
-            # read as text: pandas' own float parser is not exact in every version
-            history = pd.read_csv(io.BytesIO(self.contents["history.csv"]), dtype=str)
-            history = history.astype(float).astype({"epoch": int})
+            history = _history(self.contents["history.csv"])
             metrics = json.loads(self.contents["metrics.json"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
             raise Unusable(f"{self.folder} holds no result of this version: {error}") from error
         model = None
         if weights and WEIGHTS in record["files"]:
             path = f"{self.folder}/{WEIGHTS}"
             model = _network(run, record["info"], _content(path, record["files"][WEIGHTS], None), path)
         return Result(run, record["status"], metrics, history, model, record["info"])
+
+
+def _history(content: bytes) -> pd.DataFrame:
+    """Read a history bit for bit: pandas' own float parser is not exact in every version."""
+    names, *rows = csv.reader(io.StringIO(content.decode()))
+    values = np.array([[float(text or "nan") for text in row] for row in rows])
+    history = pd.DataFrame(values.reshape(len(rows), len(names)), columns=names)
+    history["epoch"] = history["epoch"].astype(int)  # `astype` of the whole frame takes ten times as long
+    return history
 
 
 def verified_result(folder: str, run: Run) -> StoredResult:

@@ -86,24 +86,21 @@ def comparisons(
 
     stage: final, or same_time: those trained in no noise's time alone.   rival: no noise, or a method.
     """
-    cells = [
-        cell
-        for setting in results.params.settings
-        if rival in results.params.methods
-        for method, cell in finals(results, setting.name, stage).items()
+    settings = [setting.name for setting in results.params.settings if rival in results.params.methods]
+    rivals = {setting: finals(results, setting).get(rival) for setting in settings}
+    pairs = [
+        (cell, rivals[setting])
+        for setting in settings
+        for method, cell in finals(results, setting, stage).items()
         if method not in ("none", rival) and (stage == "final" or results.of_cell(cell))
     ]
-    rivals = [finals(results, cell.setting).get(rival) for cell in cells]
-    found = [
-        difference(results, cell, other, quantity.column, **quantity.where)
-        for cell, other in zip(cells, rivals, strict=True)
-    ]
+    found = [difference(results, *pair, quantity.column, **quantity.where) for pair in pairs]
     by_seed = [contrast.by_seed if contrast else {} for contrast in found]
     tests = [one_sample(list(values.values())) for values in by_seed]
     corrected = holm([test.p for test in tests])
     return [
         Comparison(cell, values, p, _verdict(results, cell, values, p, test.difference.mean))
-        for cell, values, p, test in zip(cells, by_seed, corrected, tests, strict=True)
+        for (cell, _), values, p, test in zip(pairs, by_seed, corrected, tests, strict=True)
     ]
 
 
