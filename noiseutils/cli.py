@@ -14,7 +14,7 @@ import typer
 
 from noiseutils.errors import UserError, clipped, one_of
 from noiseutils.files import FULL, not_written, writing
-from noiseutils.provenance import outputs_root
+from noiseutils.provenance import outputs_root, versions
 from noiseutils.spec import SIDE
 from noiseutils.sweeps.signals import Stop
 from noiseutils.training.distributed import launched, leave, on_rank0, speaks
@@ -71,6 +71,24 @@ Gpus = Annotated[
     float | None,
     typer.Option(help="of ray: share of a GPU a run takes; by default what its memory needs"),
 ]
+
+
+def _say_versions(asked: bool) -> None:
+    if asked:
+        typer.echo("; ".join(f"{name} {version}" for name, version in versions().items() if version))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_versions, is_eager=True, help="say the versions that results depend on"
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from noiseutils import cli
+from noiseutils.provenance import VERSION
 from noiseutils.studies import STUDIES
 
 SMALL = """
@@ -242,3 +244,11 @@ def test_a_study_of_no_paper_has_no_claims_and_says_so(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "claims", "head_to_head")
     assert code == 0
     assert "is of no paper" in out
+
+
+def test_the_versions_that_results_depend_on_are_told(monkeypatch, capsys):
+    code, out, err = call(monkeypatch, capsys, "--version")
+    assert (code, err) == (0, "")
+    assert f"noiseutils {VERSION}; " in out
+    assert f"torch {torch.__version__}; " in out
+    assert " ; " not in out, "what is not known is left out"
