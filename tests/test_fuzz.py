@@ -26,7 +26,7 @@ from noiseutils.studies import RENDERED
 
 EXAMPLES = int(os.environ.get("NOISEUTILS_FUZZ", "30"))
 LONG = "NOISEUTILS_FUZZ" in os.environ
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if LONG else 300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200 if LONG else 900)]
 fuzzed = settings(
     max_examples=EXAMPLES,
     derandomize=not LONG,

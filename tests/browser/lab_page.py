@@ -18,7 +18,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = "06_live_lab.ipynb"
-PATIENCE = 180  # seconds for anything to appear, on a machine that has other work
+PATIENCE = 300  # seconds for anything to appear, on a machine that has other work
 
 
 def free_port() -> int:

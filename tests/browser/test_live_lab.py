@@ -6,7 +6,7 @@ import urllib.request
 import pytest
 from lab_page import ROOT, LabPage, free_port, jupyterlab, reachable, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 WIDE, PHONE = {"width": 1500, "height": 1100}, {"width": 390, "height": 844}
 HARMLESS = ("favicon",)
 RIGHT = "e => e.getBoundingClientRect().right"
