@@ -93,10 +93,10 @@ class Results(Generic[P, C]):
 
     def of_cell(self, cell: C | None) -> list[Result]:
         """Return the results of one cell, seed after seed."""
-        return list(self._by_cell_alone.get(cell, ()))
+        return list(self._results_by_cell.get(cell, ()))
 
     @cached_property
-    def _by_cell_alone(self) -> dict[C | None, list[Result]]:
+    def _results_by_cell(self) -> dict[C | None, list[Result]]:
         found: dict[C | None, list[Result]] = {}
         for (cell, _), result in self.by_cell.items():
             found.setdefault(cell, []).append(result)
