@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noiseutils.errors import UserError, clipped, one_of
-from noiseutils.files import FULL, not_written, writing
-from noiseutils.provenance import outputs_root, versions
+from noiseutils.cli_exits import resumable, run_to_end
+from noiseutils.cli_options import Address, Changes, Cpus, Executor, Gpus, Profile, Study, Workers, up_to
+from noiseutils.errors import UserError, one_of
+from noiseutils.files import writing
+from noiseutils.provenance import versions
 from noiseutils.spec import SIDE
-from noiseutils.sweeps.signals import Stop
-from noiseutils.training.distributed import launched, leave, on_rank0, speaks
+from noiseutils.training.distributed import launched, on_rank0, speaks
 
 if TYPE_CHECKING:
     from noiseutils.sweeps.sweep import Sweep
-
-STOP = Stop()
-HEARD = 5.0  # seconds that the process which speaks has for it
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,44 +27,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Which data sets are there, where, and what is missing.")
 app.add_typer(data_app, name="data")
-
-Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
-Profile = Annotated[str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or your own YAML file")]
-Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
-Executor = Annotated[
-    str,
-    typer.Option(
-        help="auto, inline (this process), local (processes), threads (of one GPU), ray (a cluster)"
-    ),
-]
-
-
-def _up_to(most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from 1 to `most`; `int` takes other scripts' digits, too, and 1_0."""
-
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
-            raise typer.BadParameter(f"{clipped(text)} is not a whole number from 1 to {most:,}.")
-        return int(text)
-
-    return read
-
-
-Workers = Annotated[
-    int | None,
-    typer.Option(parser=_up_to(1024), metavar="N", help="runs side by side, of local, threads and ray"),
-]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        help="of ray: auto, HOST:PORT or ray://HOST:PORT; none: $RAY_ADDRESS, else this machine alone"
-    ),
-]
-Cpus = Annotated[float | None, typer.Option(help="of ray: CPUs a run takes, and its threads; 1 by default")]
-Gpus = Annotated[
-    float | None,
-    typer.Option(help="of ray: share of a GPU a run takes; by default what its memory needs"),
-]
 
 
 def _say_versions(asked: bool) -> None:
@@ -117,7 +73,7 @@ def run(
         if len(wanted) > 1:
             left = _left(begun, count, len(wanted))
             typer.echo(f"{params.study}, study {count + 1} of {len(wanted)}{left}")
-        with _resumable():
+        with resumable():
             done = pipeline.sweep_study(params, executor, workers)
             failed |= _say_failures(done)
             rendered, already = pipeline.render_study(params)
@@ -132,7 +88,7 @@ def run(
             if folder.is_dir():
                 typer.echo(f"  {folder.name:<9} {_near(folder)}/")
     if study == "all":
-        with _resumable():
+        with resumable():
             pipeline.render_start_here()
             _build_book()
     else:
@@ -162,7 +118,7 @@ def sweep(
     limit = None if budget is None else profiles.seconds(budget)
     params = profiles.study_params(study, profile, changes or ())
     cluster = pipeline.cluster_of(address, cpus, gpus)
-    with _resumable():
+    with resumable():
         done = pipeline.sweep_study(params, executor, workers, limit, cluster)
     missing = on_rank0(lambda: len(done.missing))
     end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
@@ -269,7 +225,7 @@ def report() -> None:
 @app.command()
 def book() -> None:
     """Build the book in outputs/book/: what was found, the chapters, how-to guides, the API."""
-    with _resumable():
+    with resumable():
         _build_book()
 
 
@@ -342,7 +298,7 @@ def data_make(
     name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")],
     image_size: Annotated[
         int | None,
-        typer.Option(parser=_up_to(SIDE), metavar="N", help="pixels a side, for images that differ"),
+        typer.Option(parser=up_to(SIDE), metavar="N", help="pixels a side, for images that differ"),
     ] = None,
 ) -> None:
     """Fetch a data set, or decode a folder once."""
@@ -364,52 +320,6 @@ def _near(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say what it leaves."""
-    STOP.word = "stopped; what is finished is kept, the same command goes on"
-    try:
-        yield
-    except KeyboardInterrupt:
-        STOP.say()
-        raise typer.Exit(STOP.code) from None
-
-
-def _plain(text: str) -> str:
-    """Return a text without characters that steer a terminal, or that it has no code for."""
-    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-    code = sys.stderr.encoding or "utf-8"
-    return shown.encode(code, "backslashreplace").decode(code)
-
-
-def _run() -> None:
-    """Run the command; a full disk is bad luck, not a fault of the program, wherever it is met."""
-    try:
-        app()
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise UserError(not_written(error.filename or outputs_root(), error)) from error
-
-
 def main() -> None:
     """Run the command line; bad input is one screen on standard error and exit code 2."""
-    try:
-        with STOP.listening():
-            _run()
-    except UserError as error:
-        if speaks():
-            print(_plain(f"noiseutils: {error}"), file=sys.stderr)
-        else:
-            time.sleep(HEARD)  # torchrun ends all processes as soon as one has ended: first comes the word
-        leave(2)
-        sys.exit(2)
-    except BaseException as end:
-        if STOP.number is not None:
-            code = STOP.code  # click's is 1, outside of `_resumable`
-        elif isinstance(end, SystemExit):
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        else:
-            raise
-        leave(code)
-        sys.exit(code)
+    run_to_end(app)

@@ -25,7 +25,7 @@ import torch
 import typer
 from PIL import Image
 
-from noiseutils import cli, models
+from noiseutils import cli, cli_options, models
 from noiseutils.book import pipeline  # noqa: F401  what commands import is imported once, not by every process
 from noiseutils.config import Data, Run
 from noiseutils.data import availability, load
@@ -105,7 +105,7 @@ def part(name: str, values: dict) -> None:
 def workers(text: str) -> None:
     """Read `--workers`."""
     try:
-        assert 1 <= cli._up_to(1024)(text) <= 1024
+        assert 1 <= cli_options.up_to(1024)(text) <= 1024
     except typer.BadParameter as error:
         raise UserError(str(error)) from None
 

@@ -19,7 +19,7 @@ LEVELS = (
     ("sweeps",),
     ("bench",),
     ("studies",),
-    ("book", "live"),
+    ("book", "live", "cli_options", "cli_exits"),
     ("widgets", "cli"),
     ("__main__",),
 )

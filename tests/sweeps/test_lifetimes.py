@@ -278,7 +278,7 @@ def test_what_a_marked_process_started_goes_with_the_guardian_without_a_mark_and
 
 BUSY = """
 import hashlib
-from noiseutils.cli import STOP
+from noiseutils.cli_exits import STOP
 with STOP.listening():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in C, without the interpreter's lock
@@ -310,7 +310,7 @@ import sys
 from pathlib import Path
 import nbformat
 from noiseutils.book.render import render
-from noiseutils.cli import STOP
+from noiseutils.cli_exits import STOP
 
 source, v4 = Path({place!r}) / "01_study.ipynb", nbformat.v4
 cells = [

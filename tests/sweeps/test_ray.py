@@ -239,7 +239,7 @@ sys.path.insert(0, {tests!r})
 import torch
 from ray_stores import Eager
 from small_runs import BASE
-from noiseutils.cli import STOP
+from noiseutils.cli_exits import STOP
 from noiseutils.sweeps.jobs import Cluster
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep

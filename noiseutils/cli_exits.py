@@ -1,0 +1,70 @@
+"""How a command of `noiseutils` ends: exit codes, one screen for bad input, a word on what can go on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from noiseutils.errors import UserError
+from noiseutils.files import FULL, not_written
+from noiseutils.provenance import outputs_root
+from noiseutils.sweeps.signals import Stop
+from noiseutils.training.distributed import leave, speaks
+
+STOP = Stop()
+HEARD = 5.0  # seconds that the process which speaks has for it
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say that the same command goes on."""
+    STOP.word = "stopped; what is finished is kept, the same command goes on"
+    try:
+        yield
+    except KeyboardInterrupt:
+        STOP.say()
+        raise typer.Exit(STOP.code) from None
+
+
+def run_to_end(app: typer.Typer) -> None:
+    """Run the command line; bad input is one screen on standard error and exit code 2."""
+    try:
+        with STOP.listening():
+            _run(app)
+    except UserError as error:
+        if speaks():
+            print(_plain(f"noiseutils: {error}"), file=sys.stderr)
+        else:
+            time.sleep(HEARD)  # torchrun ends all processes as soon as one has ended: first comes the word
+        leave(2)
+        sys.exit(2)
+    except BaseException as end:
+        if STOP.number is not None:
+            code = STOP.code  # click's is 1, outside of `resumable`
+        elif isinstance(end, SystemExit):
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        else:
+            raise
+        leave(code)
+        sys.exit(code)
+
+
+def _run(app: typer.Typer) -> None:
+    """Run the command; a full disk is bad luck, not a fault of the program, wherever it is met."""
+    try:
+        app()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(not_written(error.filename or outputs_root(), error)) from error
+
+
+def _plain(text: str) -> str:
+    """Return a text without characters that steer a terminal, or that it has no code for."""
+    shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    code = sys.stderr.encoding or "utf-8"
+    return shown.encode(code, "backslashreplace").decode(code)
