@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import html
 import weakref
 from typing import Any
 
@@ -14,14 +13,15 @@ from noiseutils.errors import UserError
 from noiseutils.live.record import Record
 from noiseutils.live.session import Probes, Session
 from noiseutils.studies.lab_noises import KINDS
-from noiseutils.studies.live_lab import Params, facts, usual_places
+from noiseutils.studies.live_lab import Params, facts
 from noiseutils.studies.output import origin
 from noiseutils.studies.params import data_of
+from noiseutils.widgets.training_comparison import TrainingComparison
 from noiseutils.widgets.training_controls import TrainingControls
 from noiseutils.widgets.training_files import TrainingFiles
+from noiseutils.widgets.training_words import headline, setting, waiting
 from noiseutils.widgets.view import (
     View,
-    broken,
     button,
     full_screen,
     numbers,
@@ -29,7 +29,6 @@ from noiseutils.widgets.view import (
     row,
     shows_errors,
     table,
-    value_of,
 )
 
 ENDING = "The current step is long; the training ends after this step."
@@ -52,6 +51,7 @@ class TrainingLab(View):
         self.first = self.params = params or Params()
         self.controls = TrainingControls(self.first)
         self.files = TrainingFiles(self, lambda: self.record, self._take_over)
+        self.comparison = TrainingComparison(self, lambda: self.params, self._compare_with)
         self._make_buttons()
         self._end_others()
         self._show_first()
@@ -68,20 +68,10 @@ class TrainingLab(View):
         self.usual = button("Defaults", "the noise's usual strength, the first learning rate", self._usual)
         self.more = widgets.ToggleButton(description="More settings", tooltip="data, network, seed, pictures")
         self.more.layout.width = "auto"
-        self.add = button("Add to comparison", "train this noise beside the next, too", self._add_beside)
-        self.clear = button("Clear comparison", "compare with no other noise", self._clear_beside)
         self.waiting = widgets.HTML()  # what the next training will have
         self.status = widgets.HTML()  # numbers, renewed with the pictures
         self.board = widgets.HTML()
-        choice = (
-            controls.data,
-            controls.model,
-            controls.noise,
-            controls.after,
-            controls.seed,
-            controls.compare,
-        )
-        self.on_change(self._choice_changed, *choice)
+        self.on_change(self._choice_changed, *controls.choice)
         self.on_change(self._sliders_changed, controls.rate)
         self.on_change(self._shown_changed, controls.images, controls.maps_of)
         self.on_change(self._pause_changed, controls.pause_after)
@@ -99,7 +89,7 @@ class TrainingLab(View):
         runs.add_class("nu-runs")
         choice.add_class("nu-choice")
         shown = row(controls.images, controls.maps_of, controls.pause_after)
-        files = row(self.add, self.clear, *self.files.buttons)
+        files = row(*self.comparison.buttons, *self.files.buttons)
         self.settings = widgets.VBox(
             [row(controls.data, controls.model, controls.seed), shown, files, self.files.text]
         )
@@ -144,10 +134,7 @@ class TrainingLab(View):
     @shows_errors
     def _sliders_changed(self) -> None:
         """Apply the sliders from the next step on; the strength of a noise to come when that noise starts."""
-        values = {
-            "strength": value_of(self.controls.strength),
-            "learning_rate": float(self.controls.rate.value),
-        }
+        values = self.controls.tuned
         self.params = self.params.replace(**values)
         if self.running:
             if self.params.noise != self.session.pending.noise:
@@ -186,28 +173,8 @@ class TrainingLab(View):
             self.controls.rate.value = self.first.learning_rate
         self._sliders_changed()
 
-    @shows_errors
-    def _add_beside(self) -> None:
-        """Keep the present noise and strength as a training beside the next."""
-        p = self.params
-        if p.noise == "none":
-            raise UserError("no noise is compared with by its own box: choose a noise to add")
-        added = f"{p.noise} {p.strength:g}"
-        if added in p.beside or len(p.beside) == 2:
-            raise UserError(f"beside are {', '.join(p.beside)}; allowed: two, each once")
-        self.params = self._read_controls(beside=(*p.beside, added))
-        self._beside_changed()
-
-    @shows_errors
-    def _clear_beside(self) -> None:
-        self.params = self._read_controls(beside=())
-        self._beside_changed()
-
-    def _beside_changed(self) -> None:
-        others = (
-            f"Beside the next training: {', '.join(self.params.beside)}. Choose another noise, and Start."
-        )
-        self.show_message(others if self.params.beside else "Compared with no other noise.")
+    def _compare_with(self, beside: tuple[str, ...]) -> None:
+        self.params = self._read_controls(beside=beside)
         self._show_waiting()
 
     @property
@@ -232,11 +199,7 @@ class TrainingLab(View):
             "" if same else ", next training"
         )
         self.files.offer(self.params)
-        self.waiting.value = ""
-        if waits:
-            text = f"Set for the next training: {described(self.params)}. In training: "
-            text += f"{described(self.session.pending)}. Restart ends it and begins the next."
-            self.waiting.value = f'<p class="nu-waiting" role="status">{html.escape(text)}</p>'
+        self.waiting.value = waiting(self.params, self.session.pending) if waits else ""
 
     @shows_errors
     def _start(self) -> None:
@@ -326,7 +289,7 @@ class TrainingLab(View):
         if session is not self.session or not (self.interactive or not probes):
             return
         self.board.value = record.board()
-        self.status.value = self._headline(session, record)
+        self.status.value = headline(session, record)
         if probes:
             if session.paused_after:
                 self.show_message(f"Paused after epoch {session.paused_after}. Start continues.")
@@ -339,36 +302,11 @@ class TrainingLab(View):
             self.show_message(f"Finished: {session.params.epochs} epochs.")
         self.keep()
 
-    def _headline(self, session: Session, record: Record) -> str:
-        share = 100 * session.drawing / session.seconds if session.seconds else 0.0
-        p = session.params  # of the last step
-        strength = f"{setting(p)} ({p.kind.unit}), " if p.kind.symbol else ""
-        sites = next((probe.sites for probe in record.last.values()), ())
-        where = f"inserted after {', '.join(sites)}, " if sites else ""
-        text = f"{strength}{where}learning rate {p.learning_rate:.4g}; drawing takes {share:.0f} %"
-        small = f'<div class="nu-small">{html.escape(text)}</div>'
-        return f"{record.headline()}{small}{broken(session.diverged)}"
-
     def static(self) -> str:
         """Return the last frame: parameters, numbers and pictures."""
         session = self.session
         said = table(facts(session.params, origin(session.data.label)).items())
-        return f"{said}{self._headline(session, self.record)}{self.record.board()}"
-
-
-def setting(params: Params) -> str:
-    """Write the strength with its symbol; nothing for no noise."""
-    return f"{params.kind.symbol} = {params.strength:.4g}" if params.kind.symbol else ""
-
-
-def described(params: Params) -> str:
-    """Write a training in a few words."""
-    title = params.kind.title.split(":")[0].split(" (")[0]
-    strength = f", {setting(params)}" if params.kind.symbol else ""
-    where = f", after {', '.join(params.after or usual_places(params.model))}" if params.kind.sites else ""
-    alone = "" if params.compare or params.noise == "none" else ", not beside no noise"
-    others = "".join(f", beside {text}" for text in params.beside)
-    return f"{title}{strength}{where}{alone}{others}, {params.model} on {params.data}, seed {params.seed}"
+        return f"{said}{headline(session, self.record)}{self.record.board()}"
 
 
 @atexit.register

@@ -285,10 +285,10 @@ def test_places_for_noise_are_those_of_the_network(live):
 
 
 def test_up_to_three_comparisons_train_from_one_seed_in_their_own_colours(live):
-    live.add.click()
+    live.comparison.add.click()
     live.controls.noise.value = "gaussian_noise"
-    live.add.click()
-    live.add.click()
+    live.comparison.add.click()
+    live.comparison.add.click()
     assert "allowed: two, each once" in live.message.value
     assert "Beside the next training" not in live.message.value
     live.controls.noise.value = "weight_noise"
@@ -302,7 +302,7 @@ def test_up_to_three_comparisons_train_from_one_seed_in_their_own_colours(live):
     assert live.session.runs["gaussian noise, σ = 0.2"].noise.std == 0.2
     for name in names:
         assert name in html.unescape(live.board.value)
-    live.clear.click()
+    live.comparison.clear.click()
     assert live.params.beside == ()
     assert "In training: Gaussian noise on weights" in live.waiting.value
 
