@@ -9,24 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from noiseutils.config import Data, Run
-from noiseutils.data import Dataset
-from noiseutils.data.images import Images
+from noiseutils.config import Run
 from noiseutils.errors import UserError, portable
 from noiseutils.files import Unusable
 from noiseutils.provenance import versions
 from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import attempt
 from noiseutils.sweeps.jobs import Job, Sweep, on_cuda
+from noiseutils.sweeps.ray_images import unpacked_once
 from noiseutils.sweeps.ray_queues import asked
 from noiseutils.sweeps.records import checkpoint_content, checkpoint_of, files_of
 from noiseutils.sweeps.store import Store
@@ -35,8 +32,6 @@ from noiseutils.training.loop import Result
 
 EVENT_SECONDS = 0.5  # between two messages on the epochs of a run
 ALIKE = ("noiseutils", "torch", "numpy")  # versions that the driver and its workers must have in common
-
-Packed = dict[str, Any]  # a data set whose images in memory are arrays, which a node's workers share
 
 
 @dataclass(frozen=True)
@@ -177,7 +172,7 @@ def _train(task: Task, node: str, place: str) -> Outcome:
     store = Parcel(task.checkpoint, offer) if task.apart else task.store
     deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
     clock, done = Clock(deadline, task.longest), Sweep([run], store)
-    images = _images(run.data, task.fingerprint, lambda: ray.get(task.images[0]))
+    images = unpacked_once(run.data, task.fingerprint, lambda: ray.get(task.images[0]))
     sets = dict.fromkeys([run.data], images)
     torch.set_num_threads(task.threads)
     job = Job([run], sets, done, on_event, deadline, task.device, shared=task.shared)
@@ -207,38 +202,3 @@ def check_versions(wanted: dict[str, str], place: str) -> None:
                 f"{place} has {name} {found[name]}, the driver {wanted[name]}: results would differ. All "
                 "machines of the cluster need the same environment"
             )
-
-
-_sets: dict[tuple[str, str], Dataset] = {}  # of this worker
-
-
-def _images(data: Data, fingerprint: str, fetch: Callable[[], Packed]) -> Dataset:
-    """Return a data set, unpacked once a worker; its arrays lie in the node's memory once for all workers."""
-    name = (data.model_dump_json(), fingerprint)
-    if name not in _sets:
-        _sets[name] = unpacked(fetch())
-    return _sets[name]
-
-
-def packed(data: Dataset) -> Packed:
-    """Return a data set for Ray's object store, which shares arrays between the processes of a node."""
-    return {name: _arrays(value) for name, value in vars(data).items() if not name.startswith("_")}
-
-
-def unpacked(packed: Packed) -> Dataset:
-    """Return the data set of `packed`, its tensors in the memory of the arrays."""
-    return Dataset(**{name: _tensors(value) for name, value in packed.items()})
-
-
-def _arrays(value: Any) -> Any:
-    if isinstance(value, Images):
-        return tuple(tensor.cpu().numpy() for tensor in (value.pixels, value.labels))
-    return value
-
-
-def _tensors(value: Any) -> Any:
-    if not (isinstance(value, tuple) and isinstance(value[0], np.ndarray)):
-        return value
-    with warnings.catch_warnings():  # arrays of the object store cannot be written to, and no training does
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return Images(*map(torch.from_numpy, value))

@@ -14,8 +14,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -31,9 +33,12 @@ from noiseutils.sweeps.budget import Clock
 from noiseutils.sweeps.execution import attempt
 from noiseutils.sweeps.gpu_shares import GpuShares
 from noiseutils.sweeps.jobs import Cluster, Job, Sweep
+from noiseutils.sweeps.ray import _Driver
 from noiseutils.sweeps.ray_connection import connected
-from noiseutils.sweeps.ray_tasks import packed, unpacked
-from noiseutils.sweeps.records import files_of
+from noiseutils.sweeps.ray_delivery import Delivery
+from noiseutils.sweeps.ray_images import packed, unpacked
+from noiseutils.sweeps.ray_losses import Losses
+from noiseutils.sweeps.records import checkpoint_content, files_of
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.loop import train
@@ -110,6 +115,43 @@ def test_packed_images_are_the_same_in_the_memory_of_their_arrays():
     assert (found.classes, found.label, found.fingerprint) == (data.classes, data.label, data.fingerprint)
     assert (found.mean, found.std) == (data.mean, data.std)
     assert found.train.pixels.data_ptr() == data.train.pixels.data_ptr()
+
+
+def test_a_run_is_given_up_after_three_workers_or_ten_nodes_in_a_row():
+    exceptions = pytest.importorskip("ray.exceptions", reason="needs Ray: pip install 'noiseutils[ray]'")
+    losses, worker, node = Losses(), exceptions.WorkerCrashedError(), exceptions.NodeDiedError("node gone")
+    assert [bool(losses.count("a", worker)) for _ in range(3)] == [False, False, True]
+    reasons = [losses.count("b", node) for _ in range(10)]
+    assert not any(reasons[:9])
+    assert reasons[9].startswith("10 nodes in a row were lost")
+    assert reasons[9].endswith("The last: node gone")
+
+
+def test_a_run_that_gets_on_between_losses_is_not_given_up():
+    exceptions = pytest.importorskip("ray.exceptions", reason="needs Ray: pip install 'noiseutils[ray]'")
+    losses = Losses()
+    for epoch in range(1, 20):
+        losses.reach("a", epoch)
+        assert not losses.count("a", exceptions.WorkerCrashedError())
+    losses.reach("a", 3)  # said late: no progress
+    assert not losses.count("a", exceptions.WorkerCrashedError())
+    assert losses.count("a", exceptions.WorkerCrashedError())
+
+
+def test_the_last_checkpoint_of_a_lost_worker_is_kept(tmp_path, monkeypatch):
+    exceptions = pytest.importorskip("ray.exceptions", reason="needs Ray: pip install 'noiseutils[ray]'")
+    run, other = RUNS[:2]
+    taken = []
+    train(run, device="cpu", on_epoch=lambda row, snapshot: taken.append(snapshot()))
+    waiting = {run.key: checkpoint_content(run, taken[0]), other.key: b"of a run that nobody waits for"}
+    store = Store(tmp_path)
+    driver = object.__new__(_Driver)
+    driver.store, driver.submitted, driver.pending, driver.losses = store, {}, deque(), Losses()
+    driver.delivery = Delivery(store, SimpleNamespace(waiting_checkpoints=lambda: waiting))
+    driver._lose(run, exceptions.WorkerCrashedError())
+    assert list(driver.pending) == [run]
+    assert store.load_checkpoint(run) is not None
+    assert store.load_checkpoint(other) is None
 
 
 def test_a_result_from_elsewhere_is_adopted_whole_or_not_at_all(tmp_path):
