@@ -16,6 +16,7 @@ from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 from noiseutils.studies import STUDIES, evidence, findings
 from noiseutils.studies.output import read_table
+from noiseutils.studies.readable import effect
 from noiseutils.studies.registry import made_of
 
 NEEDED = {  # columns
@@ -54,9 +55,12 @@ def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFra
 
 
 def counts_table(claims: pd.DataFrame) -> str:
-    """Return the counts of verdicts by paper as HTML."""
-    rows = findings.score_rows(claims)
-    return table_html(findings.SCORES, rows, "Claims and verdicts by paper.", sort=False)
+    """Return the counts of verdicts by paper as HTML: of the claims that noise helps, then of all."""
+    tables = ((findings.helpful(claims), "Claims that noise helps."), (claims, "All claims."))
+    return "\n\n".join(
+        table_html(findings.SCORES, findings.score_rows(table), caption, sort=False)
+        for table, caption in tables
+    )
 
 
 def main_table(claims: pd.DataFrame) -> str:
@@ -69,10 +73,12 @@ def causes_table(claims: pd.DataFrame) -> str:
     found = findings.explained(claims)
     if not found:
         return ""
-    rows = [[_claim(one.claim), _judged(one.claim), one.cause, _judged(one.twin)] for one in found]
-    heads = ["claim", "as counted", "changed", "then"]
+    rows = [
+        [_claim(one.claim), _judged(one.claim), one.cause, _judged(one.twin), _change(one)] for one in found
+    ]
+    heads = ["claim", "as counted", "changed", "then", "difference"]
     caption = "One thing changed: the claim as it counts, and its twin."
-    title = "## What explains a difference from a paper"
+    title = "## What may explain a difference from a paper"
     return f"{title}\n\n{table_html(heads, rows, caption, sort=False)}"
 
 
@@ -137,11 +143,17 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 def _claim(row: Mapping[str, Any]) -> Html:
     """Return a claim below the place of its paper as HTML."""
     place = html.escape(f"{evidence.paper_name(row['study'])}, {row['section']}")
-    return Html(f'<span class="where">{place}</span><br>{html.escape(findings.said(row))}')
+    return Html(f'<span class="where">{place}</span><br>{html.escape(evidence.said(row))}')
 
 
 def _judged(row: Mapping[str, Any]) -> Html:
     return Html(f"{badge(evidence.word(row))}<br>{_effect(row)}, n = {int(row['n'])}")
+
+
+def _change(one: findings.Explained) -> Html:
+    """Return what a cause changes the effect by as HTML; the effect does not break."""
+    text = effect(one.change.mean, one.change.low, one.change.high, one.claim["test"])
+    return Html(html.escape(text).replace(" ", "&nbsp;"))
 
 
 def _effect(row: Mapping[str, Any]) -> Html:

@@ -15,7 +15,7 @@ from noiseutils.provenance import reference_root
 from noiseutils.stats import MIN_SEEDS, SETTINGS
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
-from noiseutils.studies.readable import effect
+from noiseutils.studies.readable import claimed_in_points, effect, is_share_difference
 from noiseutils.studies.registry import listed, made_of, trained_on
 from noiseutils.studies.results import Results
 from noiseutils.sweeps.store import Store
@@ -44,8 +44,8 @@ def evidence(
 
     Returns a row a claim, and one a reading or control beside: study, profile and the columns of
     `registry.judge`. The best is that with a verdict, then that closest to the paper's setting, then that of
-    most seeds.   reference: the folder of committed results; None: the project's.   more: by study, further
-    tables of verdicts with their profile.
+    most seeds, then that of most kinds of training, such as noise levels.   reference: the folder of
+    committed results; None: the project's.   more: by study, further tables of verdicts with their profile.
     """
     rows, reference = [], reference or reference_root()
     for name in studies:
@@ -90,7 +90,8 @@ def _best(known: pd.DataFrame) -> pd.DataFrame:
             -order.index(s) if s in order and n else -len(order)
             for s, n in zip(known.settings, known.n, strict=True)
         ],
-    ).sort_values(["judged", "nearness", "n"], ascending=False, kind="stable")
+        cells=known["cells"].fillna(0) if "cells" in known else 0,  # rendered tables of earlier versions
+    ).sort_values(["judged", "nearness", "n", "cells"], ascending=False, kind="stable")
     best = ranked.drop_duplicates("name")
     names = list(dict.fromkeys(known.name))  # as the registry has them
     return best.set_index("name").loc[names].reset_index().drop(columns=["judged", "nearness"])
@@ -166,13 +167,17 @@ def lines(claims: pd.DataFrame, beside: bool = False) -> Iterator[str]:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """Return one claim as a line of text: verdict, claim, effect with interval, n, images, epochs, width.
+    """Return a claim as a line of text: verdict, claim, what was measured, effect, images, epochs, width."""
+    found = f"; {row['test']}: {effect_of(row)}; {made_of(row)}" if row["n"] else ""
+    return f"[{word(row)}] {row['section']}: {said(row)}{found}"
 
-    What stands beside a claim bears its words, and is told from it by what was measured.
-    """
-    found = f": {effect_of(row)}; {made_of(row)}" if row["n"] else ""
-    measured = "" if row["counted"] else f", measured as {row['test']}"
-    return f"[{word(row)}] {row['section']}: {row['claim']} ({row['claimed']}){measured}{found}"
+
+def said(row: Mapping[str, Any]) -> str:
+    """Return a claim in words, with the margin that is meant by "the same"."""
+    margin = row["claimed"] if row["claimed"].startswith("within") else ""
+    if margin and is_share_difference(row["test"]):
+        margin = claimed_in_points(margin)
+    return f"{row['claim']} ({margin})" if margin else row["claim"]
 
 
 def committed(reference: Path | None = None) -> pd.DataFrame:
@@ -212,6 +217,16 @@ def effect_of(row: Mapping[str, Any], with_n: bool = True) -> str:
     """Return the effect behind a verdict, with its interval, unit and number of seeds."""
     found = effect(row["difference"], row["low"], row["high"], row["test"])
     return f"{found}, n = {int(row['n'])}" if with_n else found
+
+
+def by_seed(row: Mapping[str, Any], reference: Path | None = None) -> Mapping[int, float]:
+    """Return the numbers behind a claim's verdict by seed; none for a set that is not committed."""
+    folder = (reference or reference_root()) / row["study"] / row["profile"]
+    if not row["profile"] or not (folder / "params.yaml").is_file():
+        return {}
+    claim = next(claim for claim in STUDIES[row["study"]].claims if claim.name == row["name"])
+    found = claim.contrast(results_of(folder))
+    return found.by_seed if found else {}
 
 
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:

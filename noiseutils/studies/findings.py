@@ -5,7 +5,7 @@ README's first page and outputs/reference/README.md, the list of all that was ju
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +13,23 @@ import pandas as pd
 
 from noiseutils.markdown import markdown_list, markdown_table
 from noiseutils.provenance import reference_root
-from noiseutils.stats import MIN_SEEDS
+from noiseutils.stats import CONFIDENCE, MIN_SEEDS, Interval, holm, one_sample
 from noiseutils.studies import STUDIES
 from noiseutils.studies.evidence import (
     JUDGED,
+    by_seed,
     committed,
     effect_of,
     evidence,
     paper_name,
     printed,
     rows_of,
+    said,
     sets_of,
     summary,
     word,
 )
-from noiseutils.studies.readable import claimed_in_points, is_share_difference
+from noiseutils.studies.readable import effect
 from noiseutils.studies.registry import made_of
 
 SCORES = ("paper", "claims", "replicated", *JUDGED, "none yet")  # columns of `score_rows`
@@ -35,11 +37,15 @@ LISTED_AT, LISTED = "outputs/reference", "README.md"  # all that was judged
 
 
 class Explained(NamedTuple):
-    """A claim as it counts, and its twin with one thing changed, both with their evidence."""
+    """A claim as it counts, and its twin with one thing changed, both with their evidence.
+
+    change: the twin's effect minus the claim's, over the seeds that both have.
+    """
 
     cause: str
     claim: Mapping[str, Any]
     twin: Mapping[str, Any]
+    change: Interval
 
 
 def is_real(claims: pd.DataFrame) -> pd.Series:
@@ -47,52 +53,67 @@ def is_real(claims: pd.DataFrame) -> pd.Series:
     return claims.verdict.isin(JUDGED) & (claims.n >= MIN_SEEDS)
 
 
+def helpful(claims: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims that say that noise helps; the others say what it costs, or does not."""
+    says = {(study.name, claim.name) for study in STUDIES.values() for claim in study.claims if claim.helps}
+    return claims.loc[[pair in says for pair in zip(claims.study, claims.name, strict=True)]]
+
+
 def in_sentences(claims: pd.DataFrame) -> list[str]:
     """Return in sentences how often noise helped, and how all verdicts went."""
-    counts = summary(claims).iloc[-1]
-    went = [f"{counts[name]} {name}" for name in ("replicated", *JUDGED)]
+    counts, helps = (summary(table).iloc[-1] for table in (claims, helpful(claims)))
     return [
-        _helped(claims),
-        f"Of all {counts['claims']} claims in the registry, {counts['judged']} have a verdict from real "
-        f"images and six seeds or more: {', '.join(went)}. {counts['claims'] - counts['judged']} have none "
-        "yet.",
+        f"**{helps['claims']}** claims say that a paper's noise makes a network better, or its gap between "
+        f"training and test smaller, than the same training without it. **{helps['judged']}** of them are "
+        f"judged: **{helps['replicated']}** replicated, **{helps['held']}** held, "
+        f"**{helps['the opposite']}** the opposite, **{helps['not shown']}** not shown.",
+        f"Of all {counts['claims']} claims, {counts['judged']} have a verdict from real images and six seeds "
+        f"or more: {', '.join(f'{counts[name]} {name}' for name in ('replicated', *JUDGED))}; many of them "
+        f"say what noise costs. {counts['claims'] - counts['judged']} have none yet.",
     ]
 
 
-def _helped(claims: pd.DataFrame) -> str:
-    """Return how the claims went that say that noise helps; the others say what it costs, or does not."""
-    says = {(study.name, claim.name) for study in STUDIES.values() for claim in study.claims if claim.helps}
-    own = [pair in says for pair in zip(claims.study, claims.name, strict=True)]
-    counts = summary(claims.loc[own]).iloc[-1]
-    return (
-        f"**{counts['claims']}** claims say that a paper's noise makes a network better, or its gap between "
-        f"training and test smaller, than the same training without it. **{counts['judged']}** of them are "
-        f"judged: **{counts['replicated']}** replicated, **{counts['held']}** held, "
-        f"**{counts['the opposite']}** the opposite, **{counts['not shown']}** not shown."
-    )
+PRINTED = r" \((printed: .*)\)$"  # the paper's own numbers, at the end of a claim
 
 
 def main_claims(claims: pd.DataFrame) -> pd.DataFrame:
-    """Return the claims that papers are read for, paper by paper, judged or not, without printed numbers."""
+    """Return the claims that papers are read for, paper by paper, judged or not.
+
+    The numbers that the paper prints are taken from the claim's words into the column `printed`.
+    """
     named = [(study.name, name) for study in STUDIES.values() for name in study.main]
     known = claims.set_index(["study", "name"], drop=False)
     found = known.loc[[one for one in named if one in known.index]].reset_index(drop=True)
-    return found.assign(claim=found.claim.str.replace(r" \(printed: .*\)$", "", regex=True))
+    printed = found.claim.str.extract(PRINTED, expand=False).str.removeprefix("printed: ").fillna("–")
+    return found.assign(printed=printed, claim=found.claim.str.replace(PRINTED, "", regex=True))
 
 
-def explained(claims: pd.DataFrame) -> list[Explained]:
-    """Return the causes that real images have decided on: both have a verdict, and not the same one."""
+Measured = Callable[[Mapping[str, Any]], Mapping[int, float]]
+
+
+def explained(claims: pd.DataFrame, measured: Measured = by_seed) -> list[Explained]:
+    """Return the causes that real images have decided on, with how much each changes.
+
+    Claim and twin have different verdicts, and the paired difference of their effects is shown, after Holm's
+    correction over the causes of all papers.   measured: returns the numbers by seed behind a claim's row.
+    """
     known = {(row["study"], row["name"]): row for row in rows_of(claims.loc[is_real(claims)])}
     pairs = [
         (cause.text, known.get((study.name, cause.claim)), known.get((study.name, cause.twin)))
         for study in STUDIES.values()
         for cause in study.causes
     ]
+    found = [(text, claim, twin) for text, claim, twin in pairs if claim and twin]
+    tests = [one_sample(_differences(measured(claim), measured(twin))) for _, claim, twin in found]
     return [
-        Explained(text, claim, twin)
-        for text, claim, twin in pairs
-        if claim and twin and claim["verdict"] != twin["verdict"]
+        Explained(*each, test.difference)
+        for each, test, p in zip(found, tests, holm([test.p for test in tests]), strict=True)
+        if each[1]["verdict"] != each[2]["verdict"] and p < 1 - CONFIDENCE
     ]
+
+
+def _differences(claim: Mapping[int, float], twin: Mapping[int, float]) -> list[float]:
+    return [twin[seed] - claim[seed] for seed in claim if seed in twin]
 
 
 def overviews(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:
@@ -114,10 +135,10 @@ def in_short(reference: Path | None = None) -> list[str]:
 
 
 def first_words(reference: Path | None = None) -> str:
-    """Return the answer as Markdown: noises in one setting, claims that noise helps, verdicts by paper."""
+    """Return the answer as Markdown: noises in one setting, and the claims that noise helps by paper."""
     claims = evidence(reference=reference)
     items = markdown_list([*in_short(reference), *in_sentences(claims)])
-    return "\n\n".join([items, _table(SCORES, score_rows(claims))])
+    return "\n\n".join([items, "Claims that noise helps:", _table(SCORES, score_rows(helpful(claims)))])
 
 
 def score_rows(claims: pd.DataFrame) -> list[list[str]]:
@@ -146,7 +167,7 @@ def in_readme(reference: Path | None = None) -> str:
     if not judged.all():
         parts += ["Without a verdict yet:", open_claims(main.loc[~judged])]
     if causes := explained(claims):
-        parts += ["What explains a difference between a paper's result and ours:"]
+        parts += ["What may explain a difference between a paper's result and ours:"]
         parts += [markdown_list(map(_cause_said, causes))]
     for says, table in overviews(reference):
         folded = _table(list(table.columns), table.to_numpy().tolist())
@@ -161,15 +182,15 @@ def open_claims(claims: pd.DataFrame) -> str:
     )
 
 
-MAIN_HEADS = ("paper", "claim", "verdict", "measured: effect [95 % interval]", "n", "trained on")
-
-
-def said(row: Mapping[str, Any]) -> str:
-    """Return a claim in words, with the margin that is meant by "the same"."""
-    margin = row["claimed"] if row["claimed"].startswith("within") else ""
-    if margin and is_share_difference(row["test"]):
-        margin = claimed_in_points(margin)
-    return f"{row['claim']} ({margin})" if margin else row["claim"]
+MAIN_HEADS = (
+    "paper",
+    "claim",
+    "verdict",
+    "measured: effect [95 % interval]",
+    "n",
+    "trained on",
+    "the paper prints",
+)
 
 
 def shown(row: Mapping[str, Any]) -> str:
@@ -188,6 +209,7 @@ def _main_row(row: Mapping[str, Any]) -> list[str]:
         f"{row['test']}: {effect_of(row, with_n=False)}",
         str(int(row["n"])),
         made_of(row),
+        row["printed"],
     ]
 
 
@@ -195,7 +217,8 @@ def _cause_said(one: Explained) -> str:
     """Return a cause as an item of a list: the claim as it counts, what is changed, what is found then."""
     found = [f"{word(row)}, {effect_of(row)}" for row in (one.claim, one.twin)]
     claim = f"{paper_name(one.claim['study'])}, {said(one.claim)} ({one.claim['test']})"
-    return f"{claim}: **{found[0]}**. With {one.cause}: **{found[1]}**."
+    change = effect(one.change.mean, one.change.low, one.change.high, one.claim["test"])
+    return f"{claim}: **{found[0]}**. With {one.cause}: **{found[1]}**; that changes the effect by {change}."
 
 
 def page(reference: Path | None = None) -> str:
@@ -204,7 +227,10 @@ def page(reference: Path | None = None) -> str:
     parts = [
         "# Committed results",
         "Written by `noiseutils claims --readme` from the folders beside this file.",
+        "All claims:",
         _table(SCORES, score_rows(claims)),
+        "Of them, claims that noise helps:",
+        _table(SCORES, score_rows(helpful(claims))),
     ]
     judged = claims.loc[is_real(claims)]
     parts += ["## Printed numbers beside ours", BESIDE, _table(NUMBERS, number_rows(reference))]
@@ -223,7 +249,8 @@ def page(reference: Path | None = None) -> str:
 BESIDE = (
     "A number of a paper stands beside ours where a training here measured the same quantity of the same "
     "network and method. It agrees where it lies in the range in which one more training of ours would, of "
-    "six seeds or more."
+    "six seeds or more. A number is judged at the paper's setting alone: on its own images, or on a JPEG "
+    "copy of them (copy); not where the paper leaves out what the number depends on, such as the layer."
 )
 NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree", "at which settings")
 
@@ -233,8 +260,9 @@ def numbers_in_a_sentence(reference: Path | None = None) -> str:
     counts = printed(reference=reference)[["printed", "beside", "six_seeds", "judged", "agree"]].sum()
     return (
         f"Of the {counts['printed']} numbers that the papers print, {counts['beside']} stand beside ours, "
-        f"{counts['six_seeds']} with six seeds; at a paper's own setting, where a number can be judged, are "
-        f"{counts['judged']}, of which {counts['agree']} agree."
+        f"{counts['six_seeds']} with six seeds. A number can be judged where everything is the paper's, or "
+        f"everything but that the images are a JPEG copy: {counts['judged']} so far, of which "
+        f"{counts['agree']} agree."
     )
 
 

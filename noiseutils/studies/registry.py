@@ -35,6 +35,7 @@ COPIES = {"cifar10-jpeg": "cifar10"}  # a lossy copy -> the set that it is a cop
 CHANCE = 1.5  # times chance: a network below that accuracy has not learned, and supports no claim
 AT_CHANCE = "at chance: no verdict"
 NO_GAP = "no gap to close: no verdict"
+AS_COUNTED = "the counted claim's own numbers: no verdict"
 GAP_UNKNOWN = "too few seeds without noise: no verdict"
 OWN = ": the paper's own setting"
 
@@ -145,20 +146,17 @@ def judge(
 ) -> pd.DataFrame:
     """Return a row a claim: its test, what was found, and the verdict.
 
-    Holm's correction is over the counted claims, and apart from them over what stands beside. looks: how
-    often the results were looked at, see `stats.pocock_level`. Columns: name, section, claim, test, claimed;
-    difference with its t interval, n seeds; p_holm, verdict; images, epochs and width of the networks behind
-    it, the number of images that they were trained on, and a remark; settings (a key of `stats.SETTINGS`);
-    diverged runs; counted.
+    Holm's correction is over the counted claims of one table, figure or section of the paper, and apart from
+    them over what stands beside; a twin with the very numbers of a counted claim is not judged again. looks:
+    how often the results were looked at, see `stats.pocock_level`. Columns: name, section, claim, test,
+    claimed; difference with its t interval, n seeds; p_holm, verdict; images, epochs and width of the
+    networks behind it, the number of images that they were trained on, and a remark; settings (a key of
+    `stats.SETTINGS`); diverged runs; cells: how many kinds of training are compared; counted.
     """
-    found = [claim.contrast(results) for claim in claims]
+    found = _without_copies(claims, [claim.contrast(results) for claim in claims])
     tests = [one_sample(list(contrast.by_seed.values()) if contrast else []) for contrast in found]
     p_values = [_p_value(*each) for each in zip(claims, found, tests, strict=True)]
-    families = [
-        holm([p if claim.counted == counted else math.nan for claim, p in zip(claims, p_values, strict=True)])
-        for counted in (True, False)
-    ]
-    corrected = [families[not claim.counted][i] for i, claim in enumerate(claims)]
+    corrected = _corrected(claims, p_values)
     rows = []
     for claim, contrast, test, p in zip(claims, found, tests, corrected, strict=True):
         cells = contrast.cells if contrast else ()
@@ -177,10 +175,40 @@ def judge(
                 **made,
                 "remark": contrast.remark if contrast else "",
                 "settings": worst,
+                "cells": len(set(cells)),
                 "counted": claim.counted,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _corrected(claims: Sequence[Claim], p_values: Sequence[float]) -> list[float]:
+    """Return p values after Holm's correction, each within its family: counted or not, and its section."""
+    families: dict[tuple[bool, str], list[int]] = {}
+    for i, claim in enumerate(claims):
+        families.setdefault((claim.counted, claim.section), []).append(i)
+    corrected = [math.nan] * len(claims)
+    for members in families.values():
+        for i, p in zip(members, holm([p_values[i] for i in members]), strict=True):
+            corrected[i] = p
+    return corrected
+
+
+def _without_copies(
+    claims: Sequence[Claim[P, C]], found: Sequence[Contrast[C] | None]
+) -> list[Contrast[C] | None]:
+    """Make contrasts void that stand beside a counted claim of the same runs and numbers."""
+    tests = [
+        (contrast.cells, contrast.by_seed, claim.claimed, claim.margin) if contrast else None
+        for claim, contrast in zip(claims, found, strict=True)
+    ]
+    counted = [test for claim, test in zip(claims, tests, strict=True) if claim.counted and test]
+    return [
+        replace(contrast, void=AS_COUNTED)
+        if contrast is not None and contrast.by_seed and not claim.counted and test in counted
+        else contrast
+        for claim, contrast, test in zip(claims, found, tests, strict=True)
+    ]
 
 
 def _p_value(claim: Claim, contrast: Contrast | None, test: Paired) -> float:
@@ -271,7 +299,18 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
         claimed_in_points(str(text)) if is_share_difference(str(test)) else text
         for text, test in zip(ordered.claimed, ordered.test, strict=True)
     ]
-    made = ["name", "images", "train", "epochs", "width", "remark", "diverged", "settings", "counted"]
+    made = [
+        "name",
+        "images",
+        "train",
+        "epochs",
+        "width",
+        "remark",
+        "diverged",
+        "settings",
+        "cells",
+        "counted",
+    ]
     shown = ordered.drop(columns=made, errors="ignore")  # tables of earlier versions lack some
     return shown.assign(
         claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")

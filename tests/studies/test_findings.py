@@ -41,13 +41,25 @@ def row(name: str, **values) -> dict:
 def test_a_cause_is_told_where_both_sides_have_a_verdict_from_real_images():
     twin = row("error-0.25-all", counted=False)
     claim = row("error-0.25", verdict="not shown", difference=0.01)
-    (one,) = findings.explained(pd.DataFrame([claim, twin]))
+    noise = [0.001, -0.002, 0.003, -0.001, 0.002, 0.0]
+
+    def measured(row):
+        effect = 0.06 if row["name"] == "error-0.25-all" else 0.01
+        return {seed: effect + noise[seed] * (row["name"] == "error-0.25") for seed in range(6)}
+
+    def told(*rows, measured=measured):
+        return findings.explained(pd.DataFrame(rows), measured)
+
+    (one,) = told(claim, twin)
     assert (one.claim["verdict"], one.twin["verdict"]) == ("not shown", "held")
+    assert one.change.mean == pytest.approx(0.05 - 0.0005)
     for lacking in ({"n": 5}, {"verdict": "embedded images: no verdict"}):
-        assert not findings.explained(pd.DataFrame([claim | lacking, twin]))
-        assert not findings.explained(pd.DataFrame([claim, twin | lacking]))
-    assert not findings.explained(pd.DataFrame([claim]))
-    assert not findings.explained(pd.DataFrame([claim | {"verdict": "held"}, twin])), "nothing differs"
+        assert not told(claim | lacking, twin)
+        assert not told(claim, twin | lacking)
+    assert not told(claim)
+    assert not told(claim | {"verdict": "held"}, twin), "nothing differs"
+    assert not told(claim, twin, measured=lambda row: dict(enumerate(noise))), "verdicts alone differ"
+    assert not told(claim, twin, measured=lambda row: {}), "nothing is known seed by seed"
 
 
 @pytest.mark.parametrize("study", PAPERS, ids=lambda study: study.name)
@@ -82,8 +94,8 @@ def test_the_sentence_counts_the_claims_that_noise_helps_apart():
 
 def test_verdicts_of_claims_that_noise_helps_are_told_apart_and_other_claims_are_not_among_them():
     made = [
-        row("fgsm", settings="paper"),
-        row("noisy-images"),
+        row("fgsm-0.25", settings="paper"),
+        row("noisy-images-0.25"),
         row("best-level", verdict="the opposite"),
         row("error-0.25", verdict="not shown"),
     ]
@@ -96,9 +108,9 @@ def test_verdicts_of_claims_that_noise_helps_are_told_apart_and_other_claims_are
 
 def test_a_row_says_what_was_measured_its_margin_and_why_there_is_no_verdict():
     margin = row("top5-0.25", claimed="within ±0.015", test="top-5 error, change")
-    assert findings.said(margin) == "noise costs (within ±1.5 points)"
-    assert findings.said(margin | {"test": "slope", "claimed": "within ±0.1"}) == "noise costs (within ±0.1)"
-    assert findings.said(row("error-0.25")) == "noise costs"
+    assert evidence.said(margin) == "noise costs (within ±1.5 points)"
+    assert evidence.said(margin | {"test": "slope", "claimed": "within ±0.1"}) == "noise costs (within ±0.1)"
+    assert evidence.said(row("error-0.25")) == "noise costs"
     assert findings.shown(row("a", settings="paper")) == "replicated"
     assert findings.shown(row("a", verdict="too few seeds", n=3)) == "too few seeds (3 of 6)"
     assert findings.shown(row("a", verdict="at chance: no verdict")) == "at chance"

@@ -245,7 +245,11 @@ def test_a_sentence_a_setting_counts_the_noises_that_are_better_than_none_and_th
     against = table.iloc[:, 1].str.contains("lower").sum(), table.iloc[:, 1].str.contains("higher").sum()
     alone = papers.set_index("method").iloc[:, 0]["dropout"].split(" [")[0]
     assert f"**{against[0]}** have a lower error than dropout ({alone} points against no noise)" in found[0]
-    assert found[0].endswith(f"**{against[1]}** a higher one.")
+    assert f"against no noise), **{against[1]}** a higher one." in found[0]
+    assert "NoisyDropout is dropout with noise: its noise changes the error by" in found[0]
+    for words in ("under FGSM 2/255", "on images with noise of σ = 0.1"):
+        assert re.search(rf"The same networks {words}: \*\*\d+\*\* of 10 have a lower error", found[0])
+    assert found[0].endswith("cannot tell robustness from masked gradients.")
     assert STUDY.in_short(head_to_head_results(PARAMS.replace(seeds=5))) == []
 
 

@@ -11,6 +11,7 @@ from noiseutils.stats import SETTINGS, mean_interval
 from noiseutils.studies import STUDIES, evidence
 from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.registry import (
+    AS_COUNTED,
     AT_CHANCE,
     GAP_UNKNOWN,
     NO_GAP,
@@ -104,11 +105,21 @@ def test_holm_corrects_over_the_counted_claims_of_a_table_and_over_what_stands_b
     other = Claim(
         "d", "4", "t", "t", "up", lambda r: Contrast({s: (-1) ** s * 1.0 for s in range(6)}, (NOISY,))
     )
-    beside = claim(counted=False)
-    table = judge([claim(), other, beside], results, lambda params, cell: "other")
+    beside = claim("down", counted=False)
+    elsewhere = replace(claim(), name="e", section="5")
+    table = judge([claim(), other, beside, elsewhere], results, lambda params, cell: "other")
     alone = judge([claim()], results, lambda params, cell: "other")
     assert table.p_holm[0] == pytest.approx(2 * alone.p_holm[0])
     assert table.p_holm[2] == alone.p_holm[0]
+    assert table.p_holm[3] == alone.p_holm[0], "of another section"
+
+
+def test_what_stands_beside_a_claim_with_its_own_runs_and_numbers_is_not_judged_again():
+    results = dropout_results(SIX, costly)
+    (_, twin) = judge([claim(), claim(counted=False)], results, lambda params, cell: "other").verdict
+    assert twin == AS_COUNTED
+    (_, other) = judge([claim(), claim("down", counted=False)], results, lambda *_: "other").verdict
+    assert other == "the opposite"
 
 
 def test_readers_see_counted_claims_first_and_what_is_behind_each():
@@ -166,6 +177,12 @@ def test_the_best_evidence_has_a_verdict_then_is_nearest_to_the_paper_then_has_m
     )
     best = evidence._best(known)
     assert best.verdict.tolist() == ["not shown", "too few seeds"]
+
+
+def test_of_equally_good_evidence_that_of_more_kinds_of_training_is_best():
+    few = {"name": "a", "verdict": "not shown", "settings": "copy", "n": 6, "cells": 2}
+    best = evidence._best(pd.DataFrame([few, few | {"verdict": "held", "cells": 3}]))
+    assert best.verdict.tolist() == ["held"]
 
 
 def test_the_summary_counts_each_claim_once_and_says_why_others_are_open():

@@ -17,14 +17,16 @@ from noiseutils.studies.readable import effect
 from noiseutils.studies.results import Results
 
 ALL = (
-    "All methods in one setting, each at the strength that is best on validation images, then trained anew: "
-    "top-1 error minus that of no noise with the same seeds, in points, with the 95 % interval of the row "
-    "alone; lower or higher is said after correction for all rows. The best on average comes first."
+    "All methods in one setting, each at the strength of four that was best on validation images, in one "
+    "training each, then trained anew: top-1 error minus that of no noise with the same seeds, in points, "
+    "with the 95 % interval of the row alone; lower or higher is said after correction for all rows. The "
+    "best on average comes first. Where the strongest of four was chosen, a stronger one might be better."
 )
 PAPERS = (
     "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top, of std "
-    f"{LEVEL:g}; its p is what was chosen."
+    f"{LEVEL:g}, which was not chosen; its p was."
 )
+ON_DROPOUT = ("noisy_dropout", "noisy_dropout_all")  # methods that drop neurons, too
 VERDICTS = ("lower", "higher", "not shown")
 
 
@@ -41,26 +43,78 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
 
 
 def in_short(results: Results[Params, Cell]) -> list[str]:
-    """Return two sentences a setting: how many of the papers' noises beat no noise, and how many dropout."""
-    papers, label = _papers(results), data_of(results.params).label
+    """Return an item a setting: how many noises of the papers beat no noise, beat dropout, and withstand."""
+    papers, params = _papers(results), results.params
     against_none = _judged(results, "none", [*papers, "dropout"])
     against_dropout = _judged(results, "dropout", papers)
+    attack, noise = f"under FGSM {params.fgsm_255:g}/255", f"on images with noise of σ = {params.noise:g}"
+    under = {
+        words: _judged(results, "none", [*papers, "dropout"], name)
+        for name, words in (("fgsm", attack), ("noise", noise))
+    }
     found = []
-    for setting in results.params.settings:
-        judged = {method: one for (method, name), one in against_none.items() if name == setting.name}
-        dropout = judged.pop("dropout", None)
+    for setting in params.settings:
+        judged, dropout = _in_setting(against_none, setting.name)
         if not judged:
             continue
-        said = (
-            f"{setting.name} ({label}, {setting.epochs} epochs; each method at the best of its strengths on "
-            f"validation images): of {len(judged)} methods of the papers, noise or blur, "
-            f"{_counted(judged.values(), 'no noise')}."
-        )
-        if rest := [one for (_, name), one in against_dropout.items() if name == setting.name]:
+        seeds = min(one.interval.n for one in judged)
+        parts = [
+            f"{setting.name} ({data_of(params).label}, {setting.epochs} epochs, n = {seeds}; each method at "
+            f"the best of its strengths on validation images): of {len(judged)} methods of the papers, noise "
+            f"or blur, {_counted(judged, 'no noise')}."
+        ]
+        if rest := _in_setting(against_dropout, setting.name)[0]:
             alone = f" ({_points(dropout)} against no noise)" if dropout is not None else ""
-            said += f" Of {len(rest)}, {_counted(rest, f'dropout{alone}')}."
-        found.append(said)
+            parts += [f"Of {len(rest)}, {_counted(rest, f'dropout{alone}')}."]
+            parts += _on_dropout(rest)
+        for words, those in under.items():
+            attacked, plain = _in_setting(those, setting.name)
+            if attacked:
+                alone = f"; dropout {_points(plain)}" if plain is not None else ""
+                parts += [
+                    f"The same networks {words}: **{_shown(attacked, 'lower')}** of {len(attacked)} have a "
+                    f"lower error than no noise{_best(attacked, alone)}, "
+                    f"**{_shown(attacked, 'higher')}** a higher one."
+                ]
+        if _in_setting(under[attack], setting.name)[0]:
+            parts += ["One step of FGSM cannot tell robustness from masked gradients."]
+        found.append(" ".join(parts))
     return found
+
+
+def _in_setting(
+    judged: dict[tuple[str, str], Comparison], setting: str
+) -> tuple[list[Comparison], Comparison | None]:
+    """Return the papers' methods of one setting, and dropout apart from them."""
+    found = {method: one for (method, name), one in judged.items() if name == setting}
+    dropout = found.pop("dropout", None)
+    return list(found.values()), dropout
+
+
+def _on_dropout(judged: Iterable[Comparison]) -> list[str]:
+    """Return what noise adds to dropout, in a sentence; NoisyDropout is dropout with noise on top."""
+    added = [
+        f"{effect(one.interval.mean, one.interval.low, one.interval.high, 'error')} "
+        f"({METHODS[one.cell.method].label.partition(', ')[2]})"
+        for one in judged
+        if one.cell.method in ON_DROPOUT
+    ]
+    return [f"NoisyDropout is dropout with noise: its noise changes the error by {', '.join(added)}."] * bool(
+        added
+    )
+
+
+def _shown(judged: Iterable[Comparison], verdict: str) -> int:
+    return sum(one.verdict == verdict for one in judged)
+
+
+def _best(judged: Iterable[Comparison], dropout: str) -> str:
+    """Return the method that lowers the error most, beside dropout, in brackets; nothing if none is shown."""
+    lower = [one for one in judged if one.verdict == "lower"]
+    if not lower:
+        return ""
+    best = min(lower, key=lambda one: one.interval.mean)
+    return f" ({METHODS[best.cell.method].label} {_points(best)}{dropout})"
 
 
 def _counted(judged: Iterable[Comparison], rival: str) -> str:
@@ -110,10 +164,10 @@ def _table(results: Results[Params, Cell], rival: str, methods: Collection[str])
 
 
 def _judged(
-    results: Results[Params, Cell], rival: str, methods: Collection[str]
+    results: Results[Params, Cell], rival: str, methods: Collection[str], quantity: str = "top1"
 ) -> dict[tuple[str, str], Comparison]:
-    """Return the comparisons of top-1 errors that have a verdict, by method and setting."""
-    found = comparisons(results, quantities(results.params)["top1"], rival=rival)
+    """Return the comparisons of a quantity that have a verdict, by method and setting."""
+    found = comparisons(results, quantities(results.params)[quantity], rival=rival)
     return {
         (one.cell.method, one.cell.setting): one
         for one in found
