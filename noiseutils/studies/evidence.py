@@ -44,8 +44,9 @@ def evidence(
 
     Returns a row a claim, and one a reading or control beside: study, profile and the columns of
     `registry.judge`. The best is that with a verdict, then that closest to the paper's setting, then that of
-    most seeds, then that of most kinds of training, such as noise levels.   reference: the folder of
-    committed results; None: the project's.   more: by study, further tables of verdicts with their profile.
+    most seeds, then that of most kinds of training, such as noise levels, then that of most looks, whose
+    verdicts are the strictest.   reference: the folder of committed results; None: the project's.   more: by
+    study, further tables of verdicts with their profile.
     """
     rows, reference = [], reference or reference_root()
     for name in studies:
@@ -90,8 +91,9 @@ def _best(known: pd.DataFrame) -> pd.DataFrame:
             -order.index(s) if s in order and n else -len(order)
             for s, n in zip(known.settings, known.n, strict=True)
         ],
-        cells=known["cells"].fillna(0) if "cells" in known else 0,  # rendered tables of earlier versions
-    ).sort_values(["judged", "nearness", "n", "cells"], ascending=False, kind="stable")
+        # rendered tables of earlier versions lack these
+        **{name: known[name].fillna(0) if name in known else 0 for name in ("cells", "looks")},
+    ).sort_values(["judged", "nearness", "n", "cells", "looks"], ascending=False, kind="stable")
     best = ranked.drop_duplicates("name")
     names = list(dict.fromkeys(known.name))  # as the registry has them
     return best.set_index("name").loc[names].reset_index().drop(columns=["judged", "nearness"])

@@ -151,7 +151,7 @@ def judge(
     how often the results were looked at, see `stats.pocock_level`. Columns: name, section, claim, test,
     claimed; difference with its t interval, n seeds; p_holm, verdict; images, epochs and width of the
     networks behind it, the number of images that they were trained on, and a remark; settings (a key of
-    `stats.SETTINGS`); diverged runs; cells: how many kinds of training are compared; counted.
+    `stats.SETTINGS`); diverged runs; cells: how many kinds of training are compared; looks; counted.
     """
     found = _without_copies(claims, [claim.contrast(results) for claim in claims])
     tests = [one_sample(list(contrast.by_seed.values()) if contrast else []) for contrast in found]
@@ -176,6 +176,7 @@ def judge(
                 "remark": contrast.remark if contrast else "",
                 "settings": worst,
                 "cells": len(set(cells)),
+                "looks": looks,
                 "counted": claim.counted,
             }
         )
@@ -299,18 +300,8 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
         claimed_in_points(str(text)) if is_share_difference(str(test)) else text
         for text, test in zip(ordered.claimed, ordered.test, strict=True)
     ]
-    made = [
-        "name",
-        "images",
-        "train",
-        "epochs",
-        "width",
-        "remark",
-        "diverged",
-        "settings",
-        "cells",
-        "counted",
-    ]
+    made = ["name", "images", "train", "epochs", "width", "remark", "diverged", "settings"]
+    made += ["cells", "looks", "counted"]
     shown = ordered.drop(columns=made, errors="ignore")  # tables of earlier versions lack some
     return shown.assign(
         claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")
