@@ -121,12 +121,10 @@ def sweep(
     with resumable():
         done = pipeline.sweep_study(params, executor, workers, limit, cluster)
     missing = on_rank0(lambda: len(done.missing))
-    end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
     if speaks():
         _say_failures(done)
-        typer.echo(
-            f"{study}, {params.profile}: {len(done.runs) - missing} of {len(done.runs)} runs stored; {end}."
-        )
+        stored = f"{len(done.runs) - missing} of {len(done.runs)} runs stored"
+        typer.echo(f"{study}, {params.profile}: {stored}; {_end_of(done, missing)}.")
     raise typer.Exit(1 if missing and not done.out_of_time else 0)
 
 
@@ -306,6 +304,15 @@ def data_make(
     from noiseutils.data import availability
 
     typer.echo(availability.fetch(Data.parse(name, image_size=image_size)))
+
+
+def _end_of(done: Sweep, missing: int) -> str:
+    """Return how a sweep ended: done, or what is not stored and why."""
+    if done.out_of_time:
+        return "the budget is used up, the same command resumes"
+    failed = min(len(done.failed), missing)
+    counts = {"failed": failed, "missing": missing - failed}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0) or "done"
 
 
 def _say_failures(done: Sweep) -> bool:

@@ -382,7 +382,7 @@ def test_the_command_line_under_torchrun_speaks_once(tmp_path):
     done = torchrun(*words, **place)
     assert done.returncode == 0, done.stderr[-5000:]
     (line,) = done.stdout.splitlines()
-    assert line.endswith("runs stored; the end.")
+    assert line.endswith("runs stored; done.")
     done = torchrun(*words, "--executor", "local", **place)
     assert done.returncode != 0
     assert done.stderr.count("noiseutils: executor 'local' does not go with torchrun") == 1
