@@ -1,4 +1,4 @@
-"""How a command of `noiseutils` ends: exit codes, one screen for bad input, a word on what can go on."""
+"""End a command of `noiseutils`: exit codes, one screen for bad input, how to resume."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ HEARD = 5.0  # seconds that the process which speaks has for it
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say that the same command goes on."""
-    STOP.word = "stopped; what is finished is kept, the same command goes on"
+    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say that the same command resumes."""
+    STOP.word = "stopped; finished runs are kept, the same command resumes"
     try:
         yield
     except KeyboardInterrupt:

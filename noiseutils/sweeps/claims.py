@@ -27,7 +27,7 @@ def clear_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{not_written(path, error)}. What was finished is intact: the same command then goes on"
+            f"{not_written(path, error)}. Finished runs are kept, the same command then resumes"
         ) from error
 
 

@@ -160,9 +160,7 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(store, result, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        StoreError, match=r"cannot write .*No space left on device.*What was finished is intact"
-    ):
+    with pytest.raises(StoreError, match=r"cannot write .*No space left on device.*Finished runs are kept"):
         store.save(Result(other, "finished", {}, result.history, result.model, result.info))
     with pytest.raises(StoreError, match="No space left"):
         store.save_checkpoint(other, snapshot())
