@@ -1,4 +1,4 @@
-"""From a study's name to its results, and to its rendered notebook."""
+"""Sweep a study, render its notebook and publish its results, given the study's name."""
 
 from __future__ import annotations
 

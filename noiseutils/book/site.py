@@ -1,8 +1,8 @@
-"""The book as a site: what was found, the chapters, how-to guides and the API, built by Sphinx from docs/.
+"""Build the book as a site with Sphinx, from docs/: results, chapters, how-to guides and the API.
 
-No page fetches anything from elsewhere, and links are relative, so the folder can be moved or sent. Sphinx
-works on a copy of docs/, see `noiseutils.book.staging`; only what changed is built again. The site takes the
-place of the one before when it is whole.
+No page loads anything from the network, and links are relative, so the folder can be moved or sent. Sphinx
+works on a copy of docs/, see `noiseutils.book.staging`; only changed pages are built again. A new site
+replaces the old site once the new site is complete.
 """
 
 from __future__ import annotations

@@ -74,11 +74,11 @@ class Handle:
         return self._sites[name]
 
     def generators(self) -> list[torch.Generator]:
-        """Return the generators drawn from so far, each for `CUDAGraph.register_generator_state`.
+        """Return the generators used so far; pass each one to `CUDAGraph.register_generator_state`.
 
-        Steps can be captured in a CUDA graph, `backward()` too, once one step was made outside: it makes the
-        generators and the memories of CANL and LAT, and checks CANL's labels. LAT makes room elsewhere for a
-        batch larger than any before, where no graph finds it: capture the largest.
+        A CUDA graph can capture a step, including `backward()`, after one step outside the graph. This first
+        step makes the generators and the memories of CANL and LAT, and checks CANL's labels. Capture LAT
+        with the largest batch: for a larger one LAT allocates new memory, which the graph does not use.
         """
         return [source for streams in self.streams.values() for source in streams.generators.values()]
 

@@ -318,15 +318,18 @@ def attach_to_optimizer(
 ) -> OptimizerNoise:
     """Put noise on the gradients and weights that `optimizer` trains, when the training stagnates.
 
-    optimizer: or a wrapper that holds it. Its parameters that need a gradient get noise; a warning says so
-    where others come to be trained later, and the noise follows.   noise: AdaptiveNoise (defaults: Table V,
-    for 300 epochs) or ScriptedNoise.   epochs: of the whole training: noise fades towards their end.   seed:
-    of the noise, equal in all processes that train together; torch's global generator is untouched.   state:
-    from `OptimizerNoise.state_dict`, to continue a training whose network's weights are restored.   replace:
-    take off noise that the optimiser has already; without it a warning says that both act.
-    Raises UserError for parameters on several devices or split in several ways, a script of another length,
-    and a state of another noise or of other parameters; nothing is changed then. A step does for a parameter
-    without a gradient.
+    optimizer: the optimiser, or a wrapper that holds the optimiser. Every parameter that needs a gradient
+    gets noise. If other parameters are trained later, these get noise, too, and a warning says so.
+    noise: AdaptiveNoise (defaults: Table V, for 300 epochs) or ScriptedNoise.
+    epochs: number of epochs of the whole training; the noise fades towards the last epoch.
+    seed: of the noise; must be equal in all processes that train together. torch's global generator is not
+    used.
+    state: from `OptimizerNoise.state_dict`, to continue a training whose network's weights are restored.
+    replace: True removes noise that the optimiser already has; with False both noises act, and a warning
+    says so.
+    Raises UserError for parameters on several devices or split in several ways, for a script of another
+    length, and for a state of another noise or of other parameters; nothing is changed then. In a step, a
+    parameter without a gradient raises UserError.
     """
     return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed, state=state, replace=replace)
 

@@ -1,12 +1,13 @@
-"""Several processes that train one network: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
+"""Train one network in several processes: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
 
-Each takes its part of every batch; torch's DistributedDataParallel averages gradients in `backward()`, so
-weights stay equal. ANL's first pass, an `autograd.grad` towards activations alone, goes past the wrapper.
-BatchNorm's statistics, ANL's s(h), and the memories of CANL and LAT are each process's own, as usual.
+Each process trains on its part of every batch. torch's DistributedDataParallel averages the gradients in
+`backward()`, so weights stay equal. ANL's first pass, an `autograd.grad` with respect to activations alone,
+does not use this wrapper. Each process has its own BatchNorm statistics, ANL's s(h), and memories of CANL and
+LAT, as usual.
 
-Without `start()`, or without torchrun, there is a world of one, and every function here does nothing.
-All processes must call the same functions in the same order; GPUs must be of one kind, as each process draws
-the batch order for itself.
+Without `start()`, or without torchrun, the world size is 1, and every function here does nothing.
+All processes must call the same functions in the same order. All GPUs must be of one kind, as each process
+draws the batch order on its own.
 """
 
 from __future__ import annotations
