@@ -259,7 +259,7 @@ def test_claims_are_listed_apart_from_what_stands_beside_them_and_no_two_lines_a
 def test_a_study_of_no_paper_has_no_claims_and_says_so(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "claims", "head_to_head")
     assert code == 0
-    assert "is of no paper" in out
+    assert "belongs to no paper" in out
 
 
 def test_the_versions_that_results_depend_on_are_told(monkeypatch, capsys):
