@@ -134,7 +134,7 @@ class Run(Spec):
     @model_validator(mode="after")
     def _labels_are_mixed_where_the_loss_takes_it(self) -> Self:
         if self.label_smoothing and self.loss != "cross_entropy":
-            raise ValueError(f"`label_smoothing` is of cross_entropy, {self.loss} takes none")
+            raise ValueError(f"`label_smoothing` needs the loss cross_entropy, got {self.loss}")
         for name in ("noise", "adversarial_training"):
             if self.mixup and getattr(self, name) is not None:
                 raise ValueError(f"a run takes `mixup` or `{name}`, not both: each has a loss of its own")

@@ -53,7 +53,7 @@ def read_bytes(path: Path | str, largest: int | None = LARGEST) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise Unusable(f"{path} is {_kind(found.st_mode)}, not a file")
             if largest is not None and found.st_size > largest:
-                raise Unusable(f"{path} is of {found.st_size:,} bytes: nothing that was written here")
+                raise Unusable(f"{path} has {found.st_size:,} bytes; allowed here: up to {largest:,}")
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 return file.readall()
         finally:
@@ -70,7 +70,7 @@ def read_json(path: Path | str, largest: int = LARGEST) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # not UTF-8, or nested without end
-        raise Unusable(f"{path} is torn or edited: not JSON") from error
+        raise Unusable(f"{path} is incomplete or edited: not JSON") from error
 
 
 def size_of(path: Path | str) -> int | None:

@@ -77,7 +77,10 @@ class ClassAdversarialNoise(ActivationNoise):
         super().changed_to(other)
         assert isinstance(other, ClassAdversarialNoise)
         if other.num_classes not in (None, self.num_classes):
-            raise UserError(f"num_classes is {self.num_classes} and stays, got {other.num_classes}")
+            raise UserError(
+                f"num_classes cannot change during a training: {self.num_classes} here, got "
+                f"{other.num_classes}"
+            )
         return other.replace(num_classes=self.num_classes)
 
 

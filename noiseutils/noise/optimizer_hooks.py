@@ -107,16 +107,24 @@ class OptimizerNoise:
         training loss that is missing, and for seeds that differ between processes.
         """
         if not self._hooks:
-            raise UserError("this noise was taken off its optimiser: no epoch of it can end")
+            raise UserError(
+                "this noise was removed from the optimiser: end_epoch must not be called any more"
+            )
         if len(self._rows) >= self.epochs:
-            raise UserError(f"all {self.epochs} epochs are done: attach with as many as the training has")
+            raise UserError(
+                f"all {self.epochs} epochs are done: call attach_to_optimizer with epochs=<epochs of the training>"
+            )
         skipped = int(self._skipped)
         if self._steps == skipped:
-            why = f"all {skipped} were skipped after an overflow" if skipped else "is it the one that trains?"
-            raise UserError(f"no step of the optimiser since the last epoch: {why}")
+            why = (
+                f"all {skipped} steps were skipped after an overflow"
+                if skipped
+                else "attach the noise to the optimiser that trains the network"
+            )
+            raise UserError(f"the optimiser has taken no step since the last end_epoch: {why}")
         if train_loss is None and self._noise.spec.needs_train_loss:
             raise UserError(
-                "this noise goes by the training loss, too: end_epoch(validation_loss, train_loss)"
+                "this noise depends on the training loss, too: call end_epoch(validation_loss, train_loss)"
             )
         self._follow()
         changes = [p.detach() - b for p, b in zip(self.parameters, self._before, strict=True)]
@@ -227,7 +235,7 @@ class OptimizerNoise:
             missing = [tuple(p.shape) for p in self.parameters if p.grad is None]
             raise UserError(
                 f"{len(missing)} of the optimiser's parameters have no gradient, the first of shape "
-                f"{missing[0]}: noise goes on all; leave out of the optimiser what is not trained"
+                f"{missing[0]}: all of them get noise; give the optimiser only parameters that are trained"
             )
         self._steps += 1
         taken, scale = self._scaling("found_inf"), self._scaling("grad_scale")

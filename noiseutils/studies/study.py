@@ -144,7 +144,7 @@ class Study(Generic[P, C]):
         cells = self.cells(params)
         if (count := len(cells) * len(list(self.seeds(params)))) > MOST_RUNS:
             raise UserError(
-                f"these parameters of {self.name} make {count:,} trainings, {len(cells):,} a seed; "
+                f"the parameters of {self.name} make {count:,} trainings, {len(cells):,} for each seed; "
                 f"allowed: up to {MOST_RUNS:,}"
             )
         stages = (*self.stages(params), cells)
@@ -208,7 +208,8 @@ class Study(Generic[P, C]):
             results = self.stored(params, open_store())
             if results.frame.empty:
                 raise UserError(
-                    f"none of the {len(self.runs(params))} runs of {self.name} is stored: train them"
+                    f"none of the {len(self.runs(params))} runs of {self.name} is stored: train the runs "
+                    f"with `noiseutils sweep {self.name}`"
                 )
             return results
         self.check(params)  # before hours of training, not after

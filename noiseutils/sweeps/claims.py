@@ -17,7 +17,7 @@ from noiseutils.files import not_written
 
 
 class StoreError(UserError):
-    """The store cannot be written, or is none; what it holds is intact."""
+    """Raised where the store's folder cannot be written or is no folder; stored results stay intact."""
 
 
 @contextlib.contextmanager
@@ -62,8 +62,8 @@ class Claims:
                 yield False
                 return
             with clear_errors(self.root / run.key):
-                for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
-                    torn.unlink(missing_ok=True)
+                for partial in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
+                    partial.unlink(missing_ok=True)
             try:
                 yield True
             finally:

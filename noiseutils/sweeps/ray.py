@@ -276,4 +276,4 @@ class _Driver:
         elif now - self.idle_since > PATIENCE:
             self.idle_since = float("inf")  # said once
             wanted = f"{self.job.cluster.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
-            log.warning("no node has had %s free for %.0f s: runs wait for one", wanted, PATIENCE)
+            log.warning("runs wait: for %.0f s no node has had %s free", PATIENCE, wanted)

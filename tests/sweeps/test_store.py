@@ -51,7 +51,7 @@ def test_what_is_found_later_about_a_network_is_kept_checked_and_published(tmp_p
     path = tmp_path / "here" / RUN.key / "extra-attacks.json"
     path.write_text(path.read_text().replace("0.25", "0.75"))
     assert store.load_extra(RUN, "attacks") is None
-    assert "extra-attacks.json is torn or edited" in caplog.text
+    assert "extra-attacks.json is incomplete or edited" in caplog.text
 
 
 def snapshot() -> Checkpoint:
