@@ -139,8 +139,8 @@ def cosine_decaying_restarts(
         )
     if not (math.isfinite(step) and epochs >= 1 and steps_per_epoch >= 1):
         raise UserError(
-            f"got step {step}, epochs {epochs} and steps_per_epoch {steps_per_epoch}; allowed: a finite step, "
-            "and at least 1 for epochs and steps_per_epoch"
+            f"got step {step}, epochs {epochs} and steps_per_epoch {steps_per_epoch}; allowed: a finite "
+            "step, and at least 1 for epochs and steps_per_epoch"
         )
     total, first = epochs * steps_per_epoch, restart_epochs * steps_per_epoch
     t = min(step, total)

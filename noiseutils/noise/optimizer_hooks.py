@@ -112,7 +112,8 @@ class OptimizerNoise:
             )
         if len(self._rows) >= self.epochs:
             raise UserError(
-                f"all {self.epochs} epochs are done: call attach_to_optimizer with epochs=<epochs of the training>"
+                f"all {self.epochs} epochs are done: call attach_to_optimizer with the number of epochs of "
+                "the whole training"
             )
         skipped = int(self._skipped)
         if self._steps == skipped:
