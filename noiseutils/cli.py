@@ -14,7 +14,7 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.files import writing
 from noiseutils.provenance import versions
 from noiseutils.spec import SIDE
-from noiseutils.training.distributed import launched, on_rank0, speaks
+from noiseutils.training.distributed import is_main_process, launched, on_rank0
 
 if TYPE_CHECKING:
     from noiseutils.sweeps.sweep import Sweep
@@ -126,7 +126,7 @@ def sweep(
     with resumable():
         done = pipeline.sweep_study(params, executor, workers, limit, cluster)
     missing = on_rank0(lambda: len(done.missing))
-    if speaks():
+    if is_main_process():
         _say_failures(done)
         stored = f"{len(done.runs) - missing} of {len(done.runs)} runs stored"
         typer.echo(f"{study}, {params.profile}: {stored}; {_end_of(done, missing)}.")

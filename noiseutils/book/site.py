@@ -32,7 +32,7 @@ from noiseutils.errors import UserError
 from noiseutils.files import Unusable, not_written, read_json
 from noiseutils.provenance import PACKAGE, outputs_root, reference_root, shipped
 
-PATIENCE = 60  # seconds to wait for another process that builds the same site
+LOCK_TIMEOUT = 60  # seconds to wait for another process that builds the same site
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,12 @@ def build(outputs: Path, reference: Path, program: Typer, say: Callable[[str], A
     site, work = outputs / "book", outputs / ".book"
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / "lock", timeout=PATIENCE):
+        with FileLock(work / "lock", timeout=LOCK_TIMEOUT):
             return _build(outputs, reference, program, site, work, say)
     except Timeout:
-        raise UserError(f"{site}: another process has been building it for {PATIENCE} s; try again") from None
+        raise UserError(
+            f"{site}: another process has been building this site for {LOCK_TIMEOUT} s; try again"
+        ) from None
     except OSError as error:
         raise UserError(not_written(error.filename or site, error)) from None
 

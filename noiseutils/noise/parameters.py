@@ -138,8 +138,8 @@ class ParameterNoise:
         covered = [p for p in parameters if self.spec.spared == "none" or p.dim() > 1]
         if not covered:
             raise UserError(
-                f"no parameter gets noise: spared={self.spec.spared!r} leaves out all {len(parameters)} parameters; "
-                "use spared='none'"
+                f"no parameter gets noise: spared={self.spec.spared!r} leaves out all {len(parameters)} "
+                "parameters; use spared='none'"
             )
         self.parameters, self._row = covered, None
         self._local = [local_part(p) for p in covered]

@@ -23,7 +23,7 @@ from noiseutils.noise.arithmetic import restored_list
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Spec
 
-PATIENCE = 3  # passes before a site that remembers nothing is warned of
+WARN_AFTER_PASSES = 3  # passes without a loss gradient before a warning
 PASSES = 16  # whose recorded calls are kept, at most, waiting for a backward pass
 
 
@@ -152,10 +152,10 @@ class RememberingSite(Site):
             check_calls(self.name, self.calls_before, self.calls, "the pass before")
             self.calls_before = self.calls
             self.waited += self.shared.records and not self.memory
-            if self.waited == PATIENCE:
+            if self.waited == WARN_AFTER_PASSES:
                 warnings.warn(
-                    f"no loss gradient came to {self.name!r} in {PATIENCE} passes, and no noise acts there: "
-                    "the module runs under torch.no_grad, its output does not count in the loss, or "
+                    f"no loss gradient came to {self.name!r} in {WARN_AFTER_PASSES} passes, and no noise acts "
+                    "there: the module runs under torch.no_grad, its output does not count in the loss, or "
                     "backward() was not called",
                     stacklevel=2,
                 )

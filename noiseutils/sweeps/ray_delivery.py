@@ -22,7 +22,7 @@ from noiseutils.sweeps.store import Store
 
 log = logging.getLogger("noiseutils")
 
-PATIENCE = 30.0  # seconds that a result which a worker has stored may take to be seen here
+VISIBILITY_TIMEOUT = 30.0  # seconds until a result that a worker has stored must be visible here
 POLL_SECONDS = 0.2
 
 
@@ -78,7 +78,7 @@ class Delivery:
         """Wait until results that workers have stored are seen here; a network's folder may take its time."""
         for since, run in self._unseen:
             while not self.store.finished(run):
-                if time.monotonic() - since > PATIENCE:
+                if time.monotonic() - since > VISIBILITY_TIMEOUT:
                     raise UserError(
                         f"a worker has stored {run}, and it is not in {self.store.root} here: is that one "
                         "folder on all machines?"

@@ -290,7 +290,7 @@ torch.set_num_threads(1)
 runs = [BASE.replace(seed=seed, epochs={epochs}) for seed in range(3)]
 options = {{"cluster": Cluster({address!r}), "device": "cpu", "progress": False}}
 try:
-    with STOP.listening():
+    with STOP.handling():
         done = sweep(runs, Eager({root!r}), "ray", **options)
 except KeyboardInterrupt:
     sys.exit(STOP.code)
