@@ -56,7 +56,7 @@ def on_ray(job: Job) -> None:
     Without Ray, or where the cluster cannot be reached, raises UserError.
     """
     token = secrets.token_hex(8)
-    with connected(job.cluster), job.done.store.signed(token), _Driver(job, token) as driver:
+    with connected(job.cluster), job.done.store.shared_token(token), _Driver(job, token) as driver:
         driver.run_all()
 
 
@@ -239,7 +239,7 @@ class _Driver:
         state = outcome.state
         self.clock.longest = max(self.clock.longest, outcome.longest)
         if state == "apart":
-            self.delivery.part()
+            self.delivery.send_back()
             self.pending.append(run)
         elif state == "memory":
             self.pending.appendleft(run)
