@@ -42,7 +42,7 @@ class Handle:
         self.streams = {name: SiteStreams(seed, name) for name in modules}
         self._modules = modules
         self._pass = Pass()
-        self._labels_checked = self._sites_checked = self._wrapper_sought = self._deaf_said = False
+        self._labels_checked = self._sites_checked = self._wrapper_sought = self._no_gradient_warned = False
         self._sites = {name: noise.site(streams, self._pass) for name, streams in self.streams.items()}
         self._acting: dict[str, AnyHook] = {}
         self._hooks = []
@@ -157,12 +157,12 @@ class Handle:
             )
         for site in self._sites.values():
             site.prepare([next(gradients) for _ in site.etas])
-        deaf = [name for name, site in self._sites.items() if site.deaf]
-        if deaf and not self._deaf_said:
-            self._deaf_said = True
+        unreached = [name for name, site in self._sites.items() if site.no_gradient]
+        if unreached and not self._no_gradient_warned:
+            self._no_gradient_warned = True
             warnings.warn(
-                f"no loss gradient reaches {', '.join(deaf)}, and no noise acts there: the module runs under "
-                "torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or its "
+                f"no loss gradient reaches {', '.join(unreached)}, and no noise acts there: the module runs "
+                "under torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or its "
                 "output does not count in the loss",
                 stacklevel=4,
             )
