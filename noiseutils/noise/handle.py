@@ -162,8 +162,8 @@ class Handle:
             self._no_gradient_warned = True
             warnings.warn(
                 f"no loss gradient reaches {', '.join(unreached)}, and no noise acts there: the module runs "
-                "under torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or its "
-                "output does not count in the loss",
+                "under torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or "
+                "its output does not count in the loss",
                 stacklevel=4,
             )
 
