@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError, one_line
-from noiseutils.files import Unusable, read_bytes, read_json, write_whole, writing
+from noiseutils.files import Unusable, read_bytes, read_json, write_atomically, writing
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.params import StudyParams, data_of
 from noiseutils.studies.readable import readable
@@ -85,7 +85,7 @@ class OutputWriter:
         for name, _, _, results in drawn:
             keys[name] = self.keys if results is None else sorted({result.run.key for result in results})
         with writing(path):
-            write_whole(path, json.dumps(keys, indent=1, sort_keys=True).encode())
+            write_atomically(path, json.dumps(keys, indent=1, sort_keys=True).encode())
         for name, figure, alt, _ in drawn:
             with writing(folder / name):
                 _save(figure, folder / name)
@@ -120,7 +120,7 @@ class OutputWriter:
         folder = self.folder / "tables"
         with writing(folder / f"{name}.csv"):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / f"{name}.csv", self._with_origin(table).to_csv(index=False).encode())
+            write_atomically(folder / f"{name}.csv", self._with_origin(table).to_csv(index=False).encode())
         caption = f"{caption} Data: {self.data}."
         table = table if shown is None else shown
         folded, texts = readable(table, name)

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.files import Unusable, obstacle, read_bytes, size_of, write_whole
+from noiseutils.files import Unusable, obstacle, read_bytes, size_of, write_atomically
 from noiseutils.sweeps.claims import Claims, StoreError, clear_errors
 from noiseutils.sweeps.records import (
     RUN,
@@ -301,4 +301,4 @@ class Store(Claims):
 
 def _write(path: Path, content: bytes) -> None:
     with clear_errors(path):
-        write_whole(path, content)
+        write_atomically(path, content)
