@@ -208,8 +208,7 @@ class Study(Generic[P, C]):
             results = self.stored(params, open_store())
             if results.frame.empty:
                 raise UserError(
-                    f"none of the {len(self.runs(params))} runs of {self.name} is stored: train the runs "
-                    f"with `noiseutils sweep {self.name}`"
+                    f"none of the {len(self.runs(params))} runs of {self.name} is stored: train them"
                 )
             return results
         self.check(params)  # before hours of training, not after
