@@ -1,4 +1,4 @@
-"""`noiseutils …`: words to calls, results to lines. No logic of its own."""
+"""Run the command line `noiseutils …`: turn arguments into calls and print the results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from noiseutils.errors import UserError, one_of
 from noiseutils.files import writing
 from noiseutils.provenance import versions
 from noiseutils.spec import SIDE
-from noiseutils.training.distributed import launched, on_rank0, speaks
+from noiseutils.training.distributed import is_main_process, launched, on_rank0
 
 if TYPE_CHECKING:
     from noiseutils.sweeps.sweep import Sweep
@@ -23,9 +23,9 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Noise in CNN training: the studies of four papers, rebuilt.",
+    help="Noise in CNN training: replicate the studies of four papers.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Which data sets are there, where, and what is missing.")
+data_app = typer.Typer(no_args_is_help=True, help="List, check and fetch data sets.")
 app.add_typer(data_app, name="data")
 
 
@@ -40,7 +40,10 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_say_versions, is_eager=True, help="say the versions that results depend on"
+            "--version",
+            callback=_say_versions,
+            is_eager=True,
+            help="print the versions that results depend on",
         ),
     ] = False,
 ) -> None:
@@ -49,13 +52,13 @@ def _options(
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="a study, such as noisy_dropout, or all")],
+    study: Annotated[str, typer.Argument(help="study, such as noisy_dropout, or all")],
     profile: Profile = "quick",
     changes: Changes = None,
     executor: Executor = "auto",
     workers: Workers = None,
 ) -> None:
-    """Train what is missing, then render the study's notebook: figures, tables, HTML."""
+    """Train all missing runs, then render the study's notebook: figures, tables, HTML."""
     from noiseutils.book import pipeline
     from noiseutils.book.extras import require_docs
     from noiseutils.studies import profiles
@@ -101,16 +104,18 @@ def sweep(
     study: Study,
     profile: Profile = "quick",
     changes: Changes = None,
-    budget: Annotated[str | None, typer.Option(help="end cleanly before this time: 90s, 9m, 1.5h")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="time limit, such as 90s, 9m, 1.5h; the sweep ends cleanly before")
+    ] = None,
     executor: Executor = "auto",
     workers: Workers = None,
     address: Address = None,
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Train what is missing and nothing else; needs no Jupyter.
+    """Train all missing runs, without rendering; needs no Jupyter.
 
-    Under torchrun all its processes train each run together, each on a GPU of its own.
+    Under torchrun all processes train each run together, each process on its own GPU.
     """
     from noiseutils.book import pipeline
     from noiseutils.studies import profiles
@@ -121,12 +126,10 @@ def sweep(
     with resumable():
         done = pipeline.sweep_study(params, executor, workers, limit, cluster)
     missing = on_rank0(lambda: len(done.missing))
-    end = "the budget is used up; the same command goes on" if done.out_of_time else "the end"
-    if speaks():
+    if is_main_process():
         _say_failures(done)
-        typer.echo(
-            f"{study}, {params.profile}: {len(done.runs) - missing} of {len(done.runs)} runs stored; {end}."
-        )
+        stored = f"{len(done.runs) - missing} of {len(done.runs)} runs stored"
+        typer.echo(f"{study}, {params.profile}: {stored}; {_end_of(done, missing)}.")
     raise typer.Exit(1 if missing and not done.out_of_time else 0)
 
 
@@ -150,7 +153,7 @@ def publish(
     profile: Profile = "quick",
     changes: Changes = None,
     finished: Annotated[
-        bool, typer.Option("--finished", help="render what is finished first, and train nothing")
+        bool, typer.Option("--finished", help="first render the finished runs, without training")
     ] = False,
 ) -> None:
     """Copy a rendered study's results, figures and tables to outputs/reference/, to be committed."""
@@ -165,19 +168,19 @@ def publish(
 
 @app.command()
 def claims(
-    study: Annotated[str | None, typer.Argument(help="a study; none: all of them")] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the whole table here, too")] = None,
+    study: Annotated[str | None, typer.Argument(help="study; default: all studies")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="also write the whole table to this file")
+    ] = None,
     beside: Annotated[
-        bool, typer.Option("--beside", help="list other readings and controls, in place of the claims")
+        bool, typer.Option("--beside", help="list other readings and controls instead of the claims")
     ] = False,
     readme: Annotated[
         bool,
-        typer.Option(
-            "--readme", help="rewrite what was found: README.md's first page and outputs/reference's"
-        ),
+        typer.Option("--readme", help="regenerate the results in README.md and outputs/reference/README.md"),
     ] = False,
 ) -> None:
-    """Say what was found: every claim of the papers, its best evidence among the committed results."""
+    """List every claim of the papers with its best evidence among the committed results."""
     from noiseutils.markdown import write_between_marks
     from noiseutils.provenance import reference_root
     from noiseutils.studies import STUDIES, evidence, findings
@@ -193,7 +196,7 @@ def claims(
     if study is not None and study not in STUDIES:
         raise one_of("study", study, STUDIES)
     if study is not None and not STUDIES[study].claims:
-        typer.echo(f"{study} is of no paper, so it has no claims; its notebook shows its results")
+        typer.echo(f"{study} belongs to no paper, so it has no claims; see the results in its notebook")
         return
     if not any(reference_root().glob("*/*/params.yaml")):
         typer.echo(
@@ -218,13 +221,13 @@ def claims(
 
 @app.command(hidden=True)
 def report() -> None:
-    """Say what took this command's place."""
+    """Name the command that replaced this one."""
     raise UserError("`noiseutils report` is now `noiseutils book`: one site, outputs/book/index.html")
 
 
 @app.command()
 def book() -> None:
-    """Build the book in outputs/book/: what was found, the chapters, how-to guides, the API."""
+    """Build the book in outputs/book/: results, chapters, how-to guides, the API."""
     with resumable():
         _build_book()
 
@@ -241,7 +244,7 @@ def _build_book() -> None:
 
 
 def _left(begun: float, done: int, count: int) -> str:
-    """Return the time that the studies left will take, by the mean of those done."""
+    """Return the estimated time for the remaining studies, from the mean of the finished ones."""
     if not done:
         return ""
     seconds = (time.monotonic() - begun) / done * (count - done)
@@ -250,16 +253,20 @@ def _left(begun: float, done: int, count: int) -> str:
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="benchmarks; none: all that can run here")] = None,
-    json: Annotated[Path | None, typer.Option(help="write what is measured here, too")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="benchmarks; default: all that can run here")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="also write the measurements to this file")] = None,
     readme: Annotated[
-        Path | None, typer.Option(metavar="JSON", help="measure nothing; rewrite README.md's tables from it")
+        Path | None,
+        typer.Option(metavar="JSON", help="measure nothing; rewrite README.md's tables from this file"),
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(metavar="JSON", help="measure nothing; draw the networks' epochs beside it")
+        Path | None,
+        typer.Option(metavar="JSON", help="measure nothing; draw the networks' epochs next to this file"),
     ] = None,
 ) -> None:
-    """Measure ratios of medians, interleaved on this machine, and every network beside its roofline."""
+    """Measure ratios of medians, interleaved on this machine, and compare every network with its roofline."""
     from noiseutils.bench import figure as figures
     from noiseutils.bench import report, table
 
@@ -278,15 +285,15 @@ def bench(
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the data sets by name, where they are looked for, and whether they are there."""
+    """List the data sets by name, with the place where each is expected and whether it is there."""
     from noiseutils.data import availability
 
     typer.echo(availability.overview())
 
 
 @data_app.command("check")
-def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")]) -> None:
-    """Check that a data set is there and whole; exit code 2 and what is missing when not."""
+def data_check(name: Annotated[str, typer.Argument(help="name from `data list`, or a folder")]) -> None:
+    """Check that a data set is complete; if not, say what is missing and exit with code 2."""
     from noiseutils.config import Data
     from noiseutils.data import availability
 
@@ -295,17 +302,26 @@ def data_check(name: Annotated[str, typer.Argument(help="a name from `data list`
 
 @data_app.command("make")
 def data_make(
-    name: Annotated[str, typer.Argument(help="a name from `data list`, or a folder")],
+    name: Annotated[str, typer.Argument(help="name from `data list`, or a folder")],
     image_size: Annotated[
         int | None,
-        typer.Option(parser=up_to(SIDE), metavar="N", help="pixels a side, for images that differ"),
+        typer.Option(parser=up_to(SIDE), metavar="N", help="pixels a side, for images of different sizes"),
     ] = None,
 ) -> None:
-    """Fetch a data set, or decode a folder once."""
+    """Download a data set, or decode a folder of images."""
     from noiseutils.config import Data
     from noiseutils.data import availability
 
     typer.echo(availability.fetch(Data.parse(name, image_size=image_size)))
+
+
+def _end_of(done: Sweep, missing: int) -> str:
+    """Return how a sweep ended: done, or what is not stored and why."""
+    if done.out_of_time:
+        return "the budget is used up, the same command resumes"
+    failed = min(len(done.failed), missing)
+    counts = {"failed": failed, "missing": missing - failed}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count > 0) or "done"
 
 
 def _say_failures(done: Sweep) -> bool:

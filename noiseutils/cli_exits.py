@@ -1,4 +1,4 @@
-"""How a command of `noiseutils` ends: exit codes, one screen for bad input, a word on what can go on."""
+"""End a command of `noiseutils`: exit codes, one screen for bad input, how to resume."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from noiseutils.errors import UserError
 from noiseutils.files import FULL, not_written
 from noiseutils.provenance import outputs_root
 from noiseutils.sweeps.signals import Stop
-from noiseutils.training.distributed import leave, speaks
+from noiseutils.training.distributed import exit_process, is_main_process
 
 STOP = Stop()
-HEARD = 5.0  # seconds that the process which speaks has for it
+# torchrun kills all processes as soon as one has exited: other ranks wait this long, until rank 0 has printed
+RANK0_SECONDS = 5.0
 
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say that the same command goes on."""
-    STOP.word = "stopped; what is finished is kept, the same command goes on"
+    """Exit as shells expect after Ctrl-C, SIGTERM and SIGHUP, and say that the same command resumes."""
+    STOP.message = "stopped; finished runs are kept, the same command resumes"
     try:
         yield
     except KeyboardInterrupt:
-        STOP.say()
+        STOP.print_message()
         raise typer.Exit(STOP.code) from None
 
 
 def run_to_end(app: typer.Typer) -> None:
     """Run the command line; bad input is one screen on standard error and exit code 2."""
     try:
-        with STOP.listening():
+        with STOP.handling():
             _run(app)
     except UserError as error:
-        if speaks():
+        if is_main_process():
             print(_plain(f"noiseutils: {error}"), file=sys.stderr)
         else:
-            time.sleep(HEARD)  # torchrun ends all processes as soon as one has ended: first comes the word
-        leave(2)
+            time.sleep(RANK0_SECONDS)
+        exit_process(2)
         sys.exit(2)
     except BaseException as end:
         if STOP.number is not None:
@@ -49,12 +50,12 @@ def run_to_end(app: typer.Typer) -> None:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         else:
             raise
-        leave(code)
+        exit_process(code)
         sys.exit(code)
 
 
 def _run(app: typer.Typer) -> None:
-    """Run the command; a full disk is bad luck, not a fault of the program, wherever it is met."""
+    """Run the command; turn any error about a full disk into UserError."""
     try:
         app()
     except OSError as error:
@@ -64,7 +65,7 @@ def _run(app: typer.Typer) -> None:
 
 
 def _plain(text: str) -> str:
-    """Return a text without characters that steer a terminal, or that it has no code for."""
+    """Return a text without control characters, and without characters that stderr cannot encode."""
     shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
     code = sys.stderr.encoding or "utf-8"
     return shown.encode(code, "backslashreplace").decode(code)

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands of `noiseutils` have."""
+"""Define the arguments and options that several commands of `noiseutils` share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import typer
 
 from noiseutils.errors import clipped
 
-Study = Annotated[str, typer.Argument(help="a study, such as noisy_dropout")]
-Profile = Annotated[str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or your own YAML file")]
-Changes = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter")]
+Study = Annotated[str, typer.Argument(help="study, such as noisy_dropout")]
+Profile = Annotated[str, typer.Option(help="smoke, quick, overnight, cifar10, paper, or a YAML file")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a parameter of the profile")
+]
 Executor = Annotated[
     str,
     typer.Option(
@@ -34,16 +36,16 @@ def up_to(most: int) -> Callable[[str], int]:
 
 Workers = Annotated[
     int | None,
-    typer.Option(parser=up_to(1024), metavar="N", help="runs side by side, of local, threads and ray"),
+    typer.Option(parser=up_to(1024), metavar="N", help="parallel runs (local, threads, ray)"),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        help="of ray: auto, HOST:PORT or ray://HOST:PORT; none: $RAY_ADDRESS, else this machine alone"
+        help="ray: auto, HOST:PORT or ray://HOST:PORT; default: $RAY_ADDRESS, else this machine alone"
     ),
 ]
-Cpus = Annotated[float | None, typer.Option(help="of ray: CPUs a run takes, and its threads; 1 by default")]
+Cpus = Annotated[float | None, typer.Option(help="ray: CPUs a run takes, and its threads; default: 1")]
 Gpus = Annotated[
     float | None,
-    typer.Option(help="of ray: share of a GPU a run takes; by default what its memory needs"),
+    typer.Option(help="ray: share of a GPU a run takes; default: by the memory that the run needs"),
 ]

@@ -51,7 +51,7 @@ SCHEMA = 1  # raise it when the same configuration starts to mean another result
 
 
 class Model(Spec):
-    """Which network; `width` scales the channels, 1.0 is the paper's."""
+    """Network by name; `width` scales the number of channels, 1.0 is the paper's."""
 
     name: str = "tinycnn"
     width: Width = 1.0
@@ -82,7 +82,7 @@ class Optimizer(Spec):
 
 
 class Evaluation(Spec):
-    """What the trained network is put through, besides the clean test images."""
+    """Tests of the trained network, in addition to the clean test images."""
 
     noise: Levels = ()  # std of Gaussian noise on the input, pixels in [0, 1]
     blur: Levels = ()  # std of a Gaussian blur of the input, in pixels across
@@ -134,7 +134,7 @@ class Run(Spec):
     @model_validator(mode="after")
     def _labels_are_mixed_where_the_loss_takes_it(self) -> Self:
         if self.label_smoothing and self.loss != "cross_entropy":
-            raise ValueError(f"`label_smoothing` is of cross_entropy, {self.loss} takes none")
+            raise ValueError(f"`label_smoothing` needs the loss cross_entropy, got {self.loss}")
         for name in ("noise", "adversarial_training"):
             if self.mixup and getattr(self, name) is not None:
                 raise ValueError(f"a run takes `mixup` or `{name}`, not both: each has a loss of its own")

@@ -18,10 +18,10 @@ TRUNCATE = 4  # std of the blur after which its weights are left out
 
 
 class Corruption(Spec):
-    """What is done to every training image, after crop and flip, before the network normalises it.
+    """Corruption of every training image, after crop and flip, before the network normalises the image.
 
-    gaussian_noise   fresh at every step, not clipped; with `fresh` false drawn once for the whole training
-                     set, before crop and flip: the network sees one noisy copy of it in every epoch
+    gaussian_noise   drawn anew at every step, not clipped. With `fresh` false: drawn once for the whole
+                     training set, before crop and flip; the network sees the same noisy images in every epoch
     gaussian_blur    see `gaussian_blur`
     """
 

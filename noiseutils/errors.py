@@ -1,4 +1,4 @@
-"""The one exception that means: what was asked for cannot be done, and here is what would be."""
+"""Raise UserError for bad input: one exception, which names what is wrong and what is allowed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BRIEF.maxstring = BRIEF.maxlong = BRIEF.maxother = 1_000_000  # cut by `clipped`
 class UserError(ValueError):
     """Bad input, in one screen: what is wrong, where, and what is allowed.
 
-    The command line prints it without a traceback and exits with 2; Jupyter shows the sentence alone.
+    The command line prints the message without a traceback and exits with 2; Jupyter shows the message alone.
     """
 
     def _render_traceback_(self) -> list[str]:
@@ -26,7 +26,7 @@ class UserError(ValueError):
 
 
 def one_of(what: str, got: object, allowed: Iterable[object]) -> UserError:
-    """Return the error for a name that is not in a list: it has the name and lists the right ones."""
+    """Return the error for a name that is not in a list; the error lists the allowed names."""
     names = list(map(str, allowed))
     return UserError(f"{what} {clipped(got)} is not known; allowed: {', '.join(names)}{meant(got, names)}")
 

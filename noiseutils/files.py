@@ -1,8 +1,8 @@
-"""Files of earlier processes: read as regular files alone, written whole, errors with a fitting remedy.
+"""Read and write files that processes share: regular files alone, atomic writes, errors with a remedy.
 
-Anything may stand in the place of a file: a folder, a link that leads nowhere or to itself, a FIFO that never
-answers, a file that somebody cut off or edited. What is read here is a regular file, or the error says what
-stands there instead, so that the caller can name it and go on with other files.
+A path may lead to anything: a folder, a link that leads nowhere or to itself, a FIFO that never answers, an
+incomplete or edited file. Functions here read a regular file, or raise an error that says what the path
+leads to, so that the caller can report the error and continue with other files.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process's trouble
 
 
 class Unusable(Exception):
-    """Raised for something that stands in the place of a file and is not as it was written.
+    """Raised for a path that leads to no regular file, or to a file that is not as it was written.
 
-    readable: False where the file may be whole, and only cannot be read here and now.
+    readable: False if the file cannot be read now, but may be intact.
     """
 
     def __init__(self, sentence: str, readable: bool = True) -> None:
@@ -53,7 +53,7 @@ def read_bytes(path: Path | str, largest: int | None = LARGEST) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise Unusable(f"{path} is {_kind(found.st_mode)}, not a file")
             if largest is not None and found.st_size > largest:
-                raise Unusable(f"{path} is of {found.st_size:,} bytes: nothing that was written here")
+                raise Unusable(f"{path} has {found.st_size:,} bytes; allowed here: up to {largest:,}")
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 return file.readall()
         finally:
@@ -65,12 +65,12 @@ def read_bytes(path: Path | str, largest: int | None = LARGEST) -> bytes:
 
 
 def read_json(path: Path | str, largest: int = LARGEST) -> Any:
-    """Return what a file holds as JSON; raises as `read_bytes`, and Unusable for what is no JSON."""
+    """Return the content of a JSON file; raises as `read_bytes`, and Unusable for a file that is not JSON."""
     content = read_bytes(path, largest)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:  # not UTF-8, or nested without end
-        raise Unusable(f"{path} is torn or edited: not JSON") from error
+        raise Unusable(f"{path} is incomplete or edited: not JSON") from error
 
 
 def size_of(path: Path | str) -> int | None:
@@ -136,8 +136,8 @@ def set_aside(path: Path) -> Path | None:
     return aside
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a kill at any moment leaves the old one or the new one, whole.
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file atomically: a kill at any moment leaves either the old file or the new one, complete.
 
     A folder in its place is set aside. Raises OSError, see `not_written`.
     """

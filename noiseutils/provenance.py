@@ -1,4 +1,4 @@
-"""Where things lie and with what a result was made."""
+"""Locate the folders of outputs, and record the versions that made a result."""
 
 from __future__ import annotations
 

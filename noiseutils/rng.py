@@ -121,17 +121,17 @@ def draw_normal(x: Tensor, source: torch.Generator) -> Tensor:
     """Draw numbers from N(0, 1), shaped, typed and laid out in memory as x."""
     # a flat draw takes torch's vectorised path; one in x's own strides is several times slower on CPU
     flat = torch.empty(x.numel(), dtype=x.dtype, device=x.device).normal_(generator=source)
-    return laid_out_as(x, flat)
+    return view_in_layout_of(x, flat)
 
 
 def draw_keep(x: Tensor, probability: float, source: torch.Generator) -> Tensor:
     """Draw a bool tensor laid out as x, each element true with the given probability."""
     flat = torch.empty(x.numel(), dtype=torch.bool, device=x.device).bernoulli_(probability, generator=source)
-    return laid_out_as(x, flat)
+    return view_in_layout_of(x, flat)
 
 
-def laid_out_as(x: Tensor, flat: Tensor) -> Tensor:
-    """Return numbers in a row, seen in the shape of x and in its order in memory."""
+def view_in_layout_of(x: Tensor, flat: Tensor) -> Tensor:
+    """Return `flat`, one number for each element of x, viewed in the shape and memory order of x."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         n, c, h, w = x.shape
         return flat.view(n, h, w, c).permute(0, 3, 1, 2)

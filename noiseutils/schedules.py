@@ -38,19 +38,24 @@ class Schedule(Spec):
     def _kind_and_fields_agree(self) -> Self:
         cosine = self.kind == "cosine_decaying_restarts"
         if (self.kind == "constant") != (self.every is None):
-            raise ValueError("every schedule but a constant one needs `every` (epochs); that takes none")
+            raise ValueError(
+                "a constant schedule takes no `every`; every other schedule needs `every` (in epochs)"
+            )
         if self.switch is not None and self.kind != "plateau":
             raise ValueError("`switch` belongs to a plateau schedule")
         if self.minimum and self.kind not in ("plateau", "cosine_decaying_restarts"):
             raise ValueError("`minimum` belongs to a plateau or cosine schedule")
         if cosine == (self.last is None) or (self.t_mult != 1 and not cosine):
-            raise ValueError("a cosine schedule needs `last`; `last` and `t_mult` belong to one")
+            raise ValueError("a cosine schedule needs `last`; other schedules take no `last` and no `t_mult`")
         if cosine and self.factor != 1:
             raise ValueError("a cosine schedule takes no `factor`")
         if self.minimum > self.learning_rate:
             raise ValueError(f"minimum {self.minimum} is above the learning rate {self.learning_rate}")
         if self.last is not None and not self.minimum <= self.last <= self.learning_rate:
-            raise ValueError(f"last {self.last} is not from {self.minimum} to {self.learning_rate}")
+            raise ValueError(
+                f"last is {self.last}; allowed: from minimum, {self.minimum}, to learning_rate, "
+                f"{self.learning_rate}"
+            )
         if self.switch is not None and not self.minimum:
             raise ValueError("`switch` needs a `minimum` above 0 to switch to")
         return self
@@ -129,13 +134,13 @@ def cosine_decaying_restarts(
     """
     if not (1e-6 <= restart_epochs < math.inf and 1 <= t_mult <= 1000):  # with others no cycle ends
         raise UserError(
-            f"restart_epochs {restart_epochs} and t_mult {t_mult} give no cycles; allowed: restart_epochs "
-            "from 1e-6, t_mult from 1 to 1000"
+            f"got restart_epochs {restart_epochs} and t_mult {t_mult}; allowed: a finite restart_epochs "
+            "from 1e-6, and t_mult from 1 to 1000"
         )
     if not (math.isfinite(step) and epochs >= 1 and steps_per_epoch >= 1):
         raise UserError(
-            f"step {step} of {epochs} epochs of {steps_per_epoch} steps is none; allowed: a finite step, "
-            "epochs and steps_per_epoch from 1"
+            f"got step {step}, epochs {epochs} and steps_per_epoch {steps_per_epoch}; allowed: a finite "
+            "step, and at least 1 for epochs and steps_per_epoch"
         )
     total, first = epochs * steps_per_epoch, restart_epochs * steps_per_epoch
     t = min(step, total)

@@ -10,6 +10,8 @@ import torch
 from noiseutils import cli
 from noiseutils.provenance import VERSION
 from noiseutils.studies import STUDIES
+from noiseutils.sweeps.jobs import Sweep
+from noiseutils.sweeps.store import Store
 
 SMALL = """
 study: noisy_dropout
@@ -196,6 +198,20 @@ def test_sweep_then_status_then_nothing_left_to_do(tmp_path, monkeypatch, capsys
     assert "finished     2" in out
 
 
+@pytest.mark.parametrize(
+    ("failed", "missing", "out_of_time", "said"),
+    [
+        ({}, 0, False, "done"),
+        ({"a": "trace"}, 1, False, "1 failed"),
+        ({"a": "trace"}, 3, False, "1 failed, 2 missing"),
+        ({}, 2, True, "the budget is used up, the same command resumes"),
+    ],
+)
+def test_a_sweep_says_done_only_when_every_run_is_stored(failed, missing, out_of_time, said):
+    done = Sweep([], Store("nowhere"), failed, out_of_time)
+    assert cli._end_of(done, missing) == said
+
+
 def test_numbers_are_read_as_people_write_them(tmp_path):
     from noiseutils.studies.profiles import read_yaml
 
@@ -243,7 +259,7 @@ def test_claims_are_listed_apart_from_what_stands_beside_them_and_no_two_lines_a
 def test_a_study_of_no_paper_has_no_claims_and_says_so(monkeypatch, capsys):
     code, out, _ = call(monkeypatch, capsys, "claims", "head_to_head")
     assert code == 0
-    assert "is of no paper" in out
+    assert "belongs to no paper" in out
 
 
 def test_the_versions_that_results_depend_on_are_told(monkeypatch, capsys):

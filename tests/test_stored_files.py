@@ -17,7 +17,7 @@ from noiseutils.book.notebooks import read_notebook
 from noiseutils.config import Data
 from noiseutils.data import image_trees, load
 from noiseutils.errors import UserError
-from noiseutils.files import Unusable, not_written, obstacle, read_bytes, read_json, size_of, write_whole
+from noiseutils.files import Unusable, not_written, obstacle, read_bytes, read_json, size_of, write_atomically
 from noiseutils.provenance import reference_root
 from noiseutils.studies import evidence
 from noiseutils.studies.output import read_figure_runs, read_table
@@ -66,7 +66,7 @@ def test_reading_leaves_no_file_open(tmp_path):
 def test_what_is_written_takes_the_place_of_anything(tmp_path, odd):
     path = tmp_path / "stored"
     ODD[odd](path, b"")
-    write_whole(path, b"new")
+    write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert not path.is_symlink()
 

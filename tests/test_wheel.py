@@ -210,7 +210,7 @@ def test_what_displays_a_figure_says_that_ipython_is_missing(call):
 def test_a_sweep_of_a_profile_writes_to_outputs_of_the_current_folder(call, tmp_path):
     words = ("noisy_dropout", "--profile", "smoke")
     code, out, err = call("noiseutils", "sweep", *words, "--executor", "inline")
-    assert (code, "30 of 30 runs stored; the end." in out) == (0, True), out + err
+    assert (code, "30 of 30 runs stored; done." in out) == (0, True), out + err
     assert len(list(tmp_path.glob("outputs/runs/*/run.json"))) == 30
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     code, out, err = call("noiseutils", "status", *words)

@@ -1,4 +1,4 @@
-"""Notebooks as chapters of the book: figures from files, tables in boxes, links to pages, verdicts on top."""
+"""Turn notebooks into chapters of the book: figures from files, tables in boxes, links, verdicts on top."""
 
 from __future__ import annotations
 

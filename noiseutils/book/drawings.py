@@ -1,4 +1,4 @@
-"""Figures of the book: drawn from SVG where there is one, so that they are sharp at any size."""
+"""Put figures into the book, as SVG where an SVG file exists, so that figures are sharp at any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A notebook as one HTML file by nbconvert, without its scripts: figures embedded, equations as MathML."""
+"""Export a notebook as one HTML file by nbconvert, without scripts: figures embedded, equations as MathML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports of the extras that notebooks and the book need, with an error that says how to get them."""
+"""Import the extras that notebooks and the book need; raise an error that says how to install them."""
 
 from __future__ import annotations
 

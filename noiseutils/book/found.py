@@ -1,4 +1,4 @@
-"""First page of the book: every claim of the papers with its best evidence, as Markdown and HTML."""
+"""Write the book's first page: every claim of the papers with its best evidence, as Markdown and HTML."""
 
 from __future__ import annotations
 

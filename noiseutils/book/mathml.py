@@ -1,4 +1,4 @@
-"""Equations as MathML, which browsers draw by themselves: no script, no font, no network."""
+"""Convert equations to MathML, which browsers draw without a script, a font or the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notebooks as files: read without the Jupyter stack, and freed of paths of this machine."""
+"""Read notebook files without the Jupyter packages, and remove this machine's paths from notebooks."""
 
 from __future__ import annotations
 

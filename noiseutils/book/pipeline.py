@@ -1,4 +1,4 @@
-"""From a study's name to its results, and to its rendered notebook."""
+"""Sweep a study, render its notebook and publish its results, given the study's name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noiseutils.book.extras import notebooks_extra
 from noiseutils.book.notebooks import placeless
 from noiseutils.book.render import Rendered, current, render, stamp
 from noiseutils.errors import UserError, one_of
-from noiseutils.files import write_whole, writing
+from noiseutils.files import write_atomically, writing
 from noiseutils.provenance import outputs_root, reference_root, shipped
 from noiseutils.studies import RENDERED, STUDIES
 from noiseutils.studies.opened import VARIABLE
@@ -159,7 +159,7 @@ def publish(params: StudyParams) -> Path:
         values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
     text = yaml.safe_dump(values, sort_keys=False)
     with writing(folder / "params.yaml"):
-        write_whole(folder / "params.yaml", f"# What these results were made with.\n{text}".encode())
+        write_atomically(folder / "params.yaml", f"# What these results were made with.\n{text}".encode())
     return folder
 
 

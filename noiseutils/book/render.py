@@ -1,7 +1,7 @@
-"""Notebooks executed with their parameters, and a page of each.
+"""Execute notebooks with parameters, and write an HTML page of each notebook.
 
-A rendering is whole or not there: page and notebook are written under partial names and renamed, and the
-notebook carries the stamp of what it was made from.
+A rendering is complete or absent: page and notebook are written under temporary names and renamed. The
+notebook carries a stamp of its inputs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Executed notebooks below outputs/, with what they were made with."""
+"""Find executed notebooks below outputs/, with the parameters that each was executed with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of committed results: one for each set, one for the benchmarks, and the table of all."""
+"""Write the pages of committed results: one for each set, one for the benchmarks, and a table of all."""
 
 from __future__ import annotations
 

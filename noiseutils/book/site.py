@@ -1,8 +1,8 @@
-"""The book as a site: what was found, the chapters, how-to guides and the API, built by Sphinx from docs/.
+"""Build the book as a site with Sphinx, from docs/: results, chapters, how-to guides and the API.
 
-No page fetches anything from elsewhere, and links are relative, so the folder can be moved or sent. Sphinx
-works on a copy of docs/, see `noiseutils.book.staging`; only what changed is built again. The site takes the
-place of the one before when it is whole.
+No page loads anything from the network, and links are relative, so the folder can be moved or sent. Sphinx
+works on a copy of docs/, see `noiseutils.book.staging`; only changed pages are built again. A new site
+replaces the old site once the new site is complete.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from noiseutils.errors import UserError
 from noiseutils.files import Unusable, not_written, read_json
 from noiseutils.provenance import PACKAGE, outputs_root, reference_root, shipped
 
-PATIENCE = 60  # seconds to wait for another process that builds the same site
+LOCK_TIMEOUT = 60  # seconds to wait for another process that builds the same site
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,12 @@ def build(outputs: Path, reference: Path, program: Typer, say: Callable[[str], A
     site, work = outputs / "book", outputs / ".book"
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / "lock", timeout=PATIENCE):
+        with FileLock(work / "lock", timeout=LOCK_TIMEOUT):
             return _build(outputs, reference, program, site, work, say)
     except Timeout:
-        raise UserError(f"{site}: another process has been building it for {PATIENCE} s; try again") from None
+        raise UserError(
+            f"{site}: another process has been building this site for {LOCK_TIMEOUT} s; try again"
+        ) from None
     except OSError as error:
         raise UserError(not_written(error.filename or site, error)) from None
 

@@ -1,4 +1,4 @@
-"""A folder of sources for Sphinx, written only where they differ, and pieces that several pages have."""
+"""Write a folder of sources for Sphinx, changed files alone, and pieces that several pages share."""
 
 from __future__ import annotations
 

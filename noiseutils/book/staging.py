@@ -1,6 +1,6 @@
-"""Sources of the book for Sphinx: a copy of docs/ with its marks filled, chapters and pages of results.
+"""Write the book's sources for Sphinx: a copy of docs/ with all marks filled, chapters, pages of results.
 
-A mark is a line such as `<!-- noiseutils: found -->` in a page of docs/, which takes what the code knows.
+A mark is a line such as `<!-- noiseutils: found -->` in a page of docs/; the code replaces the line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables as HTML for the book: in boxes that scroll by themselves, ready to sort, every cell escaped."""
+"""Write tables as HTML for the book: in boxes that scroll, ready to sort, every cell escaped."""
 
 from __future__ import annotations
 

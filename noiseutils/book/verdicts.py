@@ -1,4 +1,4 @@
-"""Verdict words and their meaning, for readers: a sign, a colour and an explanation each."""
+"""Explain verdict words to readers: each has a sign, a colour and an explanation."""
 
 from __future__ import annotations
 

@@ -224,8 +224,8 @@ def _read_cache(file: Path, key: str, counts: tuple[int, int]) -> list[np.ndarra
         return found
     except Unusable as damage:
         why = str(damage)
-    except Exception as error:  # numpy and zipfile raise many kinds for a file that is torn or edited
-        why = f"{file} is torn or edited ({type(error).__name__}: {error})"
+    except Exception as error:  # numpy and zipfile raise many kinds for a file that is incomplete or edited
+        why = f"{file} is incomplete or edited ({type(error).__name__}: {error})"
     log.warning("%s: the images are decoded again", why)
     return None
 

@@ -61,7 +61,7 @@ def evaluate(
     networks = {"trained": model}
     if evaluation.recalibrate and has_batchnorm(model):
         networks["recalibrated"] = recalibrated(model, data.train)
-    outcomes = _outcomes(networks, data.test, evaluation, criterion, PROBABILITIES[loss], seed)
+    tests = _predictions(networks, data.test, evaluation, criterion, PROBABILITIES[loss], seed)
     conditions = [
         ("clean", 0.0),
         *(("gaussian_noise", sigma) for sigma in evaluation.noise),
@@ -72,12 +72,12 @@ def evaluate(
     for statistics in networks:
         for condition, size in conditions:
             # without any noise or attack the images are the clean ones
-            outcome = outcomes[statistics, *((condition, size) if size else conditions[0])]
-            numbers = _summary(outcome, data.test.labels, data.classes)
+            predictions = tests[statistics, *((condition, size) if size else conditions[0])]
+            numbers = _summary(predictions, data.test.labels, data.classes)
             records.append({"condition": condition, "size": size, "statistics": statistics, **numbers})
     if evaluation.training_images:
         images = _some(data.train if trained_on is None else trained_on, evaluation.training_images)
-        clean = _outcomes(networks, images, Evaluation(), criterion, PROBABILITIES[loss], seed)
+        clean = _predictions(networks, images, Evaluation(), criterion, PROBABILITIES[loss], seed)
         for statistics in networks:
             numbers = _summary(clean[statistics, "clean", 0.0], images.labels, data.classes)
             records.append({"condition": TRAINING, "size": 0.0, "statistics": statistics, **numbers})
@@ -99,39 +99,39 @@ def _some(images: AnyImages, count: int) -> AnyImages:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Predictions:
     """Hold the predictions that metrics need, image by image: a few bytes for any number of classes.
 
-    predicted: (N,) int64.   among_five: (N,) bool, true if the true class is among the five likeliest.
+    predicted: (N,) int64.   in_top5: (N,) bool, true if the true class is among the five likeliest.
     confidence: (N,) probability of the predicted class.
     """
 
     predicted: Tensor
-    among_five: Tensor
+    in_top5: Tensor
     confidence: Tensor
 
     @classmethod
-    def of(cls, logits: Tensor, labels: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Outcome:
+    def of(cls, logits: Tensor, labels: Tensor, probabilities: Callable[[Tensor], Tensor]) -> Predictions:
         """Compute from logits: (N, K), labels: (N,) and probabilities: logits -> (N, K)."""
         top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
         return cls(logits.argmax(1), (top5 == labels[:, None]).any(1), probabilities(logits).amax(1))
 
     @classmethod
-    def cat(cls, outcomes: list[Outcome]) -> Outcome:
-        """Concatenate the outcomes of several batches."""
-        columns = zip(*((o.predicted, o.among_five, o.confidence) for o in outcomes), strict=True)
+    def cat(cls, parts: list[Predictions]) -> Predictions:
+        """Concatenate the predictions of several batches."""
+        columns = zip(*((p.predicted, p.in_top5, p.confidence) for p in parts), strict=True)
         return cls(*(torch.cat(column) for column in columns))
 
 
-def _outcomes(
+def _predictions(
     networks: dict[str, nn.Module],
     images: AnyImages,
     evaluation: Evaluation,
     criterion: Callable[[Tensor, Tensor], Tensor],
     probabilities: Callable[[Tensor], Tensor],
     seed: int,
-) -> dict[tuple[str, str, float], Outcome]:
-    """Return the outcomes by network, condition and size.
+) -> dict[tuple[str, str, float], Predictions]:
+    """Return the predictions by network, condition and size.
 
     The images are read once: every image is decoded once, a noise level is drawn once for all networks, one
     gradient serves all sizes of FGSM, and at most one block is held as floats.
@@ -144,7 +144,7 @@ def _outcomes(
         if sigma
     }
     deltas = [delta for delta in dict.fromkeys(evaluation.fgsm) if delta]
-    found: dict[tuple[str, str, float], list[Outcome]] = {}
+    found: dict[tuple[str, str, float], list[Predictions]] = {}
 
     def corrupted(x: Tensor) -> Iterator[tuple[str, float, Tensor]]:
         yield "clean", 0.0, x
@@ -166,8 +166,8 @@ def _outcomes(
 
             def add(name: str, condition: str, size: float, shown: Tensor, y: Tensor = y) -> None:
                 logits = forward(networks[name], shown).float()
-                outcome = Outcome.of(logits, y, probabilities)
-                found.setdefault((name, condition, size), []).append(outcome)
+                predictions = Predictions.of(logits, y, probabilities)
+                found.setdefault((name, condition, size), []).append(predictions)
 
             for condition, size, shown in corrupted(x):
                 for name in networks:
@@ -176,7 +176,7 @@ def _outcomes(
                 direction = gradient(partial(_direction, network, criterion), x, y)
                 for delta in deltas:
                     add(name, "fgsm", delta, fgsm_of(x, direction, delta))
-    return {key: Outcome.cat(outcomes) for key, outcomes in found.items()}
+    return {key: Predictions.cat(parts) for key, parts in found.items()}
 
 
 def _direction(
@@ -209,21 +209,21 @@ def measure(
     weighted_precision weighs the per-class precisions likewise (0 for a class never predicted).
     """
     labels = labels.to(logits.device)
-    return _summary(Outcome.of(logits, labels, probabilities), labels, classes)
+    return _summary(Predictions.of(logits, labels, probabilities), labels, classes)
 
 
-def _summary(outcome: Outcome, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    count, predicted = len(classes), outcome.predicted
+def _summary(predictions: Predictions, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
+    count, predicted = len(classes), predictions.predicted
     table = torch.bincount(labels * count + predicted, minlength=count * count).view(count, count).double()
     support, right = table.sum(1), table.diagonal()
     per_class = right / support
     precision = torch.nan_to_num(right / table.sum(0))
     return {
         "top1_error": 1 - (right.sum() / support.sum()).item(),
-        "top5_error": 1 - outcome.among_five.double().mean().item(),
+        "top5_error": 1 - predictions.in_top5.double().mean().item(),
         "weighted_accuracy": (per_class * support).nansum().item() / len(labels),
         "weighted_precision": (precision * support).sum().item() / len(labels),
-        "calibration_error": calibration_error(outcome.confidence, predicted == labels),
+        "calibration_error": calibration_error(predictions.confidence, predicted == labels),
         "images": len(labels),
         "per_class": dict(zip(classes, per_class.tolist(), strict=True)),
     }

@@ -101,8 +101,8 @@ class Watcher:
             self._hook(modules[self._site], lambda x: self._keep("h", x), prepend=True)
             self._hook(modules[self._site], lambda x: self._keep("h + η", x))
             site = handle.site(self._site)
-            site.listener = lambda noise: self._keep("η", noise)
-            self._hooks.callback(setattr, site, "listener", None)
+            site.on_noise = lambda noise: self._keep("η", noise)
+            self._hooks.callback(setattr, site, "on_noise", None)
 
     def probe(self) -> Probe:
         """Read the last step and the network as it is now."""

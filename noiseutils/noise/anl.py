@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
 from noiseutils.errors import UserError
-from noiseutils.noise.arithmetic import activation_std, peak, plus, restored, scale_to
+from noiseutils.noise.arithmetic import activation_std, add_scaled, peak, restored, scale_to
 from noiseutils.noise.site import ActivationNoise, Pass, Site, check_calls
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Finite
@@ -105,7 +105,7 @@ class AdversarialSite(Site):
         self.calls = 0
         if self.shared.measuring:
             self.etas, self.stds = [], []
-            self.deaf = self.half = False
+            self.no_gradient = self.half = False
 
     def end(self) -> None:
         """End a pass; UserError where the module did not run as often in both."""
@@ -120,7 +120,7 @@ class AdversarialSite(Site):
             return x
         self.calls += 1
         if self.shared.measuring:
-            self.deaf |= not torch.is_grad_enabled()
+            self.no_gradient |= not torch.is_grad_enabled()
             self.half |= x.dtype == torch.float16
             self.stds.append(activation_std(x))
             if owner and x.requires_grad:  # d loss/d eta at eta = 0 is d loss/d x: no sum need be taken
@@ -141,7 +141,7 @@ class AdversarialSite(Site):
                 f"{self.name!r} puts out {(*x.shape,)}, {(*noise[0].shape,)} in the first of its two passes: "
                 "both must run the same way"
             )
-        return plus(x, *noise, owned=owner is not None)
+        return add_scaled(x, *noise, owned=owner is not None)
 
     def prepare(self, gradients: list[Tensor | None]) -> None:
         """Turn the gradients of pass one, in the order of `etas`, into the noise of pass two."""
@@ -149,14 +149,20 @@ class AdversarialSite(Site):
             None if gradient is None else (gradient, self._factor(gradient, std))
             for gradient, std in zip(gradients, self.stds, strict=True)
         ]
-        self.deaf |= any(gradient is None for gradient in gradients)
+        self.no_gradient |= any(gradient is None for gradient in gradients)
         self.etas, self.stds = [], []
 
     def snapshot(self) -> dict[str, Any]:
         """Return what the next call depends on."""
         average = None if self.average is None else self.average.clone()
         lists = {"etas": list(self.etas), "stds": list(self.stds), "noise": list(self.noise)}
-        return {**lists, "average": average, "calls": self.calls, "deaf": self.deaf, "half": self.half}
+        return {
+            **lists,
+            "average": average,
+            "calls": self.calls,
+            "no_gradient": self.no_gradient,
+            "half": self.half,
+        }
 
     def _factor(self, gradient: Tensor, std: Tensor) -> Tensor:
         if gradient.dtype == torch.float16:  # a sample that overflowed gets no noise

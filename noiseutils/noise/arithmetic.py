@@ -12,7 +12,7 @@ FLOAT32 = torch.finfo(torch.float32)
 
 def activation_std(x: Tensor) -> Tensor:
     """Return s(h): () float32, the standard deviation over the whole batch tensor (by N - 1), no gradient."""
-    x = as_it_lies(x.detach()).float()
+    x = in_memory_order(x.detach()).float()
     if x.numel() < 2:  # one number has no spread: no noise
         return torch.zeros((), device=x.device)
     if x.device.type != "cpu":
@@ -30,8 +30,8 @@ def peak(grad: Tensor) -> Tensor:
     if not over:  # one number a sample; reducing over no dimension would reduce over all
         return grad.abs()
     # two reductions read the gradient twice but write nothing as large as it, which abs() would
-    lying = as_it_lies(grad)
-    return torch.maximum(lying.amax(over), -lying.amin(over)).view(-1, *[1] * len(over))
+    ordered = in_memory_order(grad)
+    return torch.maximum(ordered.amax(over), -ordered.amin(over)).view(-1, *[1] * len(over))
 
 
 def scale_to(largest: Tensor, magnitude: float | Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def scale_to(largest: Tensor, magnitude: float | Tensor) -> Tensor:
     return torch.where(largest >= FLOAT32.tiny, factor, torch.zeros((), device=largest.device))
 
 
-def plus(x: Tensor, noise: Tensor, factor: float | Tensor, *, owned: bool) -> Tensor:
+def add_scaled(x: Tensor, noise: Tensor, factor: float | Tensor, *, owned: bool) -> Tensor:
     """Return x + factor * noise in the type of x; a tensor of factors is applied in float32.
 
     x, noise: (B, ...), the noise without gradient.   factor: a number, or a tensor that broadcasts.
@@ -61,22 +61,22 @@ def plus(x: Tensor, noise: Tensor, factor: float | Tensor, *, owned: bool) -> Te
     return x if owned else sum_
 
 
-def as_it_lies(x: Tensor) -> Tensor:
-    """Return x, dimensions in the order of memory: on CPU a reduction takes less than half the time."""
+def in_memory_order(x: Tensor) -> Tensor:
+    """Return x with dimensions in memory order: on CPU a reduction then takes less than half the time."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1)
     return x
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
-    """Return x[index] in the layout of x: a select on the memory as it lies copies whole samples."""
+    """Return x[index] in the layout of x: a select in memory order copies whole samples."""
     if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
     return x.index_select(0, index)
 
 
-def laid_out_beside(x: Tensor, memory: Tensor) -> Tensor:
-    """Return the memory itself if its device and layout are those of x; else, as after a restore, a copy."""
+def in_layout_of(x: Tensor, memory: Tensor) -> Tensor:
+    """Return `memory` on the device and in the layout of x: itself, or a copy, as after a restore."""
     if memory.device != x.device:
         memory = memory.to(x.device)
     if x.dim() == memory.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):

@@ -12,14 +12,14 @@ from noiseutils.errors import UserError
 from noiseutils.noise.anl import draw_magnitudes, released_scale, update_average
 from noiseutils.noise.arithmetic import (
     activation_std,
-    laid_out_beside,
+    add_scaled,
+    in_layout_of,
     peak,
-    plus,
     restored_list,
     rows,
     scale_to,
 )
-from noiseutils.noise.site import ActivationNoise, Pass, RememberingSite, hear_gradient
+from noiseutils.noise.site import ActivationNoise, Pass, RememberingSite, on_gradient
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Finite, PositiveInt
 
@@ -77,7 +77,10 @@ class ClassAdversarialNoise(ActivationNoise):
         super().changed_to(other)
         assert isinstance(other, ClassAdversarialNoise)
         if other.num_classes not in (None, self.num_classes):
-            raise UserError(f"num_classes is {self.num_classes} and stays, got {other.num_classes}")
+            raise UserError(
+                f"num_classes cannot change during a training: {self.num_classes} here, got "
+                f"{other.num_classes}"
+            )
         return other.replace(num_classes=self.num_classes)
 
 
@@ -109,10 +112,10 @@ class ClassSite(RememberingSite):
         out = x
         if call < len(self.memory):
             self.check_shape(x, self.memory[call])
-            self.memory[call] = laid_out_beside(x, self.memory[call])
+            self.memory[call] = in_layout_of(x, self.memory[call])
             factor = r * self._std(x, call) if self.spec.scaled else r
-            out = plus(x, rows(self.memory[call], y), factor, owned=owner is not None)
-        return hear_gradient(out, lambda gradient: self._renew(call, gradient, seen, sample))
+            out = add_scaled(x, rows(self.memory[call], y), factor, owned=owner is not None)
+        return on_gradient(out, lambda gradient: self._renew(call, gradient, seen, sample))
 
     def _std(self, x: Tensor, call: int) -> Tensor:
         if self.spec.variant == "paper":

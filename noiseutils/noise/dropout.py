@@ -86,6 +86,6 @@ class NoisyDropoutSite(Site):
             z = torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x)
         else:
             z = draw_normal(x, self.streams.get("noise", x.device))
-        if self.listener is not None:
-            self.listener(spec.std * (z if spec.where == "all" else z * ~keep))
+        if self.on_noise is not None:
+            self.on_noise(spec.std * (z if spec.where == "all" else z * ~keep))
         return noisy_dropout(x, keep, z, p=spec.p, std=spec.std, where=spec.where, rescale=spec.rescale)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from noiseutils.errors import UserError
-from noiseutils.noise.arithmetic import plus
+from noiseutils.noise.arithmetic import add_scaled
 from noiseutils.noise.site import ActivationNoise, Pass, Site
-from noiseutils.rng import SiteStreams, laid_out_as
+from noiseutils.rng import SiteStreams, view_in_layout_of
 from noiseutils.spec import NonNegative
 
 
@@ -49,8 +49,8 @@ class GaussianNoiseSite(Site):
         """x: (N, ...) activations in training.   Returns (N, ...), in the memory of x if owned."""
         if self.spec.std == 0:
             return x
-        z = laid_out_as(x, self._buffer(x).normal_(generator=self.streams.get("noise", x.device)))
-        return plus(x, z, self.spec.std, owned=True) if owner else add_gaussian(x, z, std=self.spec.std)
+        z = view_in_layout_of(x, self._buffer(x).normal_(generator=self.streams.get("noise", x.device)))
+        return add_scaled(x, z, self.spec.std, owned=True) if owner else add_gaussian(x, z, std=self.spec.std)
 
     def _buffer(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":  # there memory is at hand, and a CUDA graph brings its own

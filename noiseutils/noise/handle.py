@@ -42,7 +42,7 @@ class Handle:
         self.streams = {name: SiteStreams(seed, name) for name in modules}
         self._modules = modules
         self._pass = Pass()
-        self._labels_checked = self._sites_checked = self._wrapper_sought = self._deaf_said = False
+        self._labels_checked = self._sites_checked = self._wrapper_sought = self._no_gradient_warned = False
         self._sites = {name: noise.site(streams, self._pass) for name, streams in self.streams.items()}
         self._acting: dict[str, AnyHook] = {}
         self._hooks = []
@@ -74,11 +74,11 @@ class Handle:
         return self._sites[name]
 
     def generators(self) -> list[torch.Generator]:
-        """Return the generators drawn from so far, each for `CUDAGraph.register_generator_state`.
+        """Return the generators used so far; pass each one to `CUDAGraph.register_generator_state`.
 
-        Steps can be captured in a CUDA graph, `backward()` too, once one step was made outside: it makes the
-        generators and the memories of CANL and LAT, and checks CANL's labels. LAT makes room elsewhere for a
-        batch larger than any before, where no graph finds it: capture the largest.
+        A CUDA graph can capture a step, including `backward()`, after one step outside the graph. This first
+        step makes the generators and the memories of CANL and LAT, and checks CANL's labels. Capture LAT
+        with the largest batch: for a larger one LAT allocates new memory, which the graph does not use.
         """
         return [source for streams in self.streams.values() for source in streams.generators.values()]
 
@@ -157,13 +157,13 @@ class Handle:
             )
         for site in self._sites.values():
             site.prepare([next(gradients) for _ in site.etas])
-        deaf = [name for name, site in self._sites.items() if site.deaf]
-        if deaf and not self._deaf_said:
-            self._deaf_said = True
+        unreached = [name for name, site in self._sites.items() if site.no_gradient]
+        if unreached and not self._no_gradient_warned:
+            self._no_gradient_warned = True
             warnings.warn(
-                f"no loss gradient reaches {', '.join(deaf)}, and no noise acts there: the module runs under "
-                "torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or its "
-                "output does not count in the loss",
+                f"no loss gradient reaches {', '.join(unreached)}, and no noise acts there: the module runs "
+                "under torch.no_grad or in a re-entrant checkpoint (use_reentrant=False has gradients), or "
+                "its output does not count in the loss",
                 stacklevel=4,
             )
 

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from noiseutils.noise.arithmetic import laid_out_beside, plus
-from noiseutils.noise.site import ActivationNoise, Pass, RememberingSite, hear_gradient
+from noiseutils.noise.arithmetic import add_scaled, in_layout_of
+from noiseutils.noise.site import ActivationNoise, Pass, RememberingSite, on_gradient
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Finite
 
@@ -57,15 +57,15 @@ class LayerwiseSite(RememberingSite):
         out = x
         if call < len(self.memory):
             self.check_shape(x, self.memory[call])
-            signs = self.memory[call] = laid_out_beside(x, self.memory[call])
+            signs = self.memory[call] = in_layout_of(x, self.memory[call])
             both = min(len(signs), len(x))  # more images than any batch before: the rest have no noise
             if owner:
-                plus(x[:both], signs[:both], self.spec.epsilon, owned=True)
+                add_scaled(x[:both], signs[:both], self.spec.epsilon, owned=True)
             else:
                 extra = signs.new_zeros(len(x) - both, *x.shape[1:])
                 noise = torch.cat([signs[:both], extra]) if len(extra) else signs[:both]
-                out = plus(x, noise, self.spec.epsilon, owned=False)
-        return hear_gradient(out, lambda gradient: self._renew(call, gradient))
+                out = add_scaled(x, noise, self.spec.epsilon, owned=False)
+        return on_gradient(out, lambda gradient: self._renew(call, gradient))
 
     def _renew(self, call: int, gradient: Tensor) -> None:
         if call == len(self.memory):

@@ -107,16 +107,25 @@ class OptimizerNoise:
         training loss that is missing, and for seeds that differ between processes.
         """
         if not self._hooks:
-            raise UserError("this noise was taken off its optimiser: no epoch of it can end")
+            raise UserError(
+                "this noise was removed from the optimiser: end_epoch must not be called any more"
+            )
         if len(self._rows) >= self.epochs:
-            raise UserError(f"all {self.epochs} epochs are done: attach with as many as the training has")
+            raise UserError(
+                f"all {self.epochs} epochs are done: call attach_to_optimizer with the number of epochs of "
+                "the whole training"
+            )
         skipped = int(self._skipped)
         if self._steps == skipped:
-            why = f"all {skipped} were skipped after an overflow" if skipped else "is it the one that trains?"
-            raise UserError(f"no step of the optimiser since the last epoch: {why}")
+            why = (
+                f"all {skipped} steps were skipped after an overflow"
+                if skipped
+                else "attach the noise to the optimiser that trains the network"
+            )
+            raise UserError(f"the optimiser has taken no step since the last end_epoch: {why}")
         if train_loss is None and self._noise.spec.needs_train_loss:
             raise UserError(
-                "this noise goes by the training loss, too: end_epoch(validation_loss, train_loss)"
+                "this noise depends on the training loss, too: call end_epoch(validation_loss, train_loss)"
             )
         self._follow()
         changes = [p.detach() - b for p, b in zip(self.parameters, self._before, strict=True)]
@@ -227,7 +236,7 @@ class OptimizerNoise:
             missing = [tuple(p.shape) for p in self.parameters if p.grad is None]
             raise UserError(
                 f"{len(missing)} of the optimiser's parameters have no gradient, the first of shape "
-                f"{missing[0]}: noise goes on all; leave out of the optimiser what is not trained"
+                f"{missing[0]}: all of them get noise; give the optimiser only parameters that are trained"
             )
         self._steps += 1
         taken, scale = self._scaling("found_inf"), self._scaling("grad_scale")
@@ -318,15 +327,18 @@ def attach_to_optimizer(
 ) -> OptimizerNoise:
     """Put noise on the gradients and weights that `optimizer` trains, when the training stagnates.
 
-    optimizer: or a wrapper that holds it. Its parameters that need a gradient get noise; a warning says so
-    where others come to be trained later, and the noise follows.   noise: AdaptiveNoise (defaults: Table V,
-    for 300 epochs) or ScriptedNoise.   epochs: of the whole training: noise fades towards their end.   seed:
-    of the noise, equal in all processes that train together; torch's global generator is untouched.   state:
-    from `OptimizerNoise.state_dict`, to continue a training whose network's weights are restored.   replace:
-    take off noise that the optimiser has already; without it a warning says that both act.
-    Raises UserError for parameters on several devices or split in several ways, a script of another length,
-    and a state of another noise or of other parameters; nothing is changed then. A step does for a parameter
-    without a gradient.
+    optimizer: the optimiser, or a wrapper that holds the optimiser. Every parameter that needs a gradient
+    gets noise. If other parameters are trained later, these get noise, too, and a warning says so.
+    noise: AdaptiveNoise (defaults: Table V, for 300 epochs) or ScriptedNoise.
+    epochs: number of epochs of the whole training; the noise fades towards the last epoch.
+    seed: of the noise; must be equal in all processes that train together. torch's global generator is not
+    used.
+    state: from `OptimizerNoise.state_dict`, to continue a training whose network's weights are restored.
+    replace: True removes noise that the optimiser already has; with False both noises act, and a warning
+    says so.
+    Raises UserError for parameters on several devices or split in several ways, for a script of another
+    length, and for a state of another noise or of other parameters; nothing is changed then. In a step, a
+    parameter without a gradient raises UserError.
     """
     return OptimizerNoise(optimizer, noise, epochs=epochs, seed=seed, state=state, replace=replace)
 

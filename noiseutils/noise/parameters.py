@@ -134,9 +134,13 @@ class ParameterNoise:
 
     def cover(self, parameters: Iterable[Tensor]) -> None:
         """Put noise on these parameters from now on. Raises UserError where the spec spares all of them."""
+        parameters = list(parameters)
         covered = [p for p in parameters if self.spec.spared == "none" or p.dim() > 1]
         if not covered:
-            raise UserError(f"no parameter is left for noise: spared are {self.spec.spared!r}")
+            raise UserError(
+                f"no parameter gets noise: spared={self.spec.spared!r} leaves out all {len(parameters)} "
+                "parameters; use spared='none'"
+            )
         self.parameters, self._row = covered, None
         self._local = [local_part(p) for p in covered]
         self._shared = any(local is not p for local, p in zip(self._local, covered, strict=True))

@@ -1,11 +1,11 @@
-"""What every noise on activations is made of: a spec, and a site for each module that gets the noise.
+"""Define the parts of every noise on activations: a spec, and a site for each module that gets the noise.
 
 A site is called with the module's output in training mode, and with the output's `owner`: the module, if
-nothing else holds the output, so that noise may go into its memory. A module may run more than once in a
-forward pass: what a site keeps, it keeps once a call, in order.
+nothing else holds the output, so that noise may be written into the output's memory. A module may run more
+than once in a forward pass: a site keeps its values once for each call, in order.
 
-What a site remembers from one step to the next stays at its address from the first step on and is renewed in
-place, and no site reads a value on a GPU: a step can be captured in a CUDA graph, `backward()` too.
+Values that a site remembers from one step to the next stay at their address from the first step on and are
+renewed in place, and no site reads a value on a GPU: a CUDA graph can capture a step, including `backward()`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from noiseutils.noise.arithmetic import restored_list
 from noiseutils.rng import SiteStreams
 from noiseutils.spec import Spec
 
-PATIENCE = 3  # passes before a site that remembers nothing is warned of
+WARN_AFTER_PASSES = 3  # passes without a loss gradient before a warning
 PASSES = 16  # whose recorded calls are kept, at most, waiting for a backward pass
 
 
@@ -96,10 +96,10 @@ class Site:
     name: str = ""  # of the module, dotted
     spec: Any  # replaced when values change during a training
     etas: list[Any]  # of the first of two passes, tensors or edges: where the loss gradient is taken
-    deaf = False  # in the first of two passes: no loss gradient reaches a call
-    half = False  # and: activations are in float16
-    # called with the noise by a site that does more to its input than add noise
-    listener: Callable[[Tensor], None] | None = None
+    no_gradient = False  # the first of two passes: no loss gradient reaches a call
+    half = False  # the first of two passes: activations are in float16
+    # called with the noise, by a site that changes its input in other ways than by adding noise
+    on_noise: Callable[[Tensor], None] | None = None
 
     def begin(self) -> None:
         """Start a forward pass."""
@@ -152,11 +152,11 @@ class RememberingSite(Site):
             check_calls(self.name, self.calls_before, self.calls, "the pass before")
             self.calls_before = self.calls
             self.waited += self.shared.records and not self.memory
-            if self.waited == PATIENCE:
+            if self.waited == WARN_AFTER_PASSES:
                 warnings.warn(
-                    f"no loss gradient came to {self.name!r} in {PATIENCE} passes, and no noise acts there: "
-                    "the module runs under torch.no_grad, its output does not count in the loss, or "
-                    "backward() was not called",
+                    f"no loss gradient came to {self.name!r} in {WARN_AFTER_PASSES} passes, and no noise "
+                    "acts there: the module runs under torch.no_grad, its output does not count in the loss, "
+                    "or backward() was not called",
                     stacklevel=2,
                 )
 
@@ -234,11 +234,11 @@ def check_calls(name: str, expected: int | None, calls: int, where: str) -> None
         )
 
 
-def hear_gradient(x: Tensor, hear: Callable[[Tensor], None]) -> Tensor:
-    """Return x; `hear` is called with its loss gradient during `backward()`, and not where none is taken."""
+def on_gradient(x: Tensor, receive: Callable[[Tensor], None]) -> Tensor:
+    """Return x; `backward()` calls `receive` with the loss gradient of x, if a gradient is taken."""
     if not torch.is_grad_enabled():
         return x
     if not x.requires_grad:  # the input, or all below is frozen: a leaf of zeros has the gradient
         x = x + torch.zeros((), dtype=x.dtype, device=x.device).expand_as(x).requires_grad_()
-    x.register_hook(lambda gradient: hear(gradient.detach()))
+    x.register_hook(lambda gradient: receive(gradient.detach()))
     return x

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError, one_line
-from noiseutils.files import Unusable, read_bytes, read_json, write_whole, writing
+from noiseutils.files import Unusable, read_bytes, read_json, write_atomically, writing
 from noiseutils.provenance import outputs_root
 from noiseutils.studies.params import StudyParams, data_of
 from noiseutils.studies.readable import readable
@@ -85,7 +85,7 @@ class OutputWriter:
         for name, _, _, results in drawn:
             keys[name] = self.keys if results is None else sorted({result.run.key for result in results})
         with writing(path):
-            write_whole(path, json.dumps(keys, indent=1, sort_keys=True).encode())
+            write_atomically(path, json.dumps(keys, indent=1, sort_keys=True).encode())
         for name, figure, alt, _ in drawn:
             with writing(folder / name):
                 _save(figure, folder / name)
@@ -115,12 +115,12 @@ class OutputWriter:
         An empty table is not in this profile: a line says so, and nothing is written.
         """
         if table.empty:
-            print(f"{name}: nothing of it is in this profile, or finished")
+            print(f"{name}: no run of this table is in the profile, or none has finished")
             return
         folder = self.folder / "tables"
         with writing(folder / f"{name}.csv"):
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / f"{name}.csv", self._with_origin(table).to_csv(index=False).encode())
+            write_atomically(folder / f"{name}.csv", self._with_origin(table).to_csv(index=False).encode())
         caption = f"{caption} Data: {self.data}."
         table = table if shown is None else shown
         folded, texts = readable(table, name)
@@ -164,16 +164,16 @@ def _check_images(results: Sequence[Result], label: str) -> None:
 
 
 def read_figure_runs(path: Path) -> dict[str, list[str]]:
-    """Read which runs each figure was drawn from; empty where that was not kept, or is damaged."""
+    """Read which runs each figure was drawn from; empty if the file is missing or damaged."""
     try:
         found = read_json(path)
         if not isinstance(found, dict) or not all(_is_list_of_words(keys) for keys in found.values()):
-            raise Unusable(f"{path} is edited: it does not list runs by figure")
+            raise Unusable(f"{path} is edited: the file does not list runs by figure")
         return found
     except FileNotFoundError:
         return {}
     except Unusable as damage:
-        log.warning("%s: not used, and written anew with the next figures", damage)
+        log.warning("%s. The file is not used, and is replaced when figures are drawn again", damage)
         return {}
 
 
@@ -182,7 +182,7 @@ def _is_list_of_words(keys: object) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table as it was written. Raises UserError for one that is torn, or is none."""
+    """Read a table as it was written. Raises UserError for a file that is incomplete, or is no table."""
     try:
         text = read_bytes(path).decode()
         if not text.endswith("\n"):  # with what to_csv ends

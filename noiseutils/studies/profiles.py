@@ -67,7 +67,7 @@ class _Loader(yaml.SafeLoader):
 
 def _refused(what: str, at: yaml.Node | yaml.Event) -> yaml.YAMLError:
     """Return the error for a part of YAML that no profile needs."""
-    return ComposerError(None, None, f"not allowed is {what}", at.start_mark)
+    return ComposerError(None, None, f"YAML here may not contain {what}", at.start_mark)
 
 
 def _in_base_10(node: yaml.ScalarNode) -> yaml.ScalarNode:

@@ -1,7 +1,7 @@
-"""A study as a value: what it trains, what it finds out afterwards, and the results of all that.
+"""Describe a study as a value: the trainings, the analysis after the trainings, and the results of both.
 
-A study's folder has further modules that its notebook calls: `tables` and `figures`, functions of `Results`.
-Nothing else knows their names.
+A study's folder has further modules, `tables` and `figures`, with functions of `Results`. Only the study's
+notebook calls them.
 """
 
 from __future__ import annotations
@@ -38,71 +38,78 @@ def no_check(params: Any) -> None:
 
 
 def no_analysis(params: Any, store: Store, budget: float | None = None) -> None:
-    """Ask nothing of the trained networks."""
+    """Analyse no trained networks."""
 
 
 def no_answers(params: Any, store: Store) -> Mapping:
-    """Return no answers: nothing was asked of the trained networks."""
+    """Return no answers: the trained networks were not analysed."""
     return {}
 
 
 def unknown_settings(params: Any, cell: Any) -> str:
-    """Return that nothing here is at a paper's own setting."""
+    """Return "other": no run is at a paper's own setting."""
     return "other"
 
 
 def made_once(run_of: Callable[A, Run]) -> Callable[A, Run]:
-    """Return a maker of runs that makes each once: every question about a study asks for its runs."""
+    """Return `run_of` with a cache, as runs of a study are asked for many times."""
     return cast("Callable[A, Run]", cache(cast("Callable[..., Run]", run_of)))
 
 
 def no_stages(params: Any) -> Sequence[Sequence]:
-    """Return no parts of the grid that come first: all of it is one stage."""
+    """Return no stages: the whole grid is trained in one."""
     return ()
 
 
 def no_numbers(results: Any) -> pd.DataFrame:
-    """Return no numbers: the paper prints none that a training gives."""
+    """Return no numbers: the paper prints none that a training reproduces."""
     return pd.DataFrame({"n": [], "settings": [], "verdict": []})
 
 
 def no_overview(results: Any) -> dict[str, pd.DataFrame]:
-    """Return nothing beside the verdicts on a paper's claims."""
+    """Return nothing in addition to the verdicts on a paper's claims."""
     return {}
 
 
 def no_sentences(results: Any) -> list[str]:
-    """Return nothing beside the verdicts on a paper's claims."""
+    """Return nothing in addition to the verdicts on a paper's claims."""
     return []
 
 
 def one_look(params: Any) -> int:
-    """Return that all seeds were run before any result was looked at."""
+    """Return 1: all seeds were run before any result was looked at."""
     return 1
 
 
 @dataclass(frozen=True)
 class Study(Generic[P, C]):
-    """One paper's experiments.
+    """Experiments of one paper.
 
-    name: of its folders.   notebook: its file's stem.   paper: authors and title.   label: its method, for
-    readers; without one, the name.
-    cells: the grid of a profile, the most telling cells first, so that a sweep cut short has shown most.
-    run_of: the training of a cell and seed.   seeds: of a profile.
-    stages: parts of the grid that get all their seeds before the rest is begun, one after the other, so that
+    name: name of the study's folders.
+    notebook: stem of the notebook's file name.
+    paper: authors and title.
+    label: name of the paper's method, for readers; defaults to `name`.
+    cells: grid of a profile. The most informative cells come first, in case a sweep is cut short.
+    run_of: training of a cell and a seed.
+    seeds: seeds of a profile.
+    stages: parts of the grid, in order. Each stage trains all its seeds before the next stage begins, so that
     a sweep cut short has finished comparisons.
-    follow_ups: runs that follow from the results of the grid, by cell and seed; in a sweep each stage is
-    followed by its own.
-    check: raises a UserError where something is missing that is needed after the training.
-    analyse: finds out, within a budget of seconds, what is asked of trained networks and not stored yet.
-    answers: what is stored of that, by cell, seed and question.   records: the numbers of a result, see
-    `Results`.   claims: of the paper, each with its test.   main: names of the three to six claims that the
-    paper is read for.   causes: what may explain why its result is not ours.   settings: how a cell was made,
-    a key of `stats.SETTINGS`.   looks: how often the results of a profile were looked at when its last seeds
-    were added, which verdicts allow for.   numbers: that the paper prints, by their place in its
-    reported.csv, each with the n, settings and verdict of ours.   overview: tables of what was found where
-    that is no claim of a paper, by their captions; empty without a verdict.   in_short: the same in
-    sentences.   data_parameters: names of the parameters that say where images lie.
+    follow_ups: runs that follow from the results of the grid, by cell and seed. A sweep trains the follow-ups
+    of a stage right after this stage.
+    check: raises UserError if something is missing that is needed after the training.
+    analyse: analyses trained networks within a budget in seconds, and stores each answer that is not stored.
+    answers: stored answers of `analyse`, by cell, seed and question.
+    records: numbers of a result, see `Results`.
+    claims: claims of the paper, each with its test.
+    main: names of the paper's three to six main claims.
+    causes: possible reasons why our result differs from the paper's.
+    settings: setting of a cell's runs, a key of `stats.SETTINGS`.
+    looks: number of looks at the results of a profile up to its last seeds; verdicts are corrected for it.
+    numbers: numbers that the paper prints, by place in the study's reported.csv, each with the n, settings
+    and verdict of our result.
+    overview: tables of results that belong to no claim of a paper, by caption; empty without a verdict.
+    in_short: the results of `overview` in sentences.
+    data_parameters: names of the parameters that name the data sets or image folders.
     """
 
     name: str
@@ -130,14 +137,14 @@ class Study(Generic[P, C]):
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:
-        """Return every training of the grid, each once: stage by stage, in each seed by seed.
+        """Return every training of the grid once, ordered by stage, then by seed.
 
         Raises UserError for a grid of more than `MOST_RUNS`.
         """
         cells = self.cells(params)
         if (count := len(cells) * len(list(self.seeds(params)))) > MOST_RUNS:
             raise UserError(
-                f"these parameters of {self.name} make {count:,} trainings, {len(cells):,} a seed; "
+                f"the parameters of {self.name} make {count:,} trainings, {len(cells):,} for each seed; "
                 f"allowed: up to {MOST_RUNS:,}"
             )
         stages = (*self.stages(params), cells)
@@ -150,7 +157,7 @@ class Study(Generic[P, C]):
         return list(dict.fromkeys(grid))
 
     def runs_by_stage(self, params: P) -> list[list[Run]]:
-        """Return the trainings of the grid in the parts that others follow from: one, where none follow."""
+        """Return the trainings of the grid by stage; one list if the study has no follow-ups."""
         runs = self.runs(params)
         if self.follow_ups is None:
             return [runs]
@@ -162,11 +169,11 @@ class Study(Generic[P, C]):
         return [part for part in (*parts, runs) if part]
 
     def runs_known(self, params: P, store: Store) -> list[Run]:
-        """Return every training that can be named now: the grid's, and those that follow from its results."""
+        """Return every training known so far: the grid, and the follow-ups of its stored results."""
         return self.runs(params) + self.follow_ups_known(params, store)
 
     def follow_ups_known(self, params: P, store: Store) -> list[Run]:
-        """Return the trainings that follow from the results of the grid that are stored."""
+        """Return the follow-ups of the grid's stored results."""
         if self.follow_ups is None:
             return []
         found = [result for run in self.runs(params) if (result := store.load(run)) is not None]
@@ -175,7 +182,7 @@ class Study(Generic[P, C]):
     def results(
         self, params: P, found: Iterable[Result], answers: Mapping[tuple[C, int, str], Record] | None = None
     ) -> Results[P, C]:
-        """Gather results by cell and seed, those of follow-ups too."""
+        """Gather results, follow-ups included, by cell and seed."""
         found, cells = list(found), self.cells(params)
         places = {(cell, s): self.run_of(params, cell, s) for cell in cells for s in self.seeds(params)}
         grid = Results(params, cells, at_places(places, found), self.records, answers or {})
@@ -183,19 +190,19 @@ class Study(Generic[P, C]):
         return replace(grid, by_cell={**grid.by_cell, **more}) if more else grid
 
     def verdicts(self, results: Results[P, C]) -> pd.DataFrame:
-        """Judge every claim of the paper by results: a row a claim, see `registry.judge`."""
+        """Judge every claim of the paper; one row a claim, see `registry.judge`."""
         return judge(self.claims, results, self.settings, self.looks(results.params))
 
     def stored(self, params: P, store: Store) -> Results[P, C]:
-        """Return the results of a profile that are in a store; trains and analyses nothing."""
+        """Return a profile's results from a store, without training or analysing."""
         found = [result for run in self.runs_known(params, store) if (result := store.load(run)) is not None]
         return self.results(params, found, self.answers(params, store))
 
     def collect(self, params: P, executor: str = "auto", *, train: bool = True) -> Results[P, C]:
-        """Return the results of a profile; what is not stored is trained, then analysed, first.
+        """Train and analyse all runs of a profile that are not stored, then return the results of all.
 
-        train: False leaves out what is not stored.
-        Failures are printed and left out. Raises UserError where nothing finished, or nothing is stored.
+        train: False leaves out runs that are not stored.
+        Failed runs are printed and left out. Raises UserError if no run finished, or no run is stored.
         """
         if not train:
             results = self.stored(params, open_store())
@@ -221,13 +228,13 @@ class Study(Generic[P, C]):
 
 
 def open_store() -> Store:
-    """Return the store under outputs/, with the committed reference results beside it."""
+    """Return the store under outputs/, which also reads the committed reference results."""
     reference = sorted(reference_root().glob("*/*/runs"))
     return Store(outputs_root() / "runs", tuple(reference))
 
 
 def gather(runs: list[Run], store: Store, executor: str = "auto") -> list[Result]:
-    """Return the results of runs, computing what is not stored; failures are printed and left out."""
+    """Train all runs that are not stored, and return all results; failed runs are printed and left out."""
     done = sweep(runs, store, executor)
     for run in done.runs:
         if trace := done.failed.get(run.key):

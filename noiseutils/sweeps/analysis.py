@@ -52,8 +52,8 @@ def work_off(jobs: Sequence[Job], keep: Callable[[Job], None], what: str, budget
                     bar.update()
                 elif message.code:
                     raise UserError(
-                        f"a process of the {what} was killed, perhaps for memory; what was found is kept, "
-                        "and the same command goes on; a profile with no images to attack leaves them out"
+                        f"a process of the {what} was killed, perhaps for memory; finished jobs are kept, "
+                        "the same command resumes; a profile with no images to attack leaves these jobs out"
                     )
 
 

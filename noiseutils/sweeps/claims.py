@@ -1,6 +1,6 @@
-"""Claims on the runs of a store: who computes which, among processes on one machine or on several.
+"""Claim the runs of a store, so that each is computed by one process, on one machine or on several.
 
-Locks lie in the store's folder .locks. A lock goes with its process, however that ends.
+Locks are files in the store's folder .locks. A lock is released with its process, however the process ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from noiseutils.files import not_written
 
 
 class StoreError(UserError):
-    """The store cannot be written, or is none; what it holds is intact."""
+    """Raised where the store's folder cannot be written or is no folder; stored results stay intact."""
 
 
 @contextlib.contextmanager
@@ -27,7 +27,7 @@ def clear_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{not_written(path, error)}. What was finished is intact: the same command then goes on"
+            f"{not_written(path, error)}. Finished runs are kept, the same command then resumes"
         ) from error
 
 
@@ -62,8 +62,8 @@ class Claims:
                 yield False
                 return
             with clear_errors(self.root / run.key):
-                for torn in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
-                    torn.unlink(missing_ok=True)
+                for partial in (self.root / run.key).glob(".partial-*"):  # of a process killed while writing
+                    partial.unlink(missing_ok=True)
             try:
                 yield True
             finally:
@@ -84,12 +84,12 @@ class Claims:
                 file.write(owner)
 
     @contextlib.contextmanager
-    def signed(self, token: str) -> Iterator[None]:
-        """Hold a file, by which other machines tell that they see this very folder: see `seen`.
+    def shared_token(self, token: str) -> Iterator[None]:
+        """Hold a file named by the token; machines that see the file share this folder: see `sees_token`.
 
-        Files of processes that were killed go.
+        Files of killed processes are deleted.
         """
-        place = self._sign_of(token)
+        place = self._token_file(token)
         with clear_errors(place):
             place.parent.mkdir(parents=True, exist_ok=True)
             for other in place.parent.glob("seen-*"):
@@ -100,15 +100,15 @@ class Claims:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # the file says nothing to anybody else
+            with contextlib.suppress(OSError):  # nobody else looks for this token
                 place.unlink()
             lock.release()
 
-    def seen(self, token: str) -> bool:
-        """Return whether the file of `signed` is here."""
-        return self._sign_of(token).is_file()
+    def sees_token(self, token: str) -> bool:
+        """Return whether the file of `shared_token` exists here."""
+        return self._token_file(token).is_file()
 
-    def _sign_of(self, token: str) -> Path:
+    def _token_file(self, token: str) -> Path:
         return self.root / ".locks" / f"seen-{token}"
 
     def _mark_of(self, run: Run) -> Path:

@@ -28,11 +28,11 @@ POLL_SECONDS = 0.2  # between two looks at runs that other processes hold
 
 
 def execute(job: Job) -> None:
-    """Compute one run after the other; a failing run is recorded and does not stop the others.
+    """Compute one run after the other; a failing run is recorded and does not stop the other runs.
 
-    Under torchrun called on every rank with the same runs; `job.on_event` is called on rank 0. A run that
-    fails on one rank ends on all. Where one rank fails and the others do not hear of it, that process ends,
-    and torchrun ends the others.
+    Under torchrun every rank calls this function with the same runs; `job.on_event` is called on rank 0. A
+    run that fails on one rank ends on all ranks. If the other ranks cannot be told of an error, the rank that
+    fails exits, and torchrun ends the other ranks.
     """
     done, clock, pending = job.done, Clock(job.deadline), list(job.todo)
     while pending:

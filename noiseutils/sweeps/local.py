@@ -42,8 +42,8 @@ def local(job: Job) -> None:
             if run is not None and done.store.finished(run):  # it died before it could say so
                 job.on_event("done", run, "")
             elif run is not None:  # blame the run, go on with the others
-                why = "killed, or out of memory" if code and code < 0 else "by itself, without a word"
-                trace = f"its process ended with exit code {code}: {why}"
+                why = "killed, or out of memory" if code and code < 0 else "the process reported no error"
+                trace = f"the run's process ended with exit code {code}: {why}"
                 done.store.record_failure(run, trace)
                 done.failed[run.key] = trace
                 job.on_event("failed", run, trace)

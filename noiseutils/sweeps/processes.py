@@ -92,7 +92,7 @@ class Processes:
     def __exit__(self, *_: object) -> None:
         try:
             for process in self._running.values():
-                process.kill()  # a stopped process would not hear SIGTERM
+                process.kill()  # a stopped process does not receive SIGTERM
             for process in self._running.values():
                 process.join()
                 self._guardian.forget(process.pid)
@@ -102,9 +102,10 @@ class Processes:
 
 @contextlib.contextmanager
 def block_signals() -> Iterator[None]:
-    """Let processes started inside hear no `SIGNALS`: see `_child`.
+    """Block `SIGNALS` in processes started inside the block: see `_child`.
 
-    The parent gets a signal when the block ends; if it ignored the signal, one sent meanwhile would be lost.
+    The parent receives such a signal when the block ends. If the parent ignored the signals instead, a signal
+    sent inside the block would be lost.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # children inherit it
     try:

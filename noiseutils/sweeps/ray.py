@@ -38,7 +38,7 @@ AHEAD = 16  # tasks in Ray's queue beyond twice as many as fit: a growing cluste
 POLL_SECONDS = 0.2  # between two looks at events
 LOOK_SECONDS = 5.0  # between two looks at the cluster's size
 HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
-PATIENCE = 30.0  # seconds that no task runs before that is said
+IDLE_WARNING_SECONDS = 30.0  # without a running task, before a warning
 
 
 @dataclass
@@ -56,7 +56,7 @@ def on_ray(job: Job) -> None:
     Without Ray, or where the cluster cannot be reached, raises UserError.
     """
     token = secrets.token_hex(8)
-    with connected(job.cluster), job.done.store.signed(token), _Driver(job, token) as driver:
+    with connected(job.cluster), job.done.store.shared_token(token), _Driver(job, token) as driver:
         driver.run_all()
 
 
@@ -239,7 +239,7 @@ class _Driver:
         state = outcome.state
         self.clock.longest = max(self.clock.longest, outcome.longest)
         if state == "apart":
-            self.delivery.part()
+            self.delivery.send_back()
             self.pending.append(run)
         elif state == "memory":
             self.pending.appendleft(run)
@@ -273,7 +273,7 @@ class _Driver:
         self.job.describe(f"{tasks} task{'s'[: tasks != 1]} on {nodes} node{'s'[: nodes != 1]}")
         if tasks or not self.submitted:
             self.idle_since = now
-        elif now - self.idle_since > PATIENCE:
+        elif now - self.idle_since > IDLE_WARNING_SECONDS:
             self.idle_since = float("inf")  # said once
             wanted = f"{self.job.cluster.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
-            log.warning("no node has had %s free for %.0f s: runs wait for one", wanted, PATIENCE)
+            log.warning("runs wait: for %.0f s no node has had %s free", IDLE_WARNING_SECONDS, wanted)

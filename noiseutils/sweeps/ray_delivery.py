@@ -1,7 +1,7 @@
-"""How results of a Ray sweep get into the store: by workers that see its folder, else by the driver.
+"""Write the results of a Ray sweep into the store: workers write if they see the folder, else the driver.
 
-Workers write until one says that it does not see the folder. From then on all of them send back what they
-make, and the driver holds the claims of their runs and writes for them.
+Workers write until one of them does not see the folder. From then on all workers send their results back,
+and the driver holds the claims of their runs and writes for them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from noiseutils.sweeps.store import Store
 
 log = logging.getLogger("noiseutils")
 
-PATIENCE = 30.0  # seconds that a result which a worker has stored may take to be seen here
+VISIBILITY_TIMEOUT = 30.0  # seconds until a result that a worker has stored must be visible here
 POLL_SECONDS = 0.2
 
 
 class Delivery:
     """Results, failures and checkpoints of a sweep, on their way into a store.
 
-    apart: whether they come back to the driver.   most_claims: runs that workers may have at the same time.
+    apart: whether results come back to the driver.   most_claims: runs that workers may have at one time.
     """
 
     def __init__(self, store: Store, queues: Queues) -> None:
@@ -37,8 +37,8 @@ class Delivery:
         self.apart, self.most_claims = False, sys.maxsize
         self._unseen: list[tuple[float, Run]] = []  # stored by a worker, and not seen here yet
 
-    def part(self) -> None:
-        """From now on have results sent back: not every node sees the store's folder."""
+    def send_back(self) -> None:
+        """Have all results sent back from now on, as not every node sees the store's folder."""
         if not self.apart:
             log.info("%s is not seen on all nodes: results are sent back", self.store.root)
             self.queues.take_checkpoints()
@@ -78,7 +78,7 @@ class Delivery:
         """Wait until results that workers have stored are seen here; a network's folder may take its time."""
         for since, run in self._unseen:
             while not self.store.finished(run):
-                if time.monotonic() - since > PATIENCE:
+                if time.monotonic() - since > VISIBILITY_TIMEOUT:
                     raise UserError(
                         f"a worker has stored {run}, and it is not in {self.store.root} here: is that one "
                         "folder on all machines?"

@@ -32,10 +32,10 @@ class Losses:
         self._lost[key, what] += 1
         if self._lost[key, what] < most:
             return ""
-        why = "lost with their machines" if node else "killed, or out of memory"
+        why = "their machines were lost" if node else "killed, or out of memory"
         return (
-            f"{most} {what}s in a row were lost while they trained it, and it came no further: {why}. "
-            f"The last: {_first_line(error)}"
+            f"{most} {what}s in a row were lost while they trained this run, and the run made no progress in "
+            f"between: {why}. The last error: {_first_line(error)}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Queues by which tasks of a Ray cluster speak to the driver while they train: each a process beside it."""
+"""Send events and checkpoints of running Ray tasks to the driver, by queues; each queue is a process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""One run as a task of a Ray cluster: what the driver sends to a worker, and what comes back.
+"""Train one run as a task of a Ray cluster: the driver sends a `Task`, the worker returns an `Outcome`.
 
 A worker that sees the store's folder claims, resumes and writes the run itself, as every other executor does.
-One that does not see it gets the checkpoint with the task and sends all it makes back: the driver writes.
+A worker that does not see the folder gets the checkpoint with the task and sends back all files; the driver
+writes them.
 """
 
 from __future__ import annotations
@@ -31,18 +32,23 @@ from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.loop import Result
 
 EVENT_SECONDS = 0.5  # between two messages on the epochs of a run
-ALIKE = ("noiseutils", "torch", "numpy")  # versions that the driver and its workers must have in common
+MATCHING_VERSIONS = (
+    "noiseutils",
+    "torch",
+    "numpy",
+)  # versions that the driver and its workers must have in common
 
 
 @dataclass(frozen=True)
 class Task:
-    """Run to train, and what a worker is told about it.
+    """Run to train, and all that a worker needs to train the run.
 
-    token: name of a file in the store's folder, which tells whether a worker sees that folder.
-    apart: whether results go back to the driver.   checkpoint: bytes to resume from, if they do.
-    deadline: of the wall clock, as monotonic ones differ between machines.   longest: see `Clock`.
-    images: one reference to a packed data set, in a list, so that Ray leaves it to the worker to fetch it.
-    events, checkpoints: queues to the driver; checkpoints has one if `apart`.   shared: see `Job`.
+    token: names a file in the store's folder; a worker that finds this file sees the folder.
+    apart: whether results are sent back to the driver.   checkpoint: bytes to resume from, if `apart`.
+    deadline: of the wall clock, as monotonic clocks differ between machines.   longest: see `Clock`.
+    images: a list with one reference to a packed data set; Ray does not fetch references inside a list, so
+    the worker does.
+    events, checkpoints: queues to the driver; checkpoints is None unless `apart`.   shared: see `Job`.
     """
 
     run: Run
@@ -64,13 +70,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker says of a run.
+    """Outcome of a run in a worker.
 
     state: of `attempt`; or "apart" if the worker does not see the store, and has done nothing; or "error"
-    if the sweep must end with `error`.   trace: of a failure.   files: of a result that goes back.
-    checkpoint: the last one, of a run that the deadline has interrupted.   dropped: why a checkpoint could
-    not be resumed from.   longest: seconds, see `Clock`.   memory: the largest share of its GPU's memory that
-    the run had reserved.
+    if the sweep must end with `error`.   trace: of a failure.   files: of a result that is sent back.
+    checkpoint: the last one, of a run that the deadline has interrupted.   dropped: why the training could
+    not resume from its checkpoint.   longest: seconds, see `Clock`.   memory: the largest share of the GPU's
+    memory that the run had reserved.
     """
 
     state: str
@@ -84,10 +90,10 @@ class Outcome:
     memory: float = 0.0
 
 
-class Parcel(Store):
-    """Store of one run in a worker that does not see the folder; what it holds goes back to the driver.
+class InMemoryStore(Store):
+    """Store of one run, in the memory of a worker that does not see the folder; sent back to the driver.
 
-    offer: gets the bytes of each checkpoint.
+    offer: called with the bytes of each checkpoint.
     """
 
     def __init__(self, checkpoint: bytes | None, offer: Callable[[bytes], None]) -> None:
@@ -153,7 +159,7 @@ def _train(task: Task, node: str, place: str) -> Outcome:
     from ray.exceptions import GetTimeoutError, RayActorError
 
     check_versions(task.versions, place)
-    if not task.apart and not task.store.seen(task.token):
+    if not task.apart and not task.store.sees_token(task.token):
         return Outcome("apart")
     run, last = task.run, 0.0
 
@@ -169,7 +175,7 @@ def _train(task: Task, node: str, place: str) -> Outcome:
             if not asked(task.checkpoints, "full"):
                 asked(task.checkpoints, "put_nowait", (run.key, checkpoint))
 
-    store = Parcel(task.checkpoint, offer) if task.apart else task.store
+    store = InMemoryStore(task.checkpoint, offer) if task.apart else task.store
     deadline = None if task.deadline is None else time.monotonic() + task.deadline - time.time()
     clock, done = Clock(deadline, task.longest), Sweep([run], store)
     images = unpacked_once(run.data, task.fingerprint, lambda: ray.get(task.images[0]))
@@ -179,7 +185,7 @@ def _train(task: Task, node: str, place: str) -> Outcome:
     state = attempt(run, job, clock)
     trace = done.failed.get(run.key, "")
     outcome = Outcome(state, trace, longest=clock.longest, memory=_reserved(task.device))
-    if not isinstance(store, Parcel):
+    if not isinstance(store, InMemoryStore):
         return outcome
     checkpoint = store.checkpoint if state == "out_of_time" else None
     return replace(outcome, files=store.files, checkpoint=checkpoint, dropped=store.dropped)
@@ -196,7 +202,7 @@ def _reserved(device: str | None) -> float:
 def check_versions(wanted: dict[str, str], place: str) -> None:
     """Raise UserError where this machine would compute other numbers than the driver's."""
     found = versions()
-    for name in ALIKE:
+    for name in MATCHING_VERSIONS:
         if found[name] != wanted[name]:
             raise UserError(
                 f"{place} has {name} {found[name]}, the driver {wanted[name]}: results would differ. All "

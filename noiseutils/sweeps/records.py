@@ -57,7 +57,10 @@ def files_of(result: Result) -> dict[str, bytes]:
     Raises UserError if the run was changed by hand while it trained.
     """
     if "changed_after_steps" in result.info:
-        raise UserError(f"{result.run} was changed while it trained: no run says how to make it again")
+        raise UserError(
+            f"{result.run} cannot be stored: values were changed during its training, so no configuration "
+            "reproduces the result"
+        )
     contents = contents_of(result)
     info = {
         **result.info,
@@ -118,7 +121,7 @@ def verified_result(folder: str, run: Run) -> StoredResult:
         if size is None:
             raise Unusable(f"{folder}/{WEIGHTS} is missing")
         if size != sizes.get(WEIGHTS, size):
-            raise Unusable(f"{folder}/{WEIGHTS} is torn or edited: its size differs")
+            raise Unusable(f"{folder}/{WEIGHTS} is incomplete or edited: its size differs")
     return StoredResult(folder, record, contents)
 
 
@@ -130,13 +133,13 @@ def verify_files(files: Mapping[str, bytes], run: Run, sender: str) -> dict[str,
     try:
         record = json.loads(files[RUN])
     except (KeyError, ValueError, RecursionError) as error:
-        raise Unusable(f"{RUN} from {sender} is torn") from error
+        raise Unusable(f"{RUN} from {sender} is incomplete") from error
     _check_record(record, run, f"{RUN} from {sender}")
     if record["files"].keys() | {RUN} != files.keys():
         raise Unusable(f"{RUN} from {sender} names other files than came with it")
     for name, digest in record["files"].items():
         if hashlib.sha256(files[name]).hexdigest() != digest:
-            raise Unusable(f"{name} from {sender} is torn: its checksum differs")
+            raise Unusable(f"{name} from {sender} is incomplete: its checksum differs")
     return record
 
 
@@ -149,7 +152,7 @@ def _check_record(record: Any, run: Run, path: str) -> None:
         known = set(files) <= FILES and status in STATUSES
         known &= all(isinstance(part, dict) for part in (files, info, info.get(SIZES, {})))
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise Unusable(f"{path} is torn or edited") from error
+        raise Unusable(f"{path} is incomplete or edited") from error
     if not whole or record["key"] != run.key:
         raise Unusable(f"{path} is edited: its checksum differs")
     if not known:
@@ -162,7 +165,7 @@ def _content(path: str, digest: str, largest: int | None = LARGEST) -> bytes:
     except FileNotFoundError as error:
         raise Unusable(f"{path} is missing") from error
     if hashlib.sha256(content).hexdigest() != digest:
-        raise Unusable(f"{path} is torn or edited: its checksum differs")
+        raise Unusable(f"{path} is incomplete or edited: its checksum differs")
     return content
 
 
@@ -174,7 +177,7 @@ def read_extra(path: Path | str) -> dict[str, Any]:
             return stored["content"]
     except (KeyError, TypeError, RecursionError):
         pass
-    raise Unusable(f"{path} is torn or edited")
+    raise Unusable(f"{path} is incomplete or edited")
 
 
 def fingerprint_of(info: dict[str, Any]) -> str | None:
@@ -225,7 +228,7 @@ def checkpoint_of(run: Run, stored: bytes) -> Checkpoint:
     """Return the checkpoint in the bytes of a file. Raises Unusable, which says why not."""
     content = stored[:-DIGEST]
     if hashlib.sha256(content).digest() != stored[-DIGEST:]:
-        raise Unusable("it is torn or edited")
+        raise Unusable("it is incomplete or edited")
     try:
         tensors = safetensors.torch.load(content)
         record = json.loads(bytes(tensors.pop(RECORD).tolist()))

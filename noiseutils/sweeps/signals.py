@@ -1,4 +1,4 @@
-"""What a command does when it is told to end: by Ctrl-C, SIGTERM, or a terminal that closes."""
+"""Stop a command on Ctrl-C, on SIGTERM, and when the terminal closes."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
 
-from noiseutils.training.distributed import speaks
+from noiseutils.training.distributed import is_main_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE = 2.0  # seconds that the main thread has, which may be computing, or closing what it has opened
+EXIT_TIMEOUT = 2.0  # seconds from a signal until the process is ended, whatever its main thread is doing
 
 
 class Stop:
-    """First signal that told the process to end.
+    """First signal that asked the process to stop.
 
-    word: printed where the process has to be ended before it could say so itself.
+    message: printed when the process stops, also if the process has to be ended.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.word = "stopped"
-        self._heard: list[int] = []
+        self.message = "stopped"
+        self._handled: list[int] = []
 
     @property
     def code(self) -> int:
@@ -35,17 +35,17 @@ class Stop:
         return 128 + (self.number or signal.SIGINT)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
+    def handling(self) -> Iterator[None]:
         """Raise KeyboardInterrupt in the main thread, inside the block, at the first of `SIGNALS`.
 
-        Later ones are ignored. `PATIENCE` seconds after the first the process is ended, even if the main
-        thread is inside a long call of C++, or has left the block and waits for other threads.
-        A signal that is ignored now, as under nohup, stays so.
+        Later signals are ignored. `EXIT_TIMEOUT` seconds after the first the process is ended, even if the
+        main thread is inside a long call of C++, or has left the block and waits for other threads.
+        A signal that is already ignored, as under nohup, stays ignored.
         """
         usual: dict[int, Any] = dict.fromkeys(SIGNALS, signal.SIG_DFL)
         usual[signal.SIGINT] = signal.default_int_handler
-        self._heard = [number for number in SIGNALS if signal.getsignal(number) is usual[number]]
-        for number in self._heard:
+        self._handled = [number for number in SIGNALS if signal.getsignal(number) is usual[number]]
+        for number in self._handled:
             signal.signal(number, self._interrupt)
         read, write = os.pipe()
         os.set_blocking(write, False)
@@ -55,31 +55,31 @@ class Stop:
             yield
         finally:
             if self.number is None:
-                for number in self._heard:
+                for number in self._handled:
                     signal.signal(number, usual[number])
             signal.set_wakeup_fd(before)
             os.close(write)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
         self.number = number
-        for each in self._heard:
+        for each in self._handled:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     def _end(self, read: int) -> None:
         number = None
-        while number not in self._heard:  # others may be handled, too
+        while number not in self._handled:  # a signal with another handler wakes this thread, too
             if not (byte := os.read(read, 1)):
                 os.close(read)
                 return
             number = byte[0]
-        time.sleep(PATIENCE)
+        time.sleep(EXIT_TIMEOUT)
         self.number = number
-        self.say()
+        self.print_message()
         os._exit(self.code)
 
-    def say(self) -> None:
-        """Print the word to standard error, which may have gone with its terminal; under torchrun once."""
-        if speaks():
+    def print_message(self) -> None:
+        """Print the message to standard error if that is still open; under torchrun on rank 0 alone."""
+        if is_main_process():
             with contextlib.suppress(OSError):
-                print(f"\nnoiseutils: {self.word}", file=sys.stderr, flush=True)
+                print(f"\nnoiseutils: {self.message}", file=sys.stderr, flush=True)

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.files import Unusable, obstacle, read_bytes, size_of, write_whole
+from noiseutils.files import Unusable, obstacle, read_bytes, size_of, write_atomically
 from noiseutils.sweeps.claims import Claims, StoreError, clear_errors
 from noiseutils.sweeps.records import (
     RUN,
@@ -49,12 +49,12 @@ T = TypeVar("T")
 
 
 class Store(Claims):
-    """Results under `root`; `reference` folders are looked in too, and never written.
+    """Results under `root`. `reference` folders are searched, too, and never written.
 
-    What is not as it was written is named and set aside, where that can be, and the other runs go on. To look
-    for a run reads and verifies its small files; weights are read, and verified, when they are asked for.
-    Of a run that is here that is, in file operations: three times open, read and close, and one stat of its
-    weights; of a missing one, a failing open here and in each reference folder, and two failing looks.
+    A file that is not as it was written is reported and, where possible, set aside; other runs continue.
+    Finding a run reads and verifies the run's small files. Weights are read and verified on request alone.
+    File operations to find a stored run: three times open, read and close, and one stat of the weights. To
+    find that a run is missing: a failing open in `root` and in each reference folder, and two failing stats.
     """
 
     def __init__(self, root: Path | str, reference: tuple[Path, ...] = ()) -> None:
@@ -301,4 +301,4 @@ class Store(Claims):
 
 def _write(path: Path, content: bytes) -> None:
     with clear_errors(path):
-        write_whole(path, content)
+        write_atomically(path, content)

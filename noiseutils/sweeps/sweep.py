@@ -1,8 +1,9 @@
-"""`sweep(runs, store)`: every run once, whoever else is sweeping the same store.
+"""Train every run once with `sweep(runs, store)`, also where several processes sweep the same store.
 
-There is one loop, `noiseutils.sweeps.execution`. Each process walks the list, claims a run that nobody else
-holds, computes it and lets go. The `local` executor is several processes in that loop, `threads` several
-threads, `ray` the tasks of a cluster; two terminals, or a killed and repeated command, are the same case.
+There is one loop, `noiseutils.sweeps.execution`. Each process walks the list, claims a run that no other
+process has claimed, computes the run and releases the claim. The executor `local` runs this loop in several
+processes, `threads` in several threads, `ray` in the tasks of a cluster. Two terminals that sweep one store,
+and a command that was killed and is repeated, work the same way.
 """
 
 from __future__ import annotations
@@ -43,19 +44,24 @@ def sweep(
     progress: bool = True,
     cluster: Cluster | None = None,
 ) -> Sweep:
-    """Compute what is not stored yet; a failing run is recorded and does not stop the others.
+    """Train every run that is not stored yet. A failing run is recorded and does not stop the other runs.
 
-    executor: "inline" (this process, with as many threads as torch has here), "local" (`workers` processes of
-    one thread side by side, default one a core, at most 4), "threads" (`workers` threads on one GPU, default
-    8), "ray" (tasks of a Ray cluster, default as many as fit), "distributed" (under torchrun: all its
-    processes train each run together), or "auto": distributed under torchrun, else for one run this process,
-    on CPU with one thread, and for several threads on CUDA, local on CPU. So what is left to do does not
-    change the bits of a result on CPU.
-    budget: seconds; the sweep ends cleanly, resumable, before they are over.
-    device: where to train, default CUDA where there is one.
-    cluster: of the executor "ray", which without one starts Ray on this machine.
-    Missing data raises UserError before anything is computed; a full disk StoreError. Ctrl-C ends it and
-    leaves a state that the same call takes up again.
+    executor: one of
+
+        inline       this process, with torch's present number of threads
+        local        `workers` parallel processes of one thread each; default one a core, at most 4
+        threads      `workers` threads on one GPU; default 8
+        ray          `workers` parallel tasks of a Ray cluster; default as many as fit
+        distributed  all processes of torchrun train each run together
+        auto         under torchrun distributed; else for several runs threads on CUDA and local on CPU, and
+                     for a single run this process, on CPU with one thread
+
+    With "auto" the number of runs left does not change the bits of a result on CPU.
+    budget: seconds; the sweep ends cleanly and resumable before this time is over.
+    device: where to train; default CUDA where there is a GPU.
+    cluster: for the executor "ray"; None starts Ray on this machine.
+    Raises UserError for missing data, before anything is computed, and StoreError for a full disk. After
+    Ctrl-C the same call resumes the sweep.
     """
     deadline = None if budget is None else time.monotonic() + budget
     runs = list({run.key: run for run in runs}.values())
@@ -107,6 +113,6 @@ def sweep(
 
 
 def chosen(job: Job) -> str:
-    """Return the executor of "auto": one run is trained in this process, several go side by side."""
+    """Return the executor of "auto": one run is trained in this process, several runs in parallel."""
     executor, workers = ("threads", WORKERS) if on_cuda(job.device) else ("local", default_workers())
     return executor if min(job.workers or workers, len(job.todo)) > 1 else "inline"

@@ -18,7 +18,7 @@ from noiseutils.sweeps.jobs import Job
 
 WORKERS = 8  # threads by default
 LOOK_SECONDS = 0.1  # between two looks at the threads
-PATIENCE = 1.0  # seconds that an interrupted thread has before it is interrupted again
+RETRY_SECONDS = 1.0  # seconds that an interrupted thread has before it is interrupted again
 
 
 def threads(job: Job) -> None:
@@ -55,7 +55,7 @@ def threads(job: Job) -> None:
             _interrupt(thread)
         for thread in running:
             while thread.is_alive():
-                thread.join(PATIENCE)
+                thread.join(RETRY_SECONDS)
                 _interrupt(thread)
     if troubles:
         raise troubles[0]

@@ -1,15 +1,16 @@
-"""Memory that a training frees stays with the process, for the next step.
+"""Keep the memory that a training frees in the process, for the next step.
 
-A training step frees its activations and asks for the same sizes again. glibc gives large blocks back to the
-system, and each fresh page of a new one costs a fault: 10,000 of them in a step of tinycnn, a quarter of its
-time on two cores. Kept blocks cost none, but they split: a large network's process ends up with half as much
-memory again, so its largest blocks go back. What that costs depends on what a page fault costs: resnet18
-takes 3 % longer where one takes half a microsecond, a third longer on a virtual machine where it takes three.
+A training step frees its activations and then allocates the same sizes again. glibc returns large blocks to
+the system, and each fresh page of a new block costs a page fault: 10,000 faults in a step of tinycnn, a
+quarter of the step's time on two cores. Kept blocks cost no faults, but they split: the process of a large
+network ends up with half as much memory again, so the largest blocks are returned. How much time that takes
+depends on the page fault: resnet18 takes 3 % longer where a fault takes half a microsecond, and a third
+longer on a virtual machine where a fault takes three.
 
-GLIBC_TUNABLES, read when a program starts, do more, and then nothing is done here; the processes of
-`noiseutils.sweeps.processes` get them. Measured on such a virtual machine, which others used, too, with one
-thread and batches of 128: processor time of a step in ms and peak memory in MB, medians of three or four
-processes in turn.
+GLIBC_TUNABLES, which glibc reads when a program starts, help more; where they are set, nothing is done here.
+The processes of `noiseutils.sweeps.processes` get them. Measured on such a virtual machine, which was shared,
+with one thread and batches of 128: processor time of a step in ms and peak memory in MB, medians of three or
+four processes in turn.
 
     network, width       glibc as it is     kept here      tunables
     module_resnet, 0.25    443    865      273  1,084    215  1,168

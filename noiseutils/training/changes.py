@@ -1,4 +1,4 @@
-"""Changes to a run between two of its steps: noise strength and learning rate."""
+"""Change a run's noise strength and learning rate between two steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Checkpoints: the state of a training after a whole number of epochs, taken and restored.
+"""Take and restore checkpoints: the state of a training after a whole number of epochs.
 
-On CPU a resumed training ends, bit for bit, as an uninterrupted one. Of several processes that train
-together, all take a checkpoint and all resume from one; the weights are rank 0's, the noise is each rank's.
+On CPU a resumed training ends, bit for bit, as an uninterrupted one. Where several processes train together,
+all of them take a checkpoint and all resume from one: the weights are rank 0's, the noise is each rank's own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The network of a run: a model with its normalisation inside, and the run's noise on it."""
+"""Build the network of a run: a model with normalisation inside, and with the run's noise."""
 
 from __future__ import annotations
 

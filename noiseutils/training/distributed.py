@@ -1,12 +1,13 @@
-"""Several processes that train one network: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
+"""Train one network in several processes: `torchrun --nproc-per-node 4 -m noiseutils sweep STUDY`.
 
-Each takes its part of every batch; torch's DistributedDataParallel averages gradients in `backward()`, so
-weights stay equal. ANL's first pass, an `autograd.grad` towards activations alone, goes past the wrapper.
-BatchNorm's statistics, ANL's s(h), and the memories of CANL and LAT are each process's own, as usual.
+Each process trains on its part of every batch. torch's DistributedDataParallel averages the gradients in
+`backward()`, so weights stay equal. ANL's first pass, an `autograd.grad` with respect to activations alone,
+does not use this wrapper. Each process has its own BatchNorm statistics, ANL's s(h), and memories of CANL and
+LAT, as usual.
 
-Without `start()`, or without torchrun, there is a world of one, and every function here does nothing.
-All processes must call the same functions in the same order; GPUs must be of one kind, as each process draws
-the batch order for itself.
+Without `start()`, or without torchrun, the world size is 1, and every function here does nothing.
+All processes must call the same functions in the same order. All GPUs must be of one kind, as each process
+draws the batch order on its own.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from noiseutils.training.orphans import die_with_parent, starter
 
 T = TypeVar("T")
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# Processes wait as long as the first one evaluates, or decodes a data set; torchrun sees one that died.
-PATIENCE = timedelta(days=1)
+# Other ranks wait in a collective while rank 0 evaluates or decodes a data set; torchrun notices a dead rank.
+COLLECTIVE_TIMEOUT = timedelta(days=1)
 
 
 def launched() -> bool:
@@ -39,8 +40,8 @@ def launched() -> bool:
     return all(name in os.environ for name in TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def speaks() -> bool:
-    """Return whether this process prints for all; known before `start`, too."""
+def is_main_process() -> bool:
+    """Return whether this is rank 0, the process that prints; also valid before `start`."""
     return not launched() or os.environ["RANK"] == "0"
 
 
@@ -50,9 +51,9 @@ def local_world() -> int:
 
 
 def start() -> None:
-    """Join the other processes, on the GPU of this one's LOCAL_RANK where there are GPUs.
+    """Join the process group; where there are GPUs, on the GPU with the number LOCAL_RANK.
 
-    A process that torchrun started ends with torchrun, also when that is killed, or was killed before.
+    A process that torchrun started ends with torchrun, also if torchrun is killed or was killed before.
     """
     if not launched() or _joined():
         return
@@ -64,20 +65,20 @@ def start() -> None:
             raise UserError(f"{local_world()} processes do not fit {gpus} GPUs: --nproc-per-node {gpus}")
         torch.cuda.set_device(local_device())
     # gloo beside nccl: what is decided on the CPU waits for no GPU
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=COLLECTIVE_TIMEOUT)
     atexit.register(stop)
 
 
 def stop() -> None:
-    """Leave the other processes; at the latest at the end of this one."""
+    """Leave the process group; called at the latest when this process exits."""
     if _joined():
         dist.destroy_process_group()
 
 
-def leave(code: int) -> None:
-    """End a process that torchrun started, at once; without torchrun, nothing.
+def exit_process(code: int) -> None:
+    """Exit at once if torchrun started this process; do nothing without torchrun.
 
-    Threads of the process group may outlive it, and C++ aborts a process that ends with one still running.
+    The usual exit of Python is not safe: threads of the process group may still run, and C++ then aborts.
     """
     if launched():
         stop()

@@ -1,7 +1,8 @@
-"""Engines: a training step run call by call, compiled, or recorded once as a CUDA graph and replayed.
+"""Run a training step by an engine: call by call, compiled, or recorded as a CUDA graph and replayed.
 
-An engine changes what a step costs and how it rounds, never what it computes. The step is a function of a few
-tensors that leaves all its results in tensors which outlive it (weights, optimiser state, metrics).
+An engine changes the speed and the rounding of a step, never what the step computes. A step is a function of
+a few tensors. All results of a step stay in tensors that exist after the step (weights, optimiser state,
+metrics).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loss, hits and gradient norm of an epoch's training steps, summed on the device."""
+"""Sum loss, hits and gradient norm of an epoch's training steps on the device."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Kill what a process leaves behind: `orphans.Guardian` runs this file as a process of its own.
+"""Kill the child processes of an ended process: `orphans.Guardian` runs this file as a separate process.
 
-It reads process ids from its standard input, a line each, one with a minus to forget it. The pipe closes when
-its writer has ended, by whatever means: then it kills those processes. The first argument, where there is
-one, is a mark: processes with it in their environment go, too, and all that those have started (Linux).
+The guardian reads process ids from standard input, one a line; a minus before an id removes the id. The pipe
+closes when the writing process has ended, by whatever means. The guardian then kills the listed processes.
+The first argument, if given, is a mark: processes with this mark in their environment are killed, too, with
+all processes that they have started (Linux).
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""`train(run) -> Result`: one loop, readable from top to bottom. `training` is the same loop, step by step.
+"""Train a run: `train(run) -> Result` is one loop from top to bottom, `training` the same loop by steps.
 
-Within an epoch nothing waits for the device: losses and counts stay there and are read once, at its end.
+Within an epoch nothing waits for the device: losses and counts stay on the device until the epoch ends.
 """
 
 from __future__ import annotations

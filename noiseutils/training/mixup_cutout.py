@@ -1,4 +1,4 @@
-"""Cutout and mixup of a training's batches, drawn anew in each epoch from the epoch's number alone."""
+"""Apply cutout and mixup to training batches; draws depend on the seed and the epoch's number alone."""
 
 from __future__ import annotations
 

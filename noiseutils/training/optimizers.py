@@ -1,4 +1,4 @@
-"""Optimisers by name: a new one is an entry of `OPTIMIZERS` and a name in `config.Optimizer`."""
+"""Build optimisers by name. To add one, extend `OPTIMIZERS` and the names in `config.Optimizer`."""
 
 from __future__ import annotations
 

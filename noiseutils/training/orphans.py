@@ -1,7 +1,7 @@
-"""No process outlives the one that started it, however that one ends: an exception, a signal, SIGKILL.
+"""End child processes with their parent, however the parent ends: by an exception, a signal, SIGKILL.
 
-A child ends itself once its own code runs, see `die_with_parent`. Before that, and where another's program is
-started, a guardian ends it, see `Guardian`.
+A child that runs this package's code ends itself, see `die_with_parent`. A guardian ends children that do not
+run this code yet, or run another program, see `Guardian`.
 """
 
 from __future__ import annotations

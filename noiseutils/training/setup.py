@@ -1,4 +1,4 @@
-"""`setup(run) -> TrainState`: build everything that a training needs, before its first step."""
+"""Build everything that a training needs before the first step: `setup(run) -> TrainState`."""
 
 from __future__ import annotations
 

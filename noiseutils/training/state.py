@@ -1,4 +1,4 @@
-"""`TrainState`: everything that one training consists of while it runs."""
+"""Hold the state of one training between steps: `TrainState`."""
 
 from __future__ import annotations
 

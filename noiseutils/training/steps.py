@@ -1,4 +1,4 @@
-"""One training step, and its loss as a value: methods differ in their loss step alone."""
+"""Take one training step. The step's loss is a value, a `LossStep`: methods differ in this value alone."""
 
 from __future__ import annotations
 

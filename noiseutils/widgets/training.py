@@ -216,7 +216,7 @@ class TrainingLab(View):
         self._new_session(params, data)
         self._end_others()
         label = origin(self.session.data.label)
-        self.show_message(f"Training {' beside '.join(self.session.runs)}, {self.params.model}, {label}.")
+        self.show_message(f"Training {' and '.join(self.session.runs)}, {self.params.model}, {label}.")
         self.session.start()  # from here on its thread speaks, too
         self._show_waiting()
 

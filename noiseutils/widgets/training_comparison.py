@@ -1,4 +1,4 @@
-"""Other noises that the lab trains beside the chosen one, added and cleared by two buttons."""
+"""Buttons that add noises to the training lab's comparison, and clear it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ MOST = 2
 
 
 class TrainingComparison:
-    """Buttons that keep the present noise for a training beside the next, or forget all that were kept.
+    """Two buttons: add the chosen noise to the next comparison, and clear the comparison.
 
-    view: shows what happened.   now: returns the lab's parameters.   change: gives them another `beside`.
+    view: shows messages.   now: returns the lab's parameters.   change: sets their `beside`.
     """
 
     def __init__(
         self, view: View, now: Callable[[], Params], change: Callable[[tuple[str, ...]], None]
     ) -> None:
         self._view, self._now, self._change, self.message = view, now, change, view.message
-        self.add = button("Add to comparison", "train this noise beside the next, too", self._add)
+        self.add = button("Add to comparison", "train this noise alongside the next training, too", self._add)
         self.clear = button("Clear comparison", "compare with no other noise", self._clear)
         self.buttons = (self.add, self.clear)
 
@@ -29,13 +29,15 @@ class TrainingComparison:
     def _add(self) -> None:
         now = self._now()
         if now.noise == "none":
-            raise UserError("no noise is compared with by its own box: choose a noise to add")
+            raise UserError("the noise-free baseline has its own checkbox: choose a noise to add")
         added = f"{now.noise} {now.strength:g}"
         if added in now.beside or len(now.beside) == MOST:
-            raise UserError(f"beside are {', '.join(now.beside)}; allowed: two, each once")
+            raise UserError(f"already compared: {', '.join(now.beside)}; allowed: two, each once")
         self._change((*now.beside, added))
         others = ", ".join(self._now().beside)
-        self._view.show_message(f"Beside the next training: {others}. Choose another noise, and Start.")
+        self._view.show_message(
+            f"The next training is compared with {others}. Choose another noise, and Start."
+        )
 
     @shows_errors
     def _clear(self) -> None:

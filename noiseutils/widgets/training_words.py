@@ -1,4 +1,4 @@
-"""A training of the lab in words: its strength, its settings in a line, the numbers under the controls."""
+"""Texts of the training lab: a noise's strength, a training's settings, the numbers under the controls."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def setting(params: Params) -> str:
 
 
 def described(params: Params) -> str:
-    """Write a training in a few words."""
+    """Describe a training in a few words."""
     title = params.kind.title.split(":")[0].split(" (")[0]
     strength = f", {setting(params)}" if params.kind.symbol else ""
     where = f", after {', '.join(params.after or usual_places(params.model))}" if params.kind.sites else ""
-    alone = "" if params.compare or params.noise == "none" else ", not beside no noise"
-    others = "".join(f", beside {text}" for text in params.beside)
+    alone = "" if params.compare or params.noise == "none" else ", without a baseline"
+    others = "".join(f", compared with {text}" for text in params.beside)
     return f"{title}{strength}{where}{alone}{others}, {params.model} on {params.data}, seed {params.seed}"
 
 

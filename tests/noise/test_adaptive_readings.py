@@ -121,7 +121,7 @@ def test_norms_and_biases_are_spared():
     noise.add_to_gradients()
     changed = {name for name, p in net.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name, p in net.named_parameters() if p.grad.any()} == {"0.weight", "3.weight"}
-    with pytest.raises(UserError, match="no parameter is left"):
+    with pytest.raises(UserError, match="no parameter gets noise"):
         ParameterNoise(script, 2, [net[0].bias], generator(1, "parameters", "cpu"))
 
 
@@ -202,7 +202,7 @@ def test_a_foreign_loop_gives_the_training_loss_where_the_flag_needs_it():
     spec = AdaptiveNoise(min_epochs=1, window=1, overfit="both", overfit_epochs=1, validation_plateau=1e-9)
     _, optimizer, noise = foreign(spec)
     optimizer.step()
-    with pytest.raises(UserError, match="goes by the training loss"):
+    with pytest.raises(UserError, match="depends on the training loss"):
         noise.end_epoch(1.0)
     noise.end_epoch(1.0, train_loss=1.0)
     optimizer.step()

@@ -141,7 +141,7 @@ def test_what_cannot_be_is_refused():
         attach_to_optimizer(optimizer, FLAGS, epochs=3)
     net, optimizer = network()
     noise = attach_to_optimizer(optimizer, FLAGS, epochs=1)
-    with pytest.raises(UserError, match="no step of the optimiser"):
+    with pytest.raises(UserError, match="the optimiser has taken no step"):
         noise.end_epoch(1.0)
     epoch(net, optimizer)
     with pytest.raises(UserError, match="finite number, got nan"):
@@ -275,7 +275,7 @@ def test_a_skipped_step_counts_for_nothing(looks, monkeypatch):
     before = weights(net)
     scaled_epoch(net, optimizer, scaler, overflow=(0,), steps=1)
     assert torch.equal(weights(net), before)
-    with pytest.raises(UserError, match="all 1 were skipped after an overflow"):
+    with pytest.raises(UserError, match="all 1 steps were skipped after an overflow"):
         noise.end_epoch(1.0)
     norms = []
     for steps in (1, 2):
@@ -429,7 +429,7 @@ def test_noise_on_noise_is_said_and_replace_takes_the_earlier_off():
     assert len(optimizer._optimizer_step_pre_hooks) == len(optimizer._optimizer_step_post_hooks) == 1
     epoch(net, optimizer)
     for noise in (earlier, second):
-        with pytest.raises(UserError, match="taken off"):
+        with pytest.raises(UserError, match="removed from the optimiser"):
             noise.end_epoch(1.0)
 
 

@@ -372,7 +372,7 @@ def test_a_part_that_a_profile_leaves_out_is_said_and_breaks_nothing(tmp_path, m
     for part in ("table2", "table3"):
         output.table(tables.errors_table(results, part), part)
         output.table(reported.reported_table(results, part), part)
-    assert "table3: nothing of it is in this profile" in capsys.readouterr().out
+    assert "table3: no run of this table is in the profile" in capsys.readouterr().out
     assert "not run" in set(STUDY.verdicts(results).verdict)
 
 

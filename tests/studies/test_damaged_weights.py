@@ -39,7 +39,7 @@ def test_a_sweep_makes_damaged_networks_again_where_they_are_asked(swept, caplog
     before = ask_again(runs[0])
     assert status_of(swept)[0] == {"finished": len(runs)}, "weights are not read for that"
     done = sweep_study(swept, "inline")
-    assert "weights.safetensors is torn or edited" in caplog.text
+    assert "weights.safetensors is incomplete or edited" in caplog.text
     assert not done.missing
     store = open_store()
     assert (store.root / runs[0].key / "weights.safetensors").read_bytes() == before
@@ -51,7 +51,7 @@ def test_a_notebook_makes_damaged_networks_again_where_they_are_asked(swept, cap
     runs = study.runs(swept)
     before = ask_again(runs[0])
     results = study.collect(swept, "inline")
-    assert "weights.safetensors is torn or edited" in caplog.text
+    assert "weights.safetensors is incomplete or edited" in caplog.text
     assert len(results.stored) == len(runs)
     assert len(results.answers) == len(runs)
     assert (open_store().root / runs[0].key / "weights.safetensors").read_bytes() == before
@@ -65,5 +65,5 @@ def test_the_attack_lab_makes_damaged_networks_again(tmp_path, monkeypatch, capl
     before = flip(open_store().root / runs[0].key / "weights.safetensors")
     again = live_lab.networks(params)
     assert again.keys() == first.keys()
-    assert "weights.safetensors is torn or edited" in caplog.text
+    assert "weights.safetensors is incomplete or edited" in caplog.text
     assert (open_store().root / runs[0].key / "weights.safetensors").read_bytes() == before

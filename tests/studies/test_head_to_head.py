@@ -105,8 +105,8 @@ def test_no_noises_time_is_fewer_epochs_of_a_costly_method():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"methods": ("dropout", "anl")}, "methods need none"),
-        ({"methods": ("none", "crop_flip")}, "one with a strength"),
+        ({"methods": ("dropout", "anl")}, "methods must include none, the baseline"),
+        ({"methods": ("none", "crop_flip")}, "must include one with a strength"),
         ({"methods": ("none", "anl", "anl")}, "values must differ"),
         ({"methods": ("none", "magic")}, "methods"),
         ({"settings": (Setting(), Setting(width=0.5))}, "settings must differ in network or images"),

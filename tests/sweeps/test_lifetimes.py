@@ -17,7 +17,7 @@ from small_runs import RUNS
 
 from noiseutils.errors import UserError
 from noiseutils.sweeps.processes import Processes
-from noiseutils.sweeps.signals import PATIENCE, SIGNALS, Stop
+from noiseutils.sweeps.signals import EXIT_TIMEOUT, SIGNALS, Stop
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.sweeps.sweep import sweep
 from noiseutils.training.guardian import LOOK_SECONDS
@@ -52,7 +52,7 @@ from noiseutils.sweeps.processes import Processes
 from noiseutils.sweeps.signals import Stop
 
 if __name__ == "__main__":
-    with Stop().listening(), Processes() as processes:
+    with Stop().handling(), Processes() as processes:
         processes.start(print, bytes(1 << 20))  # more than a pipe takes before the child reads
         time.sleep(600)
 """
@@ -279,7 +279,7 @@ def test_what_a_marked_process_started_goes_with_the_guardian_without_a_mark_and
 BUSY = """
 import hashlib
 from noiseutils.cli_exits import STOP
-with STOP.listening():
+with STOP.handling():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes in C, without the interpreter's lock
 """
@@ -294,7 +294,7 @@ def test_a_command_inside_a_long_call_of_c_ends_all_the_same(popen, tmp_path):
     begun = time.monotonic()
     process.terminate()
     assert process.wait(timeout=60) == 143
-    assert time.monotonic() - begun < PATIENCE + LIMIT + LOAD
+    assert time.monotonic() - begun < EXIT_TIMEOUT + LIMIT + LOAD
 
 
 @pytest.mark.timeout(900)  # many processes start, one after the other
@@ -319,7 +319,7 @@ cells = [
 ]
 nbformat.write(v4.new_notebook(cells=cells), source)
 print("rendering", flush=True)
-with STOP.listening():
+with STOP.handling():
     render(source, Path({place!r}) / "out", {{}}, "stamp")
 """
 
@@ -400,7 +400,7 @@ def test_processes_whose_torchrun_was_killed_during_their_imports_end_when_they_
 def test_signals_are_as_before_after_a_command_in_this_process():
     before = [signal.getsignal(number) for number in SIGNALS]
     threads = set(threading.enumerate())
-    with Stop().listening():
+    with Stop().handling():
         assert signal.getsignal(signal.SIGTERM) != before[SIGNALS.index(signal.SIGTERM)]
     assert [signal.getsignal(number) for number in SIGNALS] == before
     assert signal.set_wakeup_fd(-1) == -1

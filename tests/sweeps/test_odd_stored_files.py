@@ -391,5 +391,5 @@ def test_a_full_disk_is_said_with_its_remedy_and_what_stays(tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(StoreError, match=r"MiB left\): make room.*What was finished is intact"):
+    with pytest.raises(StoreError, match=r"MiB left\): make room.*Finished runs are kept"):
         Store(tmp_path).record_failure(BASE, "no")

@@ -124,7 +124,7 @@ def test_a_run_is_given_up_after_three_workers_or_ten_nodes_in_a_row():
     reasons = [losses.count("b", node) for _ in range(10)]
     assert not any(reasons[:9])
     assert reasons[9].startswith("10 nodes in a row were lost")
-    assert reasons[9].endswith("The last: node gone")
+    assert reasons[9].endswith("The last error: node gone")
 
 
 def test_a_run_that_gets_on_between_losses_is_not_given_up():
@@ -290,7 +290,7 @@ torch.set_num_threads(1)
 runs = [BASE.replace(seed=seed, epochs={epochs}) for seed in range(3)]
 options = {{"cluster": Cluster({address!r}), "device": "cpu", "progress": False}}
 try:
-    with STOP.listening():
+    with STOP.handling():
         done = sweep(runs, Eager({root!r}), "ray", **options)
 except KeyboardInterrupt:
     sys.exit(STOP.code)

@@ -160,7 +160,7 @@ def test_a_signal_to_end_is_clean_and_the_same_command_goes_on(popen, tmp_path, 
     assert process.returncode == code
     assert not left_after(others)
     assert not list(root.glob("*/failure.txt"))
-    assert b"the same command goes on" in err
+    assert b"the same command resumes" in err
     assert b"Traceback" not in err
     time.sleep(0.2)
     locks = list((root / ".locks").iterdir())

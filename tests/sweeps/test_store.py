@@ -51,7 +51,7 @@ def test_what_is_found_later_about_a_network_is_kept_checked_and_published(tmp_p
     path = tmp_path / "here" / RUN.key / "extra-attacks.json"
     path.write_text(path.read_text().replace("0.25", "0.75"))
     assert store.load_extra(RUN, "attacks") is None
-    assert "extra-attacks.json is torn or edited" in caplog.text
+    assert "extra-attacks.json is incomplete or edited" in caplog.text
 
 
 def snapshot() -> Checkpoint:
@@ -160,9 +160,7 @@ def test_a_full_disk_is_a_clear_error_and_harms_nothing(store, result, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        StoreError, match=r"cannot write .*No space left on device.*What was finished is intact"
-    ):
+    with pytest.raises(StoreError, match=r"cannot write .*No space left on device.*Finished runs are kept"):
         store.save(Result(other, "finished", {}, result.history, result.model, result.info))
     with pytest.raises(StoreError, match="No space left"):
         store.save_checkpoint(other, snapshot())

@@ -184,6 +184,6 @@ def test_a_training_that_was_changed_is_not_stored(tmp_path):
     run, changes = TUNED["learning rate"]
     _, result = walk(run, changes, at=3)
     store = Store(tmp_path)
-    with pytest.raises(UserError, match="changed while it trained"):
+    with pytest.raises(UserError, match="changed during its training"):
         store.save(result)
     assert not store.finished(result.run)

@@ -232,7 +232,7 @@ if __name__ == "__main__":
     report = {"gradients": gradients, "trainings": trainings, "errors": errors, "sweeps": sweeps}
     told = {name: report[name](place) for name in sys.argv[2:]}
     (place / f"{'-'.join(sys.argv[2:])}.{rank()}.json").write_text(json.dumps(told))
-    distributed.leave(0)
+    distributed.exit_process(0)
 
 
 # ------------------------------------------------------------------------------------- what is held of them
@@ -382,7 +382,7 @@ def test_the_command_line_under_torchrun_speaks_once(tmp_path):
     done = torchrun(*words, **place)
     assert done.returncode == 0, done.stderr[-5000:]
     (line,) = done.stdout.splitlines()
-    assert line.endswith("runs stored; the end.")
+    assert line.endswith("runs stored; done.")
     done = torchrun(*words, "--executor", "local", **place)
     assert done.returncode != 0
     assert done.stderr.count("noiseutils: executor 'local' does not go with torchrun") == 1
@@ -409,7 +409,7 @@ def test_other_executors_do_not_go_with_torchrun(tmp_path, as_second_of_two, exe
 def test_notebooks_are_not_rendered_by_several_processes(as_second_of_two):
     from noiseutils.cli import run
 
-    assert not distributed.speaks()
+    assert not distributed.is_main_process()
     with pytest.raises(UserError, match="torchrun is for `noiseutils sweep`"):
         run("noisy_dropout")
 

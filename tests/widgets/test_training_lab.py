@@ -290,7 +290,7 @@ def test_up_to_three_comparisons_train_from_one_seed_in_their_own_colours(live):
     live.comparison.add.click()
     live.comparison.add.click()
     assert "allowed: two, each once" in live.message.value
-    assert "Beside the next training" not in live.message.value
+    assert "The next training is compared with" not in live.message.value
     live.controls.noise.value = "weight_noise"
     live.start.click()
     wait(lambda: live.session.steps > 2)

@@ -70,7 +70,7 @@ class Params(OneSetParams):
         if len(set(names)) < len(names):
             raise ValueError(f"settings must differ in network or images, got {names}")
         if "none" not in self.methods:
-            raise ValueError("methods need none: all others are compared with it")
+            raise ValueError("methods must include none, the baseline of every comparison")
         if not any(METHODS[method].strengths for method in self.methods):
-            raise ValueError(f"methods need one with a strength to choose, got {list(self.methods)}")
+            raise ValueError(f"methods must include one with a strength to choose, got {list(self.methods)}")
         return self
