@@ -7,6 +7,7 @@ from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, Layerwise
 from noiseutils.errors import UserError
 from noiseutils.studies.adversarial_noise_layer import STUDY, attacks, grid, reported, robustness, tables
 from noiseutils.studies.adversarial_noise_layer.contrasts import settings
+from noiseutils.studies.adversarial_noise_layer.fit import UNFITTED
 from noiseutils.studies.adversarial_noise_layer.grid import LENET_SITES, Cell
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.parts import writer
@@ -259,10 +260,57 @@ def test_a_regulariser_is_judged_only_where_no_noise_leaves_a_gap_to_close():
             result.history["test_loss"] = result.history["train_loss"] - 0.01
     table = STUDY.verdicts(STUDY.results(SIX, results.stored)).set_index("name")
     void = ["anl-baseline-vgg16", "lat-baseline-vgg16", "anl-gaussian-vgg16", "anl-dropout", "canl-baseline"]
-    void += ["networks-canl", "mobilenet-anl", "anl-baseline-paper"]
+    void += ["networks-canl", "mobilenet-anl", "anl-baseline-paper", "canl-close", "anl-best"]
+    void += ["canl-anl-vgg16", "scaling"]
     assert set(table.verdict[void]) == {NO_GAP}
     assert table.p_holm[void].isna().all()
-    assert set(table.verdict[["canl-anl-vgg16", "negative-lenet5", "scaling", "fgsm-canl"]]) == {"held"}
+    assert set(table.verdict[["negative-lenet5", "fgsm-canl"]]) == {"held"}
+
+
+def fitted_to(share, which, params=SIX, seeds=range(6), error=None):
+    """Return verdicts where some trainings end with a share of their training images right."""
+    results = anl_results(params, error) if error else anl_results(params)
+    for (cell, seed), result in results.by_cell.items():
+        if which(cell) and seed in seeds:
+            result.history.loc[result.history.index[-1], "train_accuracy"] = share
+    return STUDY.verdicts(results).set_index("name")
+
+
+def worse(cell, seed):  # with noise
+    return 0.10 + seed / 100 + 0.02 * (1 + seed / 50) * (cell.method in ("anl", "canl"))
+
+
+@pytest.mark.parametrize("error", [None, worse])
+def test_a_network_with_noise_that_has_not_fitted_its_training_images_is_not_judged(error):
+    """Whichever way the difference goes; it is shown all the same, with what was learned."""
+    table = fitted_to(0.5, lambda cell: cell.method == "anl", error=error)
+    judged = fitted_to(0.99, lambda cell: cell.method == "anl", error=error)
+    void = ["anl-baseline", "anl-dropout", "anl-baseline-paper", "mobilenet-anl", "networks-anl"]
+    void += ["anl-baseline-vgg16", "anl-lat-vgg16", "canl-anl-vgg16", "canl-close", "anl-best", "scaling"]
+    assert set(table.verdict[void]) == {UNFITTED}
+    assert table.p_holm[void].isna().all()
+    assert table.difference[void].tolist() == judged.difference[void].tolist()
+    assert table.remark["canl-close"] == "right while training: 100 % against 50 %"
+    assert table.remark["networks-anl"] == "right while training: 50 % against 100 %"
+    assert not judged.verdict[void].isin([UNFITTED]).any()
+    assert table.verdict["canl-baseline"] == judged.verdict["canl-baseline"] != UNFITTED
+
+
+def test_one_seed_that_has_fitted_is_enough_for_a_verdict():
+    table = fitted_to(0.5, lambda cell: cell.method == "anl", seeds=range(1, 6))
+    assert UNFITTED not in set(table.verdict)
+
+
+def test_a_rival_with_dropout_has_to_fit_its_images_too_and_one_without_noise_does_not():
+    table = fitted_to(0.5, lambda cell: cell.method in ("dropout_switch", "baseline_switch"))
+    assert table.verdict["anl-dropout"] == UNFITTED
+    assert table.verdict["anl-baseline"] == "held"
+
+
+def test_of_several_networks_one_that_has_not_fitted_leaves_no_verdict():
+    table = fitted_to(0.5, lambda cell: (cell.method, cell.model) == ("canl", "vgg11"))
+    assert table.verdict["networks-canl"] == UNFITTED
+    assert table.verdict["networks-anl"] == table.verdict["canl-baseline"] == "held"
 
 
 def test_without_a_training_without_noise_a_regulariser_is_not_judged():

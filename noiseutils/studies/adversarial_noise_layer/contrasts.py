@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from noiseutils.stats import Interval, mean_interval, slope
+from noiseutils.stats import slope
 from noiseutils.studies.adversarial_noise_layer.attacks import attacked_accuracies
+from noiseutils.studies.adversarial_noise_layer.fit import where_it_can_be_judged
 from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.tables import sharpness_by_seed, similarities
-from noiseutils.studies.registry import Contrast, minus, settings_of, where_a_gap
+from noiseutils.studies.registry import Contrast, minus, settings_of
 from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, select
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
@@ -21,6 +21,7 @@ PAPERS_AT = 0.05  # a share of the pixel range
 BEST_EPSILON = {"mobilenet_v2": 0.02, "vgg16": 0.05, "resnet18": 0.05}  # Figure 4 and the text beside it
 SITES = ("conv1", "conv2")  # where the noise goes in LeNet-5; of Table 1 the paper names no layer
 TABLE_2_RATE = 0.1  # of all networks of Table 2
+SWITCHED = ("table3", "ablation")  # where the learning rate drops when the noise ends
 
 Found = Results[Params, Cell]
 Test = Callable[[Found], "Contrast[Cell] | None"]
@@ -90,53 +91,21 @@ def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean",
 
 
 def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Test:
-    """Return the contrast of `than` on clean images; void where no noise leaves no gap to close.
+    """Return the contrast of `than` on clean images; void where a regulariser cannot be judged, see `fit`.
 
-    No noise: the rival, where it is that, else with the schedule that noise has.
+    The networks without noise are the rival, where it is without, else those with the schedule of the noise.
     """
-    plain = {"method": "baseline_switch" if both["part"] == "table3" else "baseline"}
+    plain = {"method": "baseline_switch" if both["part"] in SWITCHED else "baseline"}
     plain = dict(other) if str(other["method"]).startswith("baseline") else plain
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         cell, found = cell_at(results, **both, **plain), than(one, other, **both)(results)
         if cell is None or found is None:
             return None
-        return where_a_gap(replace(found, remark=learned(results, found.cells)), gap(results, cell))
+        treated, control = found.cells
+        return where_it_can_be_judged(results, found, [(treated, control)], [cell])
 
     return contrast
-
-
-def learned(results: Found, cells: Sequence[Cell]) -> str:
-    """Return in words how many images networks got right while they trained on them in the last epoch.
-
-    Means over seeds; augmented images, with dropout, and with noise where it is on to the end.
-    """
-    each = [last_epoch(results, cell, "train_accuracy") for cell in cells]
-    if not all(each):
-        return ""
-    shares = [f"{100 * sum(values.values()) / len(values):.0f} %" for values in each]
-    return f"right while training: {' against '.join(shares)}"
-
-
-def gap(results: Found, *cells: Cell) -> Interval:
-    """Return test minus training loss in the last epoch, in nats, averaged over cells; one value a seed.
-
-    The training loss is the running one of the epoch, of augmented images: above that of the trained network.
-    """
-    each = []
-    for cell in cells:
-        test, train = (last_epoch(results, cell, f"{name}_loss") for name in ("test", "train"))
-        each.append({seed: test[seed] - train[seed] for seed in test})
-    return mean_interval(list(mean_by_seed(each).values()))
-
-
-def last_epoch(results: Found, cell: Cell, column: str) -> dict[int, float]:
-    """Return a column of the history in the last epoch by seed, of the trainings that finished."""
-    return {
-        seed: float(result.history[column].iloc[-1])
-        for (other, seed), result in results.by_cell.items()
-        if other == cell and result.status == "finished"
-    }
 
 
 def same_class(*sites: str) -> Test:
@@ -195,19 +164,25 @@ def best_epoch(column: str, bound: float) -> Test:
     return contrast
 
 
-def over_networks(method: str) -> Test:
-    """Return the contrast of noise minus none at an equal schedule, averaged over Table 3's networks."""
+def over_networks(method: str, rival: str = "baseline_switch") -> Test:
+    """Return the contrast of noise minus a rival at an equal schedule, averaged over Table 3's networks.
+
+    Void, as `better` is, where a regulariser cannot be judged: of networks that have not fitted, one will do.
+    """
+    kinds = (method, rival, "baseline_switch")
 
     def contrast(results: Found) -> Contrast[Cell] | None:
-        models = results.params.table3_models
-        kinds = (method, "baseline_switch")
-        each = [[cell_at(results, part="table3", model=m, method=k) for m in models] for k in kinds]
-        treated, control = ([c for c in cells if c is not None] for cells in each)
-        if len(treated) < 2:
+        networks = [
+            [cell_at(results, part="table3", model=model, method=kind) for kind in kinds]
+            for model in results.params.table3_models
+        ]
+        there = [(one, other, plain) for one, other, plain in networks if one and other and plain]
+        if len(there) < 2:
             return None
+        treated, control, plain = zip(*there, strict=True)
         values = [results.means(cells, "top1_error") for cells in (treated, control)]
         found = minus(values[0], values[1], (*treated, *control))
-        return where_a_gap(found, gap(results, *control))
+        return where_it_can_be_judged(results, found, list(zip(treated, control, strict=True)), plain)
 
     return contrast
 
