@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 from factory import ANL as PARAMS
 from factory import anl_results, figures_of
@@ -6,11 +9,12 @@ from factory import anl_results, figures_of
 from noiseutils.config import AdversarialNoise, ClassAdversarialNoise, LayerwiseAdversarialNoise, Run
 from noiseutils.errors import UserError
 from noiseutils.studies.adversarial_noise_layer import STUDY, attacks, grid, reported, robustness, tables
-from noiseutils.studies.adversarial_noise_layer.contrasts import settings
+from noiseutils.studies.adversarial_noise_layer.contrasts import is_papers_epsilon, settings
 from noiseutils.studies.adversarial_noise_layer.fit import UNFITTED
 from noiseutils.studies.adversarial_noise_layer.grid import LENET_SITES, Cell
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.parts import writer
+from noiseutils.studies.evidence import JUDGED
 from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.registry import NO_GAP, made_of
 from noiseutils.sweeps.store import Store
@@ -341,15 +345,41 @@ def test_comparable_robustness_is_an_equivalence_and_more_robust_a_difference():
     assert not table.counted[["at-fgsm-anl-2", "at-clean-canl-4", "at-fgsm-anl-phases"]].any()
 
 
+FINE = SIX.replace(figure4_epsilons=(0.01, 0.02, 0.03, 0.05, 0.08, 0.1))
+
+
 def test_the_papers_best_epsilon_is_held_against_the_best_other_of_the_other_seeds():
     lucky = {0: 0.02, 1: 0.1, 2: 0.02, 3: 0.1, 4: 0.02, 5: 0.1}  # better on a seed itself
 
     def error(cell, seed):
         return 0.3 - 0.01 * (cell.epsilon == lucky[seed]) - 0.005 * (cell.epsilon == 0.05)
 
-    table = verdicts(error)
+    table = verdicts(error, FINE)
     assert table.loc["epsilon-vgg16", "difference"] == pytest.approx(-0.005)
     assert table.loc["epsilon-mobilenet_v2", "verdict"] != "held"
+
+
+def test_about_0_05_is_the_best_epsilon_where_the_one_next_to_it_is_better():
+    def error(cell, seed):
+        return 0.3 + seed / 1000 + abs(cell.epsilon - 0.07) * (cell.part == "figure4")
+
+    table = verdicts(error, FINE)
+    assert table.loc["epsilon-vgg16", "verdict"] == "held", "against 0.1, 0.08 being next to it"
+    assert table.loc["epsilon-vgg16", "difference"] == pytest.approx(0.02 - 0.03)
+    assert table.loc["epsilon-mobilenet_v2", "verdict"] == "the opposite", "the paper has 0.02 without about"
+
+
+def test_with_neighbours_alone_about_a_best_epsilon_has_no_verdict_but_is_shown():
+    table = verdicts()
+    assert table.loc["epsilon-vgg16", "verdict"] == "only neighbouring ε: no verdict"
+    assert table.loc["epsilon-vgg16", "n"] == 6
+    assert table.loc["epsilon-mobilenet_v2", "verdict"] in JUDGED
+
+
+def test_what_figure_4_does_not_show_stands_in_the_text_on_epsilon():
+    section = {claim.name: claim.section for claim in STUDY.claims}
+    assert section["epsilon-mobilenet_v2"] == section["epsilon-vgg16"] == "Figure 4"
+    assert section["epsilon-resnet18"] == section["larger-network"] == "The choice of the hyper-parameter"
 
 
 def test_a_larger_network_takes_a_larger_epsilon_where_its_error_falls_further():
@@ -359,6 +389,74 @@ def test_a_larger_network_takes_a_larger_epsilon_where_its_error_falls_further()
 
     assert verdicts(error).loc["larger-network", "verdict"] == "held"
     assert verdicts(error).loc["larger-network", "difference"] == pytest.approx(1.025)
+
+
+def narrow(width):
+    return STUDY.verdicts(anl_results(SIX.replace(width=width))).set_index("name").remark
+
+
+def test_a_narrow_network_with_the_papers_epsilon_is_said_to_have_that_of_the_full_width():
+    said = "ε of the network at full width"
+    with_epsilon = ["anl-baseline", "canl-close", "networks-anl", "scaling", "fgsm-anl", "epsilon-vgg16"]
+    with_epsilon += ["anl-lat-vgg16", "negative-training", "at-clean-canl"]
+    remarks = narrow(0.25)
+    assert remarks[with_epsilon].str.endswith(said).all()
+    assert remarks["anl-baseline"] == f"right while training: 100 % against 100 %; {said}"
+    without = ["mobilenet-dropout", "gaussian-baseline-vgg16", "lat-baseline-vgg16", "anl-baseline-lenet5"]
+    assert not remarks[[*without, "similarity"]].str.contains(said).any()
+    assert not narrow(1.0).str.contains(said).any()
+
+
+def test_the_papers_epsilon_is_the_one_that_it_prints_for_the_network():
+    cells = {
+        Cell("table3", "cifar10", "vgg16", "anl", 0.05): True,
+        Cell("table3", "cifar10", "resnet20", "anl", 0.02): False,  # not in the paper's table
+        Cell("table2", "cifar10", "vgg16", "anl", 0.1): False,
+        Cell("figure4", "cifar10", "vgg16", "anl", 0.02): False,
+        Cell("figure4", "cifar10", "vgg16", "anl", 0.05): True,
+        Cell("phases", "cifar10", "vgg16", "canl", 0.01): True,
+        Cell("phases", "cifar10", "vgg16", "at", 0.05): False,
+    }
+    assert {cell: is_papers_epsilon(cell) for cell in cells} == cells
+
+
+def test_gradients_of_one_class_can_be_held_more_alike_and_never_replicated():
+    table = STUDY.verdicts(anl_results(PARAMS.replace(seeds=6))).set_index("name")
+    row = table.loc["similarity"]
+    assert (row.verdict, row.settings, row.remark) == ("held", "other", "the paper names no layer")
+    assert set(table.settings[["similarity-conv1", "similarity-conv2"]]) == {"other"}
+
+
+def training_peaks(early, late, diverge=()):
+    """Return the contrast of the best epoch with a negative epsilon; the rate first drops after five."""
+    params = SIX.replace(table2_epochs=30)
+    results = anl_results(params)
+    for (cell, seed), result in results.by_cell.items():
+        if (cell.part, cell.model, cell.method) == ("table2", "vgg16", "anl_negative"):
+            shares = [early] * 5 + [late] * 25
+            history = pd.DataFrame({"epoch": range(1, 31), "train_accuracy": shares, "test_accuracy": 0.3})
+            ended = {"status": "diverged", "metrics": {}} if seed in diverge else {}
+            results.by_cell[cell, seed] = replace(result, history=history, **ended)
+    return STUDY.verdicts(results).set_index("name").loc["negative-training"]
+
+
+def test_a_negative_epsilon_has_to_fit_the_training_images_before_the_rate_first_drops():
+    assert training_peaks(0.9, 0.9999).verdict == "the opposite"
+    assert training_peaks(0.997, 0.3).verdict == "held"
+
+
+def test_the_best_epoch_is_of_trainings_that_finished():
+    found = training_peaks(0.997, 0.3, diverge=(1, 4))
+    assert (found.n, found.diverged) == (4, 2)
+
+
+def text_of(name):
+    return next(claim.text for claim in STUDY.claims if claim.name == name)
+
+
+def test_a_claim_on_mobilenet_says_what_its_test_compares():
+    assert "dropout" not in text_of("mobilenet-anl") + text_of("mobilenet-canl")
+    assert "dropout" in text_of("mobilenet-dropout")
 
 
 def test_seeds_added_after_a_look_are_said_by_a_parameter():

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from noiseutils.stats import slope
 from noiseutils.studies.adversarial_noise_layer.attacks import attacked_accuracies
 from noiseutils.studies.adversarial_noise_layer.fit import where_it_can_be_judged
-from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
+from noiseutils.studies.adversarial_noise_layer.grid import TABLE_4, Cell, label_of, width_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.adversarial_noise_layer.tables import sharpness_by_seed, similarities
-from noiseutils.studies.registry import Contrast, minus, settings_of
+from noiseutils.studies.adversarial_noise_layer.tables import reported, sharpness_by_seed, similarities
+from noiseutils.studies.registry import Claim, Contrast, minus, settings_of
 from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, select
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
 PAPERS_AT = 0.05  # a share of the pixel range
-BEST_EPSILON = {"mobilenet_v2": 0.02, "vgg16": 0.05, "resnet18": 0.05}  # Figure 4 and the text beside it
+BEST_EPSILON = {"mobilenet_v2": 0.02, "vgg16": 0.05, "resnet18": 0.05}  # Figure 4 and the text on ε
+NEARLY = ("vgg16", "resnet18")  # whose best ε the paper has as "about" and "close to" a value
+ALONG_THE_GRADIENT = ("anl", "canl", "anl_negative", "anl_unscaled")
+FULL_WIDTH = "ε of the network at full width"
+NO_LAYER = "the paper names no layer"
+NEIGHBOURS_ONLY = "only neighbouring ε: no verdict"
 SITES = ("conv1", "conv2")  # where the noise goes in LeNet-5; of Table 1 the paper names no layer
 TABLE_2_RATE = 0.1  # of all networks of Table 2
 SWITCHED = ("table3", "ablation")  # where the learning rate drops when the noise ends
 
+NONE = {"method": "baseline"}
+
+AnlClaim = Claim[Params, Cell]
 Found = Results[Params, Cell]
 Test = Callable[[Found], "Contrast[Cell] | None"]
 
@@ -69,12 +78,21 @@ def cell_at(results: Found, data: str = "cifar10", **equal: Any) -> Cell | None:
 
 
 def errors(results: Found, cell: Cell | None, under: str = "clean") -> dict[int, float]:
-    """Return the top-1 error by seed: on clean images, or averaged over the profile's FGSM sizes."""
+    """Return the top-1 error by seed.
+
+    under: clean, of all test images; fgsm, the same attacked, averaged over the profile's sizes; turned, the
+    share of the images that are right without FGSM and wrong with it: (attacked - clean error) / (1 - clean
+    error), where an image that FGSM turns right counts against one that it turns wrong.
+    """
+    clean = results.values(cell, "top1_error")
     if under == "clean":
-        return results.values(cell, "top1_error")
+        return clean
     sizes = [delta / 255 for delta in results.params.fgsm_255]
     each = [results.values(cell, "top1_error", condition="fgsm", size=size) for size in sizes]
-    return mean_by_seed(each)
+    attacked = mean_by_seed(each)
+    if under == "fgsm":
+        return attacked
+    return {s: (attacked[s] - clean[s]) / (1 - clean[s]) for s in attacked if clean.get(s, 1.0) < 1}
 
 
 def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean", **both: Any) -> Test:
@@ -108,6 +126,35 @@ def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Tes
     return contrast
 
 
+@functools.cache
+def is_papers_epsilon(cell: Cell) -> bool:
+    """Tell whether a cell's noise has the ε that the paper gives its network, which is at full width."""
+    if cell.method not in ALONG_THE_GRADIENT:
+        return False
+    if cell.part == "figure4":
+        return BEST_EPSILON.get(cell.model) == cell.epsilon
+    table = "table4" if cell.part in TABLE_4.values() else cell.part
+    rows = select(reported(), table=table, model=cell.model, method=cell.method)
+    return any(math.isclose(cell.epsilon, epsilon) for epsilon in rows.epsilon)
+
+
+def with_width(contrast: Test) -> Test:
+    """Return a contrast whose remark says where a narrower network has the ε of the one at full width.
+
+    Table 3: "the choice of ε is based on the amount of parameters of the network". At a width below 1 with
+    the paper's ε, a difference may be due to either.
+    """
+
+    def remarked(results: Found) -> Contrast[Cell] | None:
+        found = contrast(results)
+        if found is None or not found.by_seed:
+            return found
+        narrow = any(width_of(results.params, cell) < 1 and is_papers_epsilon(cell) for cell in found.cells)
+        return replace(found, remark="; ".join(filter(None, (found.remark, FULL_WIDTH * narrow))))
+
+    return remarked
+
+
 def same_class(*sites: str) -> Test:
     """Return the contrast of gradients' cosines within a class minus between classes, a mean over layers."""
 
@@ -117,7 +164,7 @@ def same_class(*sites: str) -> Test:
             return None
         each = [select(rows, site=site).to_dict("records") for site in sites]
         found = [{r["seed"]: r["same_class"] - r["other_class"] for r in at} for at in each]
-        return Contrast(mean_by_seed(found), tuple(cells))
+        return Contrast(mean_by_seed(found), tuple(cells), remark=NO_LAYER)
 
     return contrast
 
@@ -151,15 +198,22 @@ def sharper(method: str) -> Test:
     return contrast
 
 
-def best_epoch(column: str, bound: float) -> Test:
-    """Return the contrast of a negative epsilon's best epoch on VGG-16 minus a bound of the paper."""
+def best_epoch(column: str, bound: float, *, at_first_rate: bool = False) -> Test:
+    """Return the contrast of a negative epsilon's best epoch on VGG-16 minus a bound of the paper.
+
+    Of the trainings that finished.   at_first_rate: the best of the epochs before the rate first drops.
+    """
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         cell = cell_at(results, part="table2", model="vgg16", method="anl_negative")
         if cell is None:
             return None
-        ours = {seed: result for (other, seed), result in results.by_cell.items() if other == cell}
-        return Contrast({s: float(np.max(r.history[column])) - bound for s, r in ours.items()}, (cell,))
+        best = {}
+        for (other, seed), result in results.by_cell.items():
+            if other == cell and result.status == "finished":
+                last = result.run.schedule.every if at_first_rate else None
+                best[seed] = float(result.history[column].iloc[:last].max())
+        return Contrast({seed: value - bound for seed, value in best.items()}, (cell,))
 
     return contrast
 
@@ -194,16 +248,24 @@ def by_epsilon(results: Found, model: str) -> dict[Cell, dict[int, float]]:
 
 
 def named_epsilon(model: str) -> Test:
-    """Return the contrast of the paper's best epsilon minus the best other one, chosen by the other seeds."""
+    """Return the contrast of the paper's best epsilon minus the best other one, chosen by the other seeds.
+
+    Where the paper says "about" or "close to", the values next to the named one are no rivals: an optimum
+    between the two is about it as well. Void where there are no others.
+    """
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         values = by_epsilon(results, model)
-        named = [cell for cell in values if cell.epsilon == BEST_EPSILON[model]]
-        others = [cell for cell in values if cell not in named]
+        cells = list(values)
+        named = [i for i, cell in enumerate(cells) if cell.epsilon == BEST_EPSILON[model]]
+        others = [cell for i, cell in enumerate(cells) if i not in named]
         if not named or not others:
             return None
-        best, _ = best_by_other_seeds({cell: values[cell] for cell in others}, largest=False)
-        return minus(values[named[0]], best, tuple(values))
+        away = 2 if model in NEARLY else 1
+        rivals = [cell for i, cell in enumerate(cells) if abs(i - named[0]) >= away]
+        best, _ = best_by_other_seeds({cell: values[cell] for cell in rivals or others}, largest=False)
+        found = minus(values[cells[named[0]]], best, cells)
+        return found if rivals else replace(found, void=NEIGHBOURS_ONLY)
 
     return contrast
 
