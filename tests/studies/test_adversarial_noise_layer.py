@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -424,6 +425,7 @@ def test_gradients_of_one_class_can_be_held_more_alike_and_never_replicated():
     table = STUDY.verdicts(anl_results(PARAMS.replace(seeds=6))).set_index("name")
     row = table.loc["similarity"]
     assert (row.verdict, row.settings, row.remark) == ("held", "other", "the paper names no layer")
+    assert row.claim.endswith(" (printed: 0.77 and −0.02)")
     assert set(table.settings[["similarity-conv1", "similarity-conv2"]]) == {"other"}
 
 
@@ -454,9 +456,78 @@ def text_of(name):
     return next(claim.text for claim in STUDY.claims if claim.name == name)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mobilenet-dropout", "9.25 % without, 9.88 % with"),
+        ("anl-baseline-lenet5", "9.44 % without, 8.87 % with"),
+        ("anl-lat-resnet20-cifar100", "33.1 % with LAT, 30.5 % with ANL"),
+        ("negative-resnet", "+64.35 points for resnet20, +46.50 for vgg16"),
+        ("anl-baseline", "7.47 % without, 5.81 % with"),
+        ("anl-dropout", "7.16 % with dropout 0.5, 5.81 % with ANL"),
+        ("networks-anl", "6.83 % without, 5.30 % with, means over 8 networks"),
+        ("canl-close", "5.81 % with ANL, 5.88 % with CANL"),
+        ("scaling", "6.53 % with ANL without s(h), 5.91 % with ANL"),
+        ("at-clean-anl", "accuracy 91.9 % with AT, 93.9 % with ANL"),
+        ("at-fgsm-anl", "accuracy 64.2 % with AT, 68.9 % with ANL, means over δ"),
+        ("at-fgsm-canl", "accuracy 64.2 % with AT, 63.7 % with CANL, means over δ, against the claim"),
+        ("fgsm-canl", "accuracy 41.8 % without, 63.7 % with, means over δ"),
+        ("imagenet", "accuracy 56.35 % without, 60.52 % with"),
+    ],
+)
+def test_the_papers_own_numbers_stand_behind_its_claims(name, said):
+    assert text_of(name).endswith(f" (printed: {said})")
+
+
+def test_every_claim_of_tables_2_to_4_with_both_numbers_has_them_last():
+    """So that `findings.main_claims`, whose pattern ends with the text, can leave them out."""
+    without = {"negative-training", "negative-test"}  # the number is the claim
+    for claim in STUDY.claims:
+        of_table = claim.section in ("Table 2", "Table 3", "Table 4", "abstract", "conclusion")
+        printed_at = claim.name.endswith(("-2", "-4")) and claim.name.startswith("at-")  # not the paper's AT
+        if of_table and not claim.name.endswith("-turned") and claim.name not in without and not printed_at:
+            assert re.search(r" \(printed: .*\)$", claim.text), claim.name
+
+
 def test_a_claim_on_mobilenet_says_what_its_test_compares():
     assert "dropout" not in text_of("mobilenet-anl") + text_of("mobilenet-canl")
     assert "dropout" in text_of("mobilenet-dropout")
+
+
+def test_robustness_is_told_of_all_images_and_beside_it_of_those_right_without_an_attack():
+    """10 points better on clean images, and the same share lost under FGSM: not more robust."""
+
+    def result(cell, seed):
+        return 0.2 - 0.1 * (cell.method == "anl")
+
+    results = anl_results(SIX, result)
+    for (cell, seed), found in results.by_cell.items():
+        for record in found.metrics["conditions"]:
+            if record["condition"] == "fgsm":
+                lost = 0.5 + seed / 1000
+                record["top1_error"] = result(cell, seed) + lost * (1 - result(cell, seed))
+    table = STUDY.verdicts(STUDY.results(SIX, results.stored)).set_index("name")
+    assert table.loc["fgsm-anl", "test"].startswith("top-1 error of all test images, ")
+    assert table.loc["fgsm-anl", "verdict"] == "held"
+    assert table.loc["fgsm-anl", "difference"] == pytest.approx(-0.1 + 0.1 * 0.5, abs=1e-3)
+    assert table.loc["fgsm-anl-turned", "difference"] == pytest.approx(0)
+    assert table.loc["at-alike-anl-turned", "verdict"] == "held"
+    for name in ("fgsm-anl", "at-fgsm-anl", "at-alike-canl", "larger-canl"):
+        assert table.loc[name, "counted"]
+        assert not table.loc[f"{name}-turned", "counted"]
+
+
+def test_anl_is_best_over_networks_against_dropout_and_canl():
+    table = verdicts()
+    names = ["networks-anl-dropout", "networks-canl-anl"]
+    assert table.counted[names].all()
+    assert set(table.verdict[names]) == {"held"}
+    assert table.difference[names].tolist() == pytest.approx([-0.02 * 1.05, 0.005 * 1.05])
+
+    def canl_best(cell, seed):
+        return 0.10 + seed / 100 - 0.02 * (1 + seed / 50) * (cell.method in ("canl", "dropout_switch"))
+
+    assert set(verdicts(canl_best).verdict[names]) == {"the opposite"}
 
 
 def test_seeds_added_after_a_look_are_said_by_a_parameter():
