@@ -65,6 +65,8 @@ class Claim(Generic[P, C]):
     of_collapse: the claim is about networks that fail, so that accuracy at chance does not void it.
     helps: the claim says that the paper's noise makes a network better, or its gap smaller, than the same
     training without that noise.
+    setting_said: the paper says all that the claim's setting needs; where it does not, such as at which layer
+    it measured, results count as of another setting, so that the claim can be held, not replicated.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Claim(Generic[P, C]):
     counted: bool = True
     of_collapse: bool = False
     helps: bool = False
+    setting_said: bool = True
 
     @property
     def expectation(self) -> str:
@@ -161,7 +164,7 @@ def judge(
     for claim, contrast, test, p in zip(claims, found, tests, corrected, strict=True):
         cells = contrast.cells if contrast else ()
         made = made_with(results, cells)
-        worst = max((settings(results.params, cell) for cell in cells), key=list(SETTINGS).index, default="")
+        worst = _made_at_worst(claim, [settings(results.params, cell) for cell in cells])
         rows.append(
             {
                 "name": claim.name,
@@ -210,6 +213,15 @@ def _without_copies(
         else contrast
         for claim, contrast, test in zip(claims, found, tests, strict=True)
     ]
+
+
+def _made_at_worst(claim: Claim, settings: Sequence[str]) -> str:
+    """Return how the results behind a claim were made, the furthest from the paper; empty without cells.
+
+    No setting is the paper's where the paper does not say all of it.
+    """
+    worst = max(settings, key=list(SETTINGS).index, default="")
+    return "other" if not claim.setting_said and worst in ("paper", "copy") else worst
 
 
 def _p_value(claim: Claim, contrast: Contrast | None, test: Paired) -> float:

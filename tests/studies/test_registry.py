@@ -165,6 +165,22 @@ def test_settings_tell_the_papers_own_images_from_copies_others_and_embedded_one
     assert settings_of(label, ("cifar10",), as_read) == expected
 
 
+@pytest.mark.parametrize(
+    ("made", "said", "expected"),
+    [
+        ("paper", True, "replicated"),
+        ("paper", False, "held"),
+        ("copy", False, "held"),
+        ("embedded", False, "embedded images: no verdict"),
+    ],
+)
+def test_a_claim_whose_setting_the_paper_does_not_say_is_held_and_never_replicated(made, said, expected):
+    table = judge([claim(setting_said=said)], dropout_results(SIX, costly), lambda params, cell: made)
+    row = table.to_dict("records")[0]
+    assert evidence.word(row) == expected
+    assert row["settings"] == ("other" if not said and made in ("paper", "copy") else made)
+
+
 def test_the_best_evidence_has_a_verdict_then_is_nearest_to_the_paper_then_has_most_seeds():
     known = pd.DataFrame(
         [

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from noiseutils.stats import Interval, mean_interval, slope
+from noiseutils.stats import slope
 from noiseutils.studies.adversarial_noise_layer.attacks import attacked_accuracies
-from noiseutils.studies.adversarial_noise_layer.grid import Cell, label_of
+from noiseutils.studies.adversarial_noise_layer.fit import where_it_can_be_judged
+from noiseutils.studies.adversarial_noise_layer.grid import TABLE_4, Cell, label_of, width_of
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.adversarial_noise_layer.tables import sharpness_by_seed, similarities
-from noiseutils.studies.registry import Contrast, minus, settings_of, where_a_gap
+from noiseutils.studies.adversarial_noise_layer.tables import reported, sharpness_by_seed, similarities
+from noiseutils.studies.registry import Claim, Contrast, minus, settings_of
 from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, select
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
 PAPERS_AT = 0.05  # a share of the pixel range
-BEST_EPSILON = {"mobilenet_v2": 0.02, "vgg16": 0.05, "resnet18": 0.05}  # Figure 4 and the text beside it
+BEST_EPSILON = {"mobilenet_v2": 0.02, "vgg16": 0.05, "resnet18": 0.05}  # Figure 4 and the text on ε
+NEARLY = ("vgg16", "resnet18")  # whose best ε the paper has as "about" and "close to" a value
+ALONG_THE_GRADIENT = ("anl", "canl", "anl_negative", "anl_unscaled")
+FULL_WIDTH = "ε of the network at full width"
+NO_LAYER = "the paper names no layer"
+NEIGHBOURS_ONLY = "only neighbouring ε: no verdict"
 SITES = ("conv1", "conv2")  # where the noise goes in LeNet-5; of Table 1 the paper names no layer
 TABLE_2_RATE = 0.1  # of all networks of Table 2
+SWITCHED = ("table3", "ablation")  # where the learning rate drops when the noise ends
 
+NONE = {"method": "baseline"}
+
+AnlClaim = Claim[Params, Cell]
 Found = Results[Params, Cell]
 Test = Callable[[Found], "Contrast[Cell] | None"]
 
@@ -68,12 +78,21 @@ def cell_at(results: Found, data: str = "cifar10", **equal: Any) -> Cell | None:
 
 
 def errors(results: Found, cell: Cell | None, under: str = "clean") -> dict[int, float]:
-    """Return the top-1 error by seed: on clean images, or averaged over the profile's FGSM sizes."""
+    """Return the top-1 error by seed.
+
+    under: clean, of all test images; fgsm, the same attacked, averaged over the profile's sizes; turned, the
+    share of the images that are right without FGSM and wrong with it: (attacked - clean error) / (1 - clean
+    error), where an image that FGSM turns right counts against one that it turns wrong.
+    """
+    clean = results.values(cell, "top1_error")
     if under == "clean":
-        return results.values(cell, "top1_error")
+        return clean
     sizes = [delta / 255 for delta in results.params.fgsm_255]
     each = [results.values(cell, "top1_error", condition="fgsm", size=size) for size in sizes]
-    return mean_by_seed(each)
+    attacked = mean_by_seed(each)
+    if under == "fgsm":
+        return attacked
+    return {s: (attacked[s] - clean[s]) / (1 - clean[s]) for s in attacked if clean.get(s, 1.0) < 1}
 
 
 def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean", **both: Any) -> Test:
@@ -90,53 +109,50 @@ def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean",
 
 
 def better(one: Mapping[str, Any], other: Mapping[str, Any], **both: Any) -> Test:
-    """Return the contrast of `than` on clean images; void where no noise leaves no gap to close.
+    """Return the contrast of `than` on clean images; void where a regulariser cannot be judged, see `fit`.
 
-    No noise: the rival, where it is that, else with the schedule that noise has.
+    The networks without noise are the rival, where it is without, else those with the schedule of the noise.
     """
-    plain = {"method": "baseline_switch" if both["part"] == "table3" else "baseline"}
+    plain = {"method": "baseline_switch" if both["part"] in SWITCHED else "baseline"}
     plain = dict(other) if str(other["method"]).startswith("baseline") else plain
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         cell, found = cell_at(results, **both, **plain), than(one, other, **both)(results)
         if cell is None or found is None:
             return None
-        return where_a_gap(replace(found, remark=learned(results, found.cells)), gap(results, cell))
+        treated, control = found.cells
+        return where_it_can_be_judged(results, found, [(treated, control)], [cell])
 
     return contrast
 
 
-def learned(results: Found, cells: Sequence[Cell]) -> str:
-    """Return in words how many images networks got right while they trained on them in the last epoch.
+@functools.cache
+def is_papers_epsilon(cell: Cell) -> bool:
+    """Tell whether a cell's noise has the ε that the paper gives its network, which is at full width."""
+    if cell.method not in ALONG_THE_GRADIENT:
+        return False
+    if cell.part == "figure4":
+        return BEST_EPSILON.get(cell.model) == cell.epsilon
+    table = "table4" if cell.part in TABLE_4.values() else cell.part
+    rows = select(reported(), table=table, model=cell.model, method=cell.method)
+    return any(math.isclose(cell.epsilon, epsilon) for epsilon in rows.epsilon)
 
-    Means over seeds; augmented images, with dropout, and with noise where it is on to the end.
+
+def with_width(contrast: Test) -> Test:
+    """Return a contrast whose remark says where a narrower network has the ε of the one at full width.
+
+    Table 3: "the choice of ε is based on the amount of parameters of the network". At a width below 1 with
+    the paper's ε, a difference may be due to either.
     """
-    each = [last_epoch(results, cell, "train_accuracy") for cell in cells]
-    if not all(each):
-        return ""
-    shares = [f"{100 * sum(values.values()) / len(values):.0f} %" for values in each]
-    return f"right while training: {' against '.join(shares)}"
 
+    def remarked(results: Found) -> Contrast[Cell] | None:
+        found = contrast(results)
+        if found is None or not found.by_seed:
+            return found
+        narrow = any(width_of(results.params, cell) < 1 and is_papers_epsilon(cell) for cell in found.cells)
+        return replace(found, remark="; ".join(filter(None, (found.remark, FULL_WIDTH * narrow))))
 
-def gap(results: Found, *cells: Cell) -> Interval:
-    """Return test minus training loss in the last epoch, in nats, averaged over cells; one value a seed.
-
-    The training loss is the running one of the epoch, of augmented images: above that of the trained network.
-    """
-    each = []
-    for cell in cells:
-        test, train = (last_epoch(results, cell, f"{name}_loss") for name in ("test", "train"))
-        each.append({seed: test[seed] - train[seed] for seed in test})
-    return mean_interval(list(mean_by_seed(each).values()))
-
-
-def last_epoch(results: Found, cell: Cell, column: str) -> dict[int, float]:
-    """Return a column of the history in the last epoch by seed, of the trainings that finished."""
-    return {
-        seed: float(result.history[column].iloc[-1])
-        for (other, seed), result in results.by_cell.items()
-        if other == cell and result.status == "finished"
-    }
+    return remarked
 
 
 def same_class(*sites: str) -> Test:
@@ -148,7 +164,7 @@ def same_class(*sites: str) -> Test:
             return None
         each = [select(rows, site=site).to_dict("records") for site in sites]
         found = [{r["seed"]: r["same_class"] - r["other_class"] for r in at} for at in each]
-        return Contrast(mean_by_seed(found), tuple(cells))
+        return Contrast(mean_by_seed(found), tuple(cells), remark=NO_LAYER)
 
     return contrast
 
@@ -182,32 +198,45 @@ def sharper(method: str) -> Test:
     return contrast
 
 
-def best_epoch(column: str, bound: float) -> Test:
-    """Return the contrast of a negative epsilon's best epoch on VGG-16 minus a bound of the paper."""
+def best_epoch(column: str, bound: float, *, at_first_rate: bool = False) -> Test:
+    """Return the contrast of a negative epsilon's best epoch on VGG-16 minus a bound of the paper.
+
+    Of the trainings that finished.   at_first_rate: the best of the epochs before the rate first drops.
+    """
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         cell = cell_at(results, part="table2", model="vgg16", method="anl_negative")
         if cell is None:
             return None
-        ours = {seed: result for (other, seed), result in results.by_cell.items() if other == cell}
-        return Contrast({s: float(np.max(r.history[column])) - bound for s, r in ours.items()}, (cell,))
+        best = {}
+        for (other, seed), result in results.by_cell.items():
+            if other == cell and result.status == "finished":
+                last = result.run.schedule.every if at_first_rate else None
+                best[seed] = float(result.history[column].iloc[:last].max())
+        return Contrast({seed: value - bound for seed, value in best.items()}, (cell,))
 
     return contrast
 
 
-def over_networks(method: str) -> Test:
-    """Return the contrast of noise minus none at an equal schedule, averaged over Table 3's networks."""
+def over_networks(method: str, rival: str = "baseline_switch") -> Test:
+    """Return the contrast of noise minus a rival at an equal schedule, averaged over Table 3's networks.
+
+    Void, as `better` is, where a regulariser cannot be judged: of networks that have not fitted, one will do.
+    """
+    kinds = (method, rival, "baseline_switch")
 
     def contrast(results: Found) -> Contrast[Cell] | None:
-        models = results.params.table3_models
-        kinds = (method, "baseline_switch")
-        each = [[cell_at(results, part="table3", model=m, method=k) for m in models] for k in kinds]
-        treated, control = ([c for c in cells if c is not None] for cells in each)
-        if len(treated) < 2:
+        networks = [
+            [cell_at(results, part="table3", model=model, method=kind) for kind in kinds]
+            for model in results.params.table3_models
+        ]
+        there = [(one, other, plain) for one, other, plain in networks if one and other and plain]
+        if len(there) < 2:
             return None
+        treated, control, plain = zip(*there, strict=True)
         values = [results.means(cells, "top1_error") for cells in (treated, control)]
         found = minus(values[0], values[1], (*treated, *control))
-        return where_a_gap(found, gap(results, *control))
+        return where_it_can_be_judged(results, found, list(zip(treated, control, strict=True)), plain)
 
     return contrast
 
@@ -219,16 +248,24 @@ def by_epsilon(results: Found, model: str) -> dict[Cell, dict[int, float]]:
 
 
 def named_epsilon(model: str) -> Test:
-    """Return the contrast of the paper's best epsilon minus the best other one, chosen by the other seeds."""
+    """Return the contrast of the paper's best epsilon minus the best other one, chosen by the other seeds.
+
+    Where the paper says "about" or "close to", the values next to the named one are no rivals: an optimum
+    between the two is about it as well. Void where there are no others.
+    """
 
     def contrast(results: Found) -> Contrast[Cell] | None:
         values = by_epsilon(results, model)
-        named = [cell for cell in values if cell.epsilon == BEST_EPSILON[model]]
-        others = [cell for cell in values if cell not in named]
+        cells = list(values)
+        named = [i for i, cell in enumerate(cells) if cell.epsilon == BEST_EPSILON[model]]
+        others = [cell for i, cell in enumerate(cells) if i not in named]
         if not named or not others:
             return None
-        best, _ = best_by_other_seeds({cell: values[cell] for cell in others}, largest=False)
-        return minus(values[named[0]], best, tuple(values))
+        away = 2 if model in NEARLY else 1
+        rivals = [cell for i, cell in enumerate(cells) if abs(i - named[0]) >= away]
+        best, _ = best_by_other_seeds({cell: values[cell] for cell in rivals or others}, largest=False)
+        found = minus(values[cells[named[0]]], best, cells)
+        return found if rivals else replace(found, void=NEIGHBOURS_ONLY)
 
     return contrast
 

@@ -152,7 +152,7 @@ def _first_run(params: Params, cell: Cell, with_maps: bool) -> Run:
     noise, after = noise_of(cell)
     common: dict[str, Any] = {
         "data": data_of(params, cell),
-        "model": Model(name=cell.model, width=_width(params, cell)),
+        "model": Model(name=cell.model, width=width_of(params, cell)),
         "noise": noise,
         "after": after,
         "batch_size": params.batch_size,
@@ -250,7 +250,8 @@ def noise_of(cell: Cell) -> tuple[Any, tuple[str, ...]]:
     return noise(), ("input", *places) if cell.part in TABLE_4.values() else places
 
 
-def _width(params: Params, cell: Cell) -> float:
+def width_of(params: Params, cell: Cell) -> float:
+    """Return the width of a cell's network, 1.0 is the paper's."""
     if cell.model == "lenet5":
         return params.lenet_width
     return params.imagenet_width if cell.part == "imagenet" else params.width
