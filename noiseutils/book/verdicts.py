@@ -45,6 +45,12 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "layer not said: no verdict": (NONE, "the paper does not say at which layer it measured"),
     "too few seeds without noise: no verdict": (NONE, "whether there is overfitting is not known"),
     "no gap to close: no verdict": (NONE, "a regulariser is judged only where there is overfitting"),
+    "the network with noise has not fitted its training images: no verdict": (
+        NONE,
+        "the difference would say how slowly it learns",
+    ),
+    "only neighbouring ε: no verdict": (NONE, "an optimum between two values is about either"),
+    "neighbouring strengths not run: no verdict": (NONE, "the nearest rivals were not trained"),
     "one level, nothing to choose: no verdict": (NONE, "a best of several levels takes several"),
     "the counted claim's own numbers: no verdict": (NONE, "the same trainings, judged once already"),
     "other settings: no verdict": (NONE, "the profile changes what the number depends on, such as epochs"),

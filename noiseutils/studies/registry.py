@@ -203,7 +203,9 @@ def _without_copies(
 ) -> list[Contrast[C] | None]:
     """Make contrasts void that stand beside a counted claim of the same runs and numbers."""
     tests = [
-        (contrast.cells, contrast.by_seed, claim.claimed, claim.margin) if contrast else None
+        (contrast.cells, contrast.by_seed, claim.claimed, claim.margin)
+        if contrast and not contrast.void
+        else None
         for claim, contrast in zip(claims, found, strict=True)
     ]
     counted = [test for claim, test in zip(claims, tests, strict=True) if claim.counted and test]
