@@ -120,6 +120,22 @@ def test_what_drops_is_the_accuracy_minus_that_without_any_noise(six, claim, tra
     assert six[claim].difference == pytest.approx(np.mean(each))
 
 
+def mean_accuracy(results, trained, shown, params=SIX):
+    """Return the accuracy averaged over architectures and seeds; trained, shown: kind and strength."""
+    level = shown_as(*shown)
+    each = [results.values(Cell(name, *trained), "accuracy", **level) for name in params.architectures]
+    return np.mean([list(values.values()) for values in each])
+
+
+def test_more_noise_than_in_use_is_set_against_less_by_the_same_factor(six):
+    results, shown = variation_results(SIX), ("noise", 0.1)
+    more, less = (mean_accuracy(results, ("noise", sigma), shown) for sigma in (1.0, 0.01))
+    assert six["at-least"].difference == pytest.approx(more - less), "a factor of ten both ways"
+    assert six["at-least"].counted
+    assert not six["at-least-0.5"].counted
+    assert six["at-least-0.5"].claim.endswith("twice as much against a fifth")
+
+
 def test_only_the_papers_images_and_setting_count_as_such():
     params = read_profile(Params, "training_data_variation", "paper")
     plain = Cell("resnet", "none", 0.0)
