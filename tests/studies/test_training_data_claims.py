@@ -136,6 +136,18 @@ def test_more_noise_than_in_use_is_set_against_less_by_the_same_factor(six):
     assert six["at-least-0.5"].claim.endswith("twice as much against a fifth")
 
 
+def test_each_architectures_own_effect_stands_beside_their_mean(six):
+    assert six["raises-0.1"].remark == "ResNet +2.0, Inception +2.0 points"
+    assert six["change-rises-0.1"].remark == "ResNet +0.85, Inception +0.85"
+    alone = verdicts(variation_results(SIX.replace(architectures=("resnet",))))
+    assert alone["raises-0.1"].remark == "ResNet modules alone"
+    assert verdicts(STUDY.results(SIX, []))["raises-0.1"].remark == ""
+
+
+def test_a_small_effect_is_told_with_its_sign_or_as_zero():
+    assert [contrasts.signed(value, 1) for value in (-0.52, 3.0, -0.04)] == ["−0.5", "+3.0", "0.0"]
+
+
 def test_only_the_papers_images_and_setting_count_as_such():
     params = read_profile(Params, "training_data_variation", "paper")
     plain = Cell("resnet", "none", 0.0)

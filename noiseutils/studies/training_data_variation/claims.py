@@ -228,7 +228,8 @@ def _gain(
 
 
 def _change(at: At, base: At, reading: str, relative: bool = False) -> Callable[[Found], Contrast | None]:
-    return over_architectures(partial(change_gain, at=at, base=base, reading=reading, relative=relative))
+    part = partial(change_gain, at=at, base=base, reading=reading, relative=relative)
+    return over_architectures(part, points=False)
 
 
 CLAIMS = (

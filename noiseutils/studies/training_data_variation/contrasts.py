@@ -23,24 +23,43 @@ ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
 LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
 
 
-def over_architectures(part: Part) -> Callable[[Found], Contrast | None]:
-    """Return the contrast that is the mean of every architecture's, for seeds that all of them have."""
+def over_architectures(part: Part, points: bool = True) -> Callable[[Found], Contrast | None]:
+    """Return the contrast that is the mean of every architecture's, for seeds that all of them have.
+
+    points: the contrast is of accuracies, which the remark gives in percentage points.
+    """
 
     def contrast(results: Found) -> Contrast | None:
-        each = [part(results, architecture) for architecture in results.params.architectures]
-        there = [found for found in each if found is not None]
+        each = {architecture: part(results, architecture) for architecture in results.params.architectures}
+        there = {architecture: found for architecture, found in each.items() if found is not None}
         if len(there) < len(each):
             return None
-        cells = tuple(cell for found in there for cell in found.cells)
-        return Contrast(mean_by_seed([found.by_seed for found in there]), cells, remark=alone(results))
+        cells = tuple(cell for found in there.values() for cell in found.cells)
+        by_seed = mean_by_seed([found.by_seed for found in there.values()])
+        effects = own_effects({a: [found.by_seed[s] for s in by_seed] for a, found in there.items()}, points)
+        return Contrast(by_seed, cells, remark=alone(results) if len(there) == 1 else effects)
 
     return contrast
+
+
+def own_effects(values: Mapping[str, Sequence[float]], points: bool) -> str:
+    """Return each architecture's mean effect in words.   points: of accuracies, in percentage points."""
+    scale, digits, unit = (100, 1, " points") if points else (1, 2, "")
+    means = {architecture: scale * mean(own) for architecture, own in values.items() if own}
+    said = ", ".join(f"{NAMES[architecture]} {signed(own, digits)}" for architecture, own in means.items())
+    return said + unit if said else ""
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a number with its sign; what rounds to zero has none."""
+    sign = "+" if round(value, digits) else ""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
 
 
 def alone(results: Found) -> str:
     """Return in words which architectures a profile has, where these are not all of the paper's."""
     has = [name for name in NAMES if name in results.params.architectures]
-    return f"{' and '.join(NAMES[name] for name in has)} alone" if len(has) < len(NAMES) else ""
+    return f"{' and '.join(NAMES[name] for name in has)} modules alone" if len(has) < len(NAMES) else ""
 
 
 def cell_at(results: Found, architecture: str, at: At) -> Cell | None:
