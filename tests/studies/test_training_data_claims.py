@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factory import VARIATION as PARAMS
 from factory import variation_results
 
+from noiseutils.studies.evidence import JUDGED
 from noiseutils.studies.profiles import read_profile
 from noiseutils.studies.training_data_variation import STUDY, contrasts
-from noiseutils.studies.training_data_variation.grid import Cell, shown_as
+from noiseutils.studies.training_data_variation.grid import PAPERS_LEVELS, Cell, neighbours, shown_as
 from noiseutils.studies.training_data_variation.params import Params
 
 SIX = PARAMS.replace(
@@ -41,6 +44,39 @@ def test_matched_training_is_best_against_the_rival_that_other_seeds_choose(six)
             for record in result.metrics["conditions"]:
                 record["top1_error"] += 0.3
     assert verdicts(results)["best-0.5"].verdict == "the opposite"
+
+
+def test_best_needs_the_neighbouring_strengths_of_the_papers_grid_and_names_its_rivals(six):
+    assert six["best-0.1"].remark.endswith("points; against none, 0.01, 0.05, 0.5, 1, 5")
+    few = verdicts(variation_results(SIX.replace(sigmas=(0.1, 0.5, 1.0, 5.0))))
+    assert few["best-0.1"].verdict == "neighbouring strengths not run: no verdict"
+    assert few["best-0.1"].remark.endswith("against none, 0.5, 1, 5")
+    assert few["best-1"].verdict == six["best-1"].verdict == "held"
+    assert few["best-5"].verdict == six["best-5"].verdict == "held", "nothing is stronger"
+
+
+def test_best_is_not_judged_without_a_training_on_none():
+    results = variation_results(SIX)
+    noisy = {place: found for place, found in results.by_cell.items() if place[0].sigma}
+    assert verdicts(replace(results, by_cell=noisy))["best-0.1"].verdict == "not run"
+
+
+def test_neighbours_are_those_of_the_papers_grid():
+    assert neighbours(0.1) == [0.05, 0.5]
+    assert neighbours(5.0) == [1.0]
+    assert Params().levels == list(PAPERS_LEVELS)
+
+
+def test_a_network_at_chance_does_not_void_what_is_claimed_of_the_strongest_noise():
+    results = variation_results(SIX)
+    for (cell, _), result in results.by_cell.items():
+        result.info["data"]["classes"] = list("abcdefghij")
+        if cell.sigma == 5:
+            clean = next(r for r in result.metrics["conditions"] if r["condition"] == "clean")
+            clean["top1_error"] = 0.9
+    found = verdicts(results)
+    assert found["best-5"].verdict == "held"
+    assert found["peak-5"].verdict in JUDGED
 
 
 def test_a_rival_is_chosen_by_the_other_seeds():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from noiseutils.studies.registry import Contrast, minus
 from noiseutils.studies.results import K, best_by_other_seeds, common_seeds, mean_by_seed
@@ -13,13 +13,14 @@ from noiseutils.studies.training_data_variation.changes import (
     mean,
     means_of,
 )
-from noiseutils.studies.training_data_variation.grid import NAMES, Cell, row_of, shown_as
+from noiseutils.studies.training_data_variation.grid import NAMES, Cell, neighbours, row_of, shown_as
 
 At = tuple[str, float]  # kind of a training's corruption and its strength
 Part = Callable[[Found, str], Contrast | None]  # of one architecture
 
 NONE: At = ("none", 0.0)
 ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
+NO_NEIGHBOURS = "neighbouring strengths not run: no verdict"
 LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
 
 
@@ -37,7 +38,9 @@ def over_architectures(part: Part, points: bool = True) -> Callable[[Found], Con
         cells = tuple(cell for found in there.values() for cell in found.cells)
         by_seed = mean_by_seed([found.by_seed for found in there.values()])
         effects = own_effects({a: [found.by_seed[s] for s in by_seed] for a, found in there.items()}, points)
-        return Contrast(by_seed, cells, remark=alone(results) if len(there) == 1 else effects)
+        void = next((found.void for found in there.values() if found.void), "")
+        remarks = [alone(results) if len(there) == 1 else effects, *(f.remark for f in there.values())]
+        return Contrast(by_seed, cells, void, "; ".join(dict.fromkeys(filter(None, remarks))))
 
     return contrast
 
@@ -102,15 +105,29 @@ def against_rivals(
     return {seed: own[seed] - value for seed, value in best.items()}, chosen
 
 
+def against(levels: Iterable[float]) -> str:
+    """Return in words which strengths something was set against."""
+    names = [f"{level:g}" if level else "none" for level in levels]
+    return f"against {', '.join(names)}" if names else ""
+
+
 def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
-    """Return the contrast of accuracy on noise, trained on the same noise minus the best other training."""
+    """Return the contrast of accuracy on noise, trained on the same noise minus the best other training.
+
+    Training on none is always among the others. Void where the strengths beside it were not trained on: the
+    rivals that are nearest would be missing.
+    """
     cell = cell_at(results, architecture, ("noise", sigma))
     if cell is None:
         return None
     row = row_of(results.params, architecture, "noise")
     accuracies = {c: accuracy(results, c, "noise", (sigma,)) for c in row}
-    found, rivals = against_rivals(accuracies.pop(cell), accuracies)
-    return Contrast(found, (cell, *rivals))
+    own, plain = accuracies.pop(cell), accuracies[cell.plain]
+    run = {c: values for c, values in accuracies.items() if values}
+    found, rivals = against_rivals({seed: value for seed, value in own.items() if seed in plain}, run)
+    levels = [c.sigma for c in run]
+    void = "" if set(neighbours(sigma)) <= set(levels) else NO_NEIGHBOURS
+    return Contrast(found, (cell, *rivals), void, against(levels))
 
 
 def peak(results: Found, architecture: str, sigma: float) -> Contrast | None:
