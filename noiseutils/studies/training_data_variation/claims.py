@@ -7,7 +7,9 @@ that it calls true for all architectures are tested on the mean over the profile
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import Cause, Claim, Contrast, settings_of
@@ -16,6 +18,7 @@ from noiseutils.studies.training_data_variation.contrasts import (
     ABOUT_ONE_PERCENT,
     LEARNED,
     NONE,
+    RECALIBRATED,
     At,
     accuracy_spread,
     at_its_own,
@@ -34,6 +37,7 @@ from noiseutils.studies.training_data_variation.params import Params
 
 TrainingDataClaim = Claim[Params, Cell]
 
+AGAIN = "BatchNorm statistics estimated again"
 SAME = (
     0.01  # of accuracy: a point is the least that can be read off the paper's axes, which reach from 0 to 1
 )
@@ -52,16 +56,18 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
     """Yield the claims about noise in training and accuracy: section 3, Figure 4."""
     on = "accuracy, mean over architectures"
     for sigma in (0.1, 0.5, 1.0, 5.0):
-        yield Claim(
+        yield from _twins(
+            partial(matched, sigma=sigma),
             f"best-{sigma:g}", "3, Fig. 4", f"on noise {sigma:g}, training on the same noise is best",
             f"{on}, minus the best other training that was run, none among them (chosen by the other seeds)",
-            "up", over_architectures(partial(matched, sigma=sigma)), of_collapse=sigma == 5, helps=True,
+            "up", of_collapse=sigma == 5, helps=True,
         )  # fmt: skip
-        yield Claim(
+        yield from _twins(
+            partial(peak, sigma=sigma),
             f"peak-{sigma:g}", "3, Fig. 4",
             f"a network trained on noise {sigma:g} is at its best on that noise",
             f"{on}, on noise {sigma:g} minus on the best other test noise (chosen by the other seeds)", "up",
-            over_architectures(partial(peak, sigma=sigma)), of_collapse=sigma == 5,
+            of_collapse=sigma == 5,
         )  # fmt: skip
     yield Claim(
         "as-none-trained", "3, Fig. 4", "training on noise 0.01 is as training on none",
@@ -73,10 +79,11 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
         over_architectures(partial(shown_as_clean, sigma=0.01)), SAME,
     )  # fmt: skip
     for sigma in (0.1, 0.5, 1.0):
-        yield Claim(
+        yield from _twins(
+            _part(("noise", sigma), levels=(sigma,)),
             f"raises-{sigma:g}", "3, Fig. 4",
             f"training on noise {sigma:g} raises the accuracy on that noise",
-            f"{on}, minus training on none", "up", _gain(("noise", sigma), levels=(sigma,)), helps=True,
+            f"{on}, minus training on none", "up", helps=True,
         )  # fmt: skip
     for sigma in (0.01, 0.05, 0.1):
         yield Claim(
@@ -92,17 +99,19 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
         over_architectures(partial(at_its_own, sigma=0.1)), counted=False,
     )  # fmt: skip
     for sigma, base in ((0.1, NONE), (1.0, ("noise", 0.1))):
-        yield Claim(
+        yield from _twins(
+            _part(("noise", sigma), base, levels=None),
             f"overall-{sigma:g}", "3, Fig. 4",
             f"training on noise {sigma:g} lowers the accuracy averaged over all test noises"
             + " more than 0.1 does" * (sigma == 1),
             f"{on} and the test noises run, minus training on {base[1] or 'none'}", "down",
-            _gain(("noise", sigma), base, levels=None), counted=sigma == 0.1,
+            counted=sigma == 0.1,
         )  # fmt: skip
     for sigma in (1.0, 5.0):
-        yield Claim(
+        yield from _twins(
+            _part(("noise", sigma)),
             f"lower-{sigma:g}", "3, Fig. 5", f"training on noise {sigma:g} lowers the accuracy significantly",
-            f"{on}, clean images, minus training on none", "down", _gain(("noise", sigma)), of_collapse=True,
+            f"{on}, clean images, minus training on none", "down", of_collapse=True,
         )  # fmt: skip
     costs = "more noise in training than in use costs less than less noise does"
     yield Claim(
@@ -128,9 +137,10 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
 def _blur_claims() -> Iterator[TrainingDataClaim]:
     """Yield the claims about blur in training and accuracy: section 3, Figure 6."""
     on = "accuracy, mean over architectures"
-    yield Claim(
+    yield from _twins(
+        _part(("blur", 0.5), shown="blur"),
         "blur-clean-0.5", "3, Fig. 6", "training on blur up to 0.5 leaves the accuracy unchanged",
-        f"{on}, clean images, trained on 0.5 minus none", "within", _gain(("blur", 0.5), shown="blur"), SAME,
+        f"{on}, clean images, trained on 0.5 minus none", "within", margin=SAME,
     )  # fmt: skip
     yield Claim(
         "blur-overall-0.5", "3, Fig. 6", "training on blur up to 0.5 leaves the accuracy unchanged, blurred",
@@ -138,10 +148,11 @@ def _blur_claims() -> Iterator[TrainingDataClaim]:
         _gain(("blur", 0.5), shown="blur", levels=(0.5,)), SAME, counted=False,
     )  # fmt: skip
     for sigma in (1.0, 5.0):
-        yield Claim(
+        yield from _twins(
+            _part(("blur", sigma), ("blur", 0.5), shown="blur"),
             f"blur-drops-{sigma:g}", "3, Fig. 6", "with more blur than 0.5 in training the accuracy drops",
             f"{on}, clean images, trained on {sigma:g} minus 0.5", "down",
-            _gain(("blur", sigma), ("blur", 0.5), shown="blur"), of_collapse=sigma == 5,
+            of_collapse=sigma == 5,
         )  # fmt: skip
 
 
@@ -225,10 +236,31 @@ def _further_change_claims() -> Iterator[TrainingDataClaim]:
     )  # fmt: skip
 
 
-def _gain(
+def _part(
     at: At, base: At = NONE, shown: str = "noise", levels: Sequence[float] | None = (0.0,)
-) -> Callable[[Found], Contrast | None]:
-    return over_architectures(partial(gain, at=at, base=base, shown=shown, levels=levels))
+) -> Callable[..., Contrast | None]:
+    return partial(gain, at=at, base=base, shown=shown, levels=levels)
+
+
+def _gain(at: At, base: At = NONE, **more: Any) -> Callable[[Found], Contrast | None]:
+    return over_architectures(_part(at, base, **more))
+
+
+def _twins(part: Callable[..., Contrast | None], *words: Any, **more: Any) -> Iterator[TrainingDataClaim]:
+    """Yield a claim of networks as trained, and beside it the same with BatchNorm statistics estimated again.
+
+    part: contrast of accuracy of one architecture; takes `statistics`.   words, more: of the `Claim`, without
+    its contrast.
+    """
+    claim = Claim(*words, contrast=over_architectures(part), **more)
+    yield claim
+    yield replace(
+        claim,
+        name=f"{claim.name}-{RECALIBRATED}",
+        text=f"{claim.text}, with {AGAIN}",
+        contrast=over_architectures(partial(part, statistics=RECALIBRATED)),
+        counted=False,
+    )
 
 
 def _change(at: At, base: At, reading: str, relative: bool = False) -> Callable[[Found], Contrast | None]:
@@ -250,4 +282,6 @@ CAUSES = (
         "an image that is wrong already counts as a change of 0", "change-rises-0.1", "change-rises-0.1-zero"
     ),
     Cause("one noisy copy of each image, not fresh noise", "clean-0.1", "clean-0.1-copy"),
+    Cause(f"{AGAIN} on clean images", "peak-1", f"peak-1-{RECALIBRATED}"),
+    Cause(f"{AGAIN} on clean images", "blur-clean-0.5", f"blur-clean-0.5-{RECALIBRATED}"),
 )

@@ -20,6 +20,7 @@ Part = Callable[[Found, str], Contrast | None]  # of one architecture
 
 NONE: At = ("none", 0.0)
 ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
+TRAINED, RECALIBRATED = "trained", "recalibrated"  # BatchNorm statistics, as records name them
 NO_NEIGHBOURS = "neighbouring strengths not run: no verdict"
 LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
 
@@ -72,10 +73,18 @@ def cell_at(results: Found, architecture: str, at: At) -> Cell | None:
 
 
 def accuracy(
-    results: Found, cell: Cell, shown: str = "noise", levels: Sequence[float] = (0.0,)
+    results: Found,
+    cell: Cell,
+    shown: str = "noise",
+    levels: Sequence[float] = (0.0,),
+    statistics: str = TRAINED,
 ) -> dict[int, float]:
-    """Return the accuracy by seed, averaged over shown strengths; 0: clean images."""
-    return mean_by_seed([results.values(cell, "accuracy", **shown_as(shown, level)) for level in levels])
+    """Return the accuracy by seed, averaged over shown strengths; 0: clean images.
+
+    statistics: of BatchNorm, as trained or `RECALIBRATED`, estimated again on clean training images.
+    """
+    at = [shown_as(shown, level) | {"statistics": statistics} for level in levels]
+    return mean_by_seed([results.values(cell, "accuracy", **where) for where in at])
 
 
 def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
@@ -85,14 +94,20 @@ def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
 
 
 def gain(
-    results: Found, architecture: str, at: At, base: At, shown: str, levels: Sequence[float] | None
+    results: Found,
+    architecture: str,
+    at: At,
+    base: At,
+    shown: str,
+    levels: Sequence[float] | None,
+    statistics: str = TRAINED,
 ) -> Contrast | None:
     """Return the contrast of accuracy, one training minus another.   levels: shown; None: the profile's."""
     cells = [cell_at(results, architecture, place) for place in (at, base)]
     if cells[0] is None or cells[1] is None:
         return None
     levels = results.params.levels if levels is None else levels
-    treated, control = (accuracy(results, cell, shown, levels) for cell in (cells[0], cells[1]))
+    treated, control = (accuracy(results, cell, shown, levels, statistics) for cell in (cells[0], cells[1]))
     return minus(treated, control, (cells[0], cells[1]))
 
 
@@ -111,7 +126,7 @@ def against(levels: Iterable[float]) -> str:
     return f"against {', '.join(names)}" if names else ""
 
 
-def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
+def matched(results: Found, architecture: str, sigma: float, statistics: str = TRAINED) -> Contrast | None:
     """Return the contrast of accuracy on noise, trained on the same noise minus the best other training.
 
     Training on none is always among the others. Void where the strengths beside it were not trained on: the
@@ -121,7 +136,7 @@ def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
     if cell is None:
         return None
     row = row_of(results.params, architecture, "noise")
-    accuracies = {c: accuracy(results, c, "noise", (sigma,)) for c in row}
+    accuracies = {c: accuracy(results, c, "noise", (sigma,), statistics) for c in row}
     own, plain = accuracies.pop(cell), accuracies[cell.plain]
     run = {c: values for c, values in accuracies.items() if values}
     found, rivals = against_rivals({seed: value for seed, value in own.items() if seed in plain}, run)
@@ -130,12 +145,13 @@ def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
     return Contrast(found, (cell, *rivals), void, against(levels))
 
 
-def peak(results: Found, architecture: str, sigma: float) -> Contrast | None:
+def peak(results: Found, architecture: str, sigma: float, statistics: str = TRAINED) -> Contrast | None:
     """Return the contrast of one training's accuracy, shown its own noise minus the best other noise."""
     cell = cell_at(results, architecture, ("noise", sigma))
     if cell is None:
         return None
-    shown = {level: accuracy(results, cell, "noise", (level,)) for level in results.params.levels}
+    levels = results.params.levels
+    shown = {level: accuracy(results, cell, "noise", (level,), statistics) for level in levels}
     return Contrast(against_rivals(shown.pop(sigma), shown)[0], (cell,))
 
 
