@@ -110,11 +110,47 @@ def test_changes_are_compared_seed_by_seed_on_common_images(six):
     assert six["change-rises-0.1"].difference == pytest.approx(0.85)
     assert six["change-slightly"].verdict == "the opposite", "twice as much is not slightly"
     assert six["blur-change-0.5"].verdict == "held"
-    assert six["change-falls-1"].verdict == "not shown"
+    assert six["change-falls-1-from-0.1"].verdict == "not shown"
     assert six["change-rises-0.1-zero"].difference == pytest.approx(8.5 / 11)
     few = variation_results(SIX)
     few.answers[Cell("resnet", "noise", 0.1), 0, "best"]["size"][2] = 0.0
     assert verdicts(few)["change-rises-0.1"].n == 5, "nine common images are too few for a mean"
+
+
+def scaled_changes(params, factors):
+    """Return results whose least changes are multiplied by a factor of the training noise's strength."""
+    results = variation_results(params)
+    for (cell, seed, _), answer in results.answers.items():
+        if cell.kind == "noise" and "size" in answer:
+            factor = factors.get(cell.sigma, 1.0) * (1 + seed / 100)
+            answer["size"] = [size and factor * size for size in answer["size"]]
+    return results
+
+
+def test_the_change_falls_against_the_largest_of_the_weaker_noises():
+    rising = {0.01: 1.1, 0.05: 1.2, 0.1: 1.3, 0.5: 2.0, 1.0: 1.6, 5.0: 1.5}
+    found = verdicts(scaled_changes(SIX, rising))
+    assert found["change-falls-1"].verdict == "held", "below that of 0.5, though above that of 0.1"
+    assert found["change-falls-1"].difference == pytest.approx(-0.4 * 1.7 * 1.025)
+    assert found["change-falls-1"].remark.endswith("against 0.01, 0.05, 0.1, 0.5")
+    assert found["change-falls-1-from-0.1"].verdict == "the opposite"
+    assert found["change-falls-5"].difference == pytest.approx(-0.5 * 1.7 * 1.025), "not against 1 alone"
+    few = verdicts(scaled_changes(SIX.replace(sigmas=(0.1, 1.0, 5.0)), rising))
+    assert few["change-falls-1"].verdict == "neighbouring strengths not run: no verdict"
+    assert few["change-falls-5"].verdict == "held", "0.5 is not beside 5"
+    counted = found.loc["counted"]
+    assert counted["change-falls-1"]
+    assert not counted["change-falls-1-from-0.1"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "verdict"), [(0.65, "held"), (0.9, "the opposite"), (0.3, "no gain: no verdict")]
+)
+def test_slightly_more_robust_is_less_than_half_as_much_again_and_no_loss(factor, verdict):
+    """Noise doubles the change before the factor: gains of a third, of 0.8, and a loss of 0.4."""
+    found = verdicts(scaled_changes(SIX, {0.1: factor}))["change-slightly"]
+    assert found.verdict == verdict
+    assert found.difference == pytest.approx(2 * factor * 1.025 - 1.5)
 
 
 def test_one_attacked_network_is_too_few():
@@ -241,6 +277,26 @@ def test_the_twin_is_of_the_same_networks_by_their_other_records(six):
     found = verdicts(without)
     assert found["raises-0.1"].verdict == "held"
     assert found["raises-0.1-recalibrated"].verdict == "not run"
+
+
+def test_inception_is_best_by_its_mean_over_trainings_and_images_with_blur(six):
+    results = variation_results(SIX)
+    levels = [level for level in SIX.levels if level <= 1]
+    places = [
+        (("blur" if trained else "none", trained), ("blur", shown)) for trained in levels for shown in levels
+    ]
+
+    def mean_of(name):
+        one = SIX.replace(architectures=(name,))
+        return np.mean([mean_accuracy(results, *place, params=one) for place in places])
+
+    assert six["inception"].difference == pytest.approx(mean_of("inception") - mean_of("resnet"))
+    assert six["inception"].counted
+    assert six["inception-clean"].verdict == "held"
+    assert not six["inception-clean"].counted
+    noise_alone = verdicts(variation_results(SIX.replace(kinds=("noise",))))
+    assert noise_alone["inception"].verdict == "not run"
+    assert noise_alone["inception-clean"].verdict == "held"
 
 
 def test_only_the_papers_images_and_setting_count_as_such():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from noiseutils.studies.registry import Contrast, minus
 from noiseutils.studies.results import K, best_by_other_seeds, common_seeds, mean_by_seed
@@ -22,6 +23,7 @@ NONE: At = ("none", 0.0)
 ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
 TRAINED, RECALIBRATED = "trained", "recalibrated"  # BatchNorm statistics, as records name them
 NO_NEIGHBOURS = "neighbouring strengths not run: no verdict"
+NO_GAIN = "no gain: no verdict"
 LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
 
 
@@ -188,17 +190,28 @@ def spread(
     return Contrast(by_seed, tuple(cells))
 
 
+def by_architecture(
+    results: Found, kind: str, clean: bool
+) -> tuple[dict[str, dict[int, float]], dict[str, list[Cell]]]:
+    """Return accuracies by architecture and seed, and the cells behind them, of profiles with the kind.
+
+    Averaged over trainings and shown strengths of a kind up to `LEARNED`.   clean: without any instead.
+    """
+    found, cells = {}, {}
+    for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
+        row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
+        shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
+        found[architecture] = mean_by_seed([accuracy(results, cell, kind, shown) for cell in row])
+        cells[architecture] = row
+    return found, cells
+
+
 def accuracy_spread(kind: str, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
     """Return the spread of accuracy over trainings and shown strengths of a kind, or without any."""
 
     def contrast(results: Found) -> Contrast | None:
-        found, cells = {}, []
-        for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
-            row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
-            shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
-            found[architecture] = mean_by_seed([accuracy(results, cell, kind, shown) for cell in row])
-            cells += row
-        return spread(found, cells, relative=False)
+        found, rows = by_architecture(results, kind, clean)
+        return spread(found, [cell for row in rows.values() for cell in row], relative=False)
 
     return contrast
 
@@ -219,15 +232,18 @@ def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
     return contrast
 
 
-def inception_best(results: Found) -> Contrast | None:
-    """Return the contrast of clean accuracy, the Inception network minus the best of the others."""
-    plain = [Cell(architecture, *NONE) for architecture in results.params.architectures]
-    accuracies = {cell: accuracy(results, cell) for cell in plain}
-    own = accuracies.pop(Cell("inception", *NONE), None)
-    if own is None or not accuracies:
-        return None
-    found, rivals = against_rivals(own, accuracies)
-    return Contrast(found, (Cell("inception", *NONE), *rivals))
+def inception_best(kind: str, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
+    """Return the contrast of accuracy, Inception minus the best of the others; see `by_architecture`."""
+
+    def contrast(results: Found) -> Contrast | None:
+        accuracies, rows = by_architecture(results, kind, clean)
+        own = accuracies.pop("inception", None)
+        if own is None or not accuracies:
+            return None
+        found, rivals = against_rivals(own, accuracies)
+        return Contrast(found, tuple(cell for name in ("inception", *rivals) for cell in rows[name]))
+
+    return contrast
 
 
 def change_gain(
@@ -242,6 +258,46 @@ def change_gain(
     if not relative:
         return found
     return Contrast({s: value / means[other][s] for s, value in found.by_seed.items()}, found.cells)
+
+
+def change_beyond(results: Found, architecture: str, at: At, base: At, bound: float) -> Contrast | None:
+    """Return the contrast of the relative gain in change minus a bound, on images that both get right."""
+    found = change_gain(results, architecture, at, base, "correct", relative=True)
+    if found is None:
+        return None
+    return replace(found, by_seed={seed: value - bound for seed, value in found.by_seed.items()})
+
+
+def where_gained(
+    beyond: Callable[[Found], Contrast | None], bound: float
+) -> Callable[[Found], Contrast | None]:
+    """Return a contrast of gains minus a bound, void unless their mean is above 0: a loss is no gain."""
+
+    def contrast(results: Found) -> Contrast | None:
+        found = beyond(results)
+        if found is None or not found.by_seed or mean(found.by_seed.values()) + bound > 0:
+            return found
+        return replace(found, void=NO_GAIN)
+
+    return contrast
+
+
+def change_fall(results: Found, architecture: str, sigma: float, reading: str) -> Contrast | None:
+    """Return the contrast of the least change, trained on a noise minus the largest of weaker noises.
+
+    All on one set of images. The largest is chosen by the other seeds; networks at chance are none of them.
+    Void where the next weaker noise was not run: a rise and fall between the two would be missed.
+    """
+    cell = cell_at(results, architecture, ("noise", sigma))
+    if cell is None:
+        return None
+    weaker = [Cell(architecture, "noise", level) for level in results.params.levels if 0 < level < sigma]
+    run = compared(results, weaker)
+    means = means_of(results, (cell, *run), reading)
+    found, chosen = against_rivals(means.pop(cell), means)
+    levels = [rival.sigma for rival in run]
+    void = "" if neighbours(sigma)[0] in levels else NO_NEIGHBOURS
+    return Contrast(found, (cell, *chosen), void, against(levels))
 
 
 def most_robust(results: Found) -> Contrast | None:
