@@ -278,7 +278,7 @@ def accuracy_of(cell: variation.Cell, kind: str, level: float, seed: int) -> flo
 
 
 def change_of(cell: variation.Cell, attack: str) -> dict:
-    """Return least changes: noise doubles them, blur leaves them; one image is wrong, one withstands."""
+    """Return smallest changes: noise doubles them, blur leaves them; one image is wrong, one withstands."""
     base = (np.linspace(0.5, 1.2, 10) * (2 if cell.kind == "noise" else 1)).tolist()
     ones = [0.4, None, *[1.0] * 10]
     flags = [False] * 11 + [True]

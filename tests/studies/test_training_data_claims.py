@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -118,7 +119,7 @@ def test_changes_are_compared_seed_by_seed_on_common_images(six):
 
 
 def scaled_changes(params, factors):
-    """Return results whose least changes are multiplied by a factor of the training noise's strength."""
+    """Return results whose smallest changes are multiplied by a factor of the training noise's strength."""
     results = variation_results(params)
     for (cell, seed, _), answer in results.answers.items():
         if cell.kind == "noise" and "size" in answer:
@@ -297,6 +298,16 @@ def test_inception_is_best_by_its_mean_over_trainings_and_images_with_blur(six):
     noise_alone = verdicts(variation_results(SIX.replace(kinds=("noise",))))
     assert noise_alone["inception"].verdict == "not run"
     assert noise_alone["inception-clean"].verdict == "held"
+
+
+def test_a_strength_of_noise_or_blur_is_told_with_its_unit():
+    for claim in STUDY.claims:
+        assert not re.search(r"(noise|blur)( up to)? \d", claim.text), claim.name
+        assert claim.text.count("noise of σ") == claim.text.count("(pixels in [−1, 1])"), claim.name
+        assert len(re.findall(r"blur of |more blur in", claim.text)) == claim.text.count(" pixels "), (
+            claim.name
+        )
+        assert "least change" not in claim.text + claim.test, claim.name
 
 
 def test_only_the_papers_images_and_setting_count_as_such():

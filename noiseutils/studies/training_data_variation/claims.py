@@ -50,6 +50,11 @@ UNMOVED = 0.1  # of the same: "no effect" is less than a tenth
 SIMILAR = 0.25  # of the architectures' mean change, largest minus smallest
 
 
+def _noise(sigma: float) -> str:
+    """Return a strength of noise in words, in the paper's unit."""
+    return f"noise of σ = {sigma:g} (pixels in [−1, 1])"
+
+
 def settings(params: Params, cell: Cell) -> str:
     """Return how a cell was made; a noisy copy is the paper's as well as fresh noise."""
     return settings_of(data_of(params).label, ("cifar10",), params.as_read)
@@ -61,23 +66,23 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
     for sigma in (0.1, 0.5, 1.0, 5.0):
         yield from _twins(
             partial(matched, sigma=sigma),
-            f"best-{sigma:g}", "3, Fig. 4", f"on noise {sigma:g}, training on the same noise is best",
+            f"best-{sigma:g}", "3, Fig. 4", f"on {_noise(sigma)}, training on the same noise is best",
             f"{on}, minus the best other training that was run, none among them (chosen by the other seeds)",
             "up", of_collapse=sigma == 5, helps=True,
         )  # fmt: skip
         yield from _twins(
             partial(peak, sigma=sigma),
             f"peak-{sigma:g}", "3, Fig. 4",
-            f"a network trained on noise {sigma:g} is at its best on that noise",
+            f"a network trained on {_noise(sigma)} is at its best on that noise",
             f"{on}, on noise {sigma:g} minus on the best other test noise (chosen by the other seeds)", "up",
             of_collapse=sigma == 5,
         )  # fmt: skip
     yield Claim(
-        "as-none-trained", "3, Fig. 4", "training on noise 0.01 is as training on none",
+        "as-none-trained", "3, Fig. 4", f"training on {_noise(0.01)} is as training on none",
         f"{on} and the test noises run, minus none", "within", _gain(("noise", 0.01), levels=None), SAME,
     )  # fmt: skip
     yield Claim(
-        "as-none-shown", "3, Fig. 4", "images with noise 0.01 are as those without",
+        "as-none-shown", "3, Fig. 4", f"images with {_noise(0.01)} are as those without",
         f"{on} and trainings up to {LEARNED:g}, minus clean images", "within",
         over_architectures(partial(shown_as_clean, sigma=0.01)), SAME,
     )  # fmt: skip
@@ -85,19 +90,19 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
         yield from _twins(
             _part(("noise", sigma), levels=(sigma,)),
             f"raises-{sigma:g}", "3, Fig. 4",
-            f"training on noise {sigma:g} raises the accuracy on that noise",
+            f"training on {_noise(sigma)} raises the accuracy on that noise",
             f"{on}, minus training on none", "up", helps=True,
         )  # fmt: skip
     for sigma in (0.01, 0.05, 0.1):
         yield Claim(
             f"clean-{sigma:g}", "3, Fig. 4",
-            f"training on noise {sigma:g} does not change the accuracy on clean images",
+            f"training on {_noise(sigma)} does not change the accuracy on clean images",
             f"{on}, minus training on none, clean images", "within", _gain(("noise", sigma)), SAME,
             counted=sigma == 0.1,
         )  # fmt: skip
     yield Claim(
         "drops-0.1", "3, Fig. 4",
-        "from training on noise 0.1 on, the accuracy drops, the test noise rising with it",
+        f"from training on {_noise(0.1)} on, the accuracy drops, the test noise rising with it",
         f"{on}, trained and tested on noise 0.1 minus trained and tested without", "down",
         over_architectures(partial(at_its_own, sigma=0.1)), counted=False,
     )  # fmt: skip
@@ -105,15 +110,15 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
         yield from _twins(
             _part(("noise", sigma), base, levels=None),
             f"overall-{sigma:g}", "3, Fig. 4",
-            f"training on noise {sigma:g} lowers the accuracy averaged over all test noises"
-            + " more than 0.1 does" * (sigma == 1),
+            f"training on {_noise(sigma)} lowers the accuracy averaged over all test noises"
+            + " more than σ = 0.1 does" * (sigma == 1),
             f"{on} and the test noises run, minus training on {base[1] or 'none'}", "down",
             counted=sigma == 0.1,
         )  # fmt: skip
     for sigma in (1.0, 5.0):
         yield from _twins(
             _part(("noise", sigma)),
-            f"lower-{sigma:g}", "3, Fig. 5", f"training on noise {sigma:g} lowers the accuracy significantly",
+            f"lower-{sigma:g}", "3, Fig. 5", f"training on {_noise(sigma)} lowers the accuracy significantly",
             f"{on}, clean images, minus training on none", "down", of_collapse=True,
         )  # fmt: skip
     costs = "more noise in training than in use costs less than less noise does"
@@ -126,7 +131,7 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
         f"{on}, test noise 0.5, trained on 1 minus trained on 0.1", "up",
         _gain(("noise", 1.0), ("noise", 0.1), levels=(0.5,)), counted=False,
     )  # fmt: skip
-    copy = "training on one noisy copy, 0.1,"
+    copy = f"training on one fixed copy with {_noise(0.1)}"
     yield Claim(
         "raises-0.1-copy", "3, Fig. 4", f"{copy} raises the accuracy on that noise",
         f"{on}, minus training on none", "up", _gain((COPY, 0.1), levels=(0.1,)), counted=False, helps=True,
@@ -142,20 +147,22 @@ def _blur_claims() -> Iterator[TrainingDataClaim]:
     on = "accuracy, mean over architectures"
     yield from _twins(
         _part(("blur", 0.5), shown="blur"),
-        "blur-clean-0.5", "3, Fig. 6", "training on blur up to 0.5 leaves the accuracy unchanged",
+        "blur-clean-0.5", "3, Fig. 6",
+        "training on blur of up to σ = 0.5 pixels leaves the accuracy unchanged",
         f"{on}, clean images, trained on 0.5 minus none", "within", margin=SAME,
     )  # fmt: skip
     yield Claim(
-        "blur-overall-0.5", "3, Fig. 6", "training on blur up to 0.5 leaves the accuracy unchanged, blurred",
+        "blur-overall-0.5", "3, Fig. 6",
+        "training on blur of up to σ = 0.5 pixels leaves the accuracy on blurred images unchanged",
         f"{on}, test blur 0.5, trained on 0.5 minus none", "within",
         _gain(("blur", 0.5), shown="blur", levels=(0.5,)), SAME, counted=False,
     )  # fmt: skip
     for sigma in (1.0, 5.0):
         yield from _twins(
             _part(("blur", sigma), ("blur", 0.5), shown="blur"),
-            f"blur-drops-{sigma:g}", "3, Fig. 6", "with more blur than 0.5 in training the accuracy drops",
-            f"{on}, clean images, trained on {sigma:g} minus 0.5", "down",
-            of_collapse=sigma == 5,
+            f"blur-drops-{sigma:g}", "3, Fig. 6",
+            "with more blur in training than σ = 0.5 pixels the accuracy drops",
+            f"{on}, clean images, trained on {sigma:g} minus 0.5", "down", of_collapse=sigma == 5,
         )  # fmt: skip
 
 
@@ -173,8 +180,8 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
         yield Claim(
             f"change-alike-{kind}", f"3, Fig. {figure}",
             f"all architectures need a similar change, trained on {kind}",
-            f"least change, mean over trainings up to {LEARNED:g}, largest minus smallest architecture, as a "
-            "share of their mean", "within", change_spread(kind), SIMILAR,
+            f"smallest adversarial change, mean over trainings up to {LEARNED:g}, largest minus smallest "
+            "architecture, as a share of their mean", "within", change_spread(kind), SIMILAR,
         )  # fmt: skip
     best = "minus the best other architecture (chosen by the other seeds)"
     yield Claim(
@@ -195,63 +202,64 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
 
 
 def _change_claims(reading: str) -> Iterator[TrainingDataClaim]:
-    """Yield the claims about the least change in one reading: section 3, Figures 5 and 7."""
+    """Yield the claims about the smallest adversarial change in one reading: section 3, Figures 5 and 7."""
     counted = reading == "correct"
     end, note = ("", "") if counted else (f"-{reading}", f": {READINGS[reading]}")
-    size = "least change in 8-bit values, mean over architectures"
+    size = "smallest adversarial change in 8-bit values, mean over architectures"
     noise, blur = "3, Fig. 5", "3, Fig. 7"
     yield Claim(
-        f"change-rises-0.1{end}", noise, f"training on noise 0.1 raises the least change that misleads{note}",
+        f"change-rises-0.1{end}", noise,
+        f"training on {_noise(0.1)} raises the smallest adversarial change{note}",
         f"{size}, minus training on none", "up", _change(("noise", 0.1), NONE, reading), counted=counted,
         helps=True,
     )  # fmt: skip
     for sigma, fails in ((1.0, False), (5.0, True)):
         yield Claim(
             f"change-falls-{sigma:g}{end}", noise,
-            f"training on noise {sigma:g} lowers the least change again{note}",
+            f"training on {_noise(sigma)} lowers the smallest adversarial change again{note}",
             f"{size}, minus the largest of the weaker noises that were run (chosen by the other seeds)",
             "down", over_architectures(partial(change_fall, sigma=sigma, reading=reading), points=False),
             counted=counted, of_collapse=fails,
         )  # fmt: skip
         yield Claim(
             f"change-falls-{sigma:g}-from-0.1{end}", noise,
-            f"training on noise {sigma:g} needs a smaller least change than training on noise 0.1{note}",
+            f"training on {_noise(sigma)} gives a smaller adversarial change than σ = 0.1 does{note}",
             f"{size}, minus training on 0.1", "down",
             _change(("noise", sigma), ("noise", 0.1), reading), counted=False, of_collapse=fails,
         )  # fmt: skip
     yield Claim(
         f"blur-change-0.5{end}", blur,
-        f"training on blur up to 0.5 does not move the least change that misleads{note}",
-        "least change, trained on 0.5 minus none, as a share of the latter", "within",
+        f"training on blur of up to σ = 0.5 pixels does not move the smallest adversarial change{note}",
+        "smallest adversarial change, trained on 0.5 minus none, as a share of the latter", "within",
         _change(("blur", 0.5), NONE, reading, relative=True), UNMOVED, counted,
     )  # fmt: skip
     for sigma, fails in ((1.0, False), (5.0, True)):
         yield Claim(
             f"blur-change-falls-{sigma:g}{end}", blur,
-            f"training on blur {sigma:g} lowers the least change{note}",
+            f"training on blur of σ = {sigma:g} pixels lowers the smallest adversarial change{note}",
             f"{size}, minus training on none", "down", _change(("blur", sigma), NONE, reading),
             counted=counted, of_collapse=fails,
         )  # fmt: skip
 
 
 def _further_change_claims() -> Iterator[TrainingDataClaim]:
-    """Yield the claims about the size of the least change, and the other reading of the noise."""
+    """Yield the claims about the size of the smallest adversarial change, and of a noisy copy."""
     slightly = over_architectures(partial(change_beyond, at=("noise", 0.1), base=NONE, bound=SLIGHT), False)
     yield Claim(
         "change-slightly", "3, Fig. 5",
-        "noise 0.1 makes networks only slightly more robust: less than half as much again",
-        f"least change, trained on 0.1 minus none, as a share of the latter, minus {SLIGHT:g}", "down",
-        where_gained(slightly, SLIGHT),
+        f"{_noise(0.1)} makes networks only slightly more robust: less than half as much again",
+        f"smallest adversarial change, trained on 0.1 minus none, as a share of the latter, minus {SLIGHT:g}",
+        "down", where_gained(slightly, SLIGHT),
     )  # fmt: skip
     yield Claim(
         "one-percent", "3", "a change of about 1 % of the range misleads every network",
-        f"least change of the most robust network in percent of the range, minus {ABOUT_ONE_PERCENT:g}",
-        "down", most_robust,
+        "smallest adversarial change of the most robust network in percent of the range, minus "
+        f"{ABOUT_ONE_PERCENT:g}", "down", most_robust,
     )  # fmt: skip
     yield Claim(
         "change-rises-0.1-copy", "3, Fig. 5",
-        "training on one noisy copy, 0.1, raises the least change that misleads",
-        "least change in 8-bit values, mean over architectures, minus training on none", "up",
+        f"training on one fixed copy with {_noise(0.1)} raises the smallest adversarial change",
+        "smallest adversarial change in 8-bit values, mean over architectures, minus training on none", "up",
         _change((COPY, 0.1), NONE, "correct"), counted=False, helps=True,
     )  # fmt: skip
 

@@ -217,7 +217,7 @@ def accuracy_spread(kind: str, *, clean: bool = False) -> Callable[[Found], Cont
 
 
 def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
-    """Return the spread of the least change, on images common to all architectures at each strength."""
+    """Return the spread of the smallest change, on images common to all architectures at each strength."""
 
     def contrast(results: Found) -> Contrast | None:
         if kind not in results.params.kinds:
@@ -249,7 +249,7 @@ def inception_best(kind: str, *, clean: bool = False) -> Callable[[Found], Contr
 def change_gain(
     results: Found, architecture: str, at: At, base: At, reading: str, relative: bool = False
 ) -> Contrast | None:
-    """Return the contrast of the least change, one training minus another.   relative: to the other's."""
+    """Return the contrast of the smallest change, one training minus another.   relative: to the other's."""
     cell, other = (cell_at(results, architecture, place) for place in (at, base))
     if cell is None or other is None:
         return None
@@ -283,7 +283,7 @@ def where_gained(
 
 
 def change_fall(results: Found, architecture: str, sigma: float, reading: str) -> Contrast | None:
-    """Return the contrast of the least change, trained on a noise minus the largest of weaker noises.
+    """Return the contrast of the smallest change, trained on a noise minus the largest of weaker noises.
 
     All on one set of images. The largest is chosen by the other seeds; networks at chance are none of them.
     Void where the next weaker noise was not run: a rise and fall between the two would be missed.
@@ -301,7 +301,7 @@ def change_fall(results: Found, architecture: str, sigma: float, reading: str) -
 
 
 def most_robust(results: Found) -> Contrast | None:
-    """Return in percent of the 8-bit range the least change of the most robust network, minus the bound.
+    """Return in percent of the 8-bit range the smallest change of the most robust network, minus the bound.
 
     The greatest of all networks, a seed at a time: no smaller than that of any one, so that it does not help
     the claim. Of each network on the images that it gets right.
