@@ -56,6 +56,15 @@ def test_best_needs_the_neighbouring_strengths_of_the_papers_grid_and_names_its_
     assert few["best-5"].verdict == six["best-5"].verdict == "held", "nothing is stronger"
 
 
+def test_a_peak_needs_the_neighbouring_test_noises_of_the_papers_grid(six):
+    assert six["peak-0.1"].verdict in JUDGED
+    assert six["peak-0.1"].remark.endswith("points; against none, 0.01, 0.05, 0.5, 1, 5")
+    few = verdicts(variation_results(SIX.replace(sigmas=(0.1, 0.5, 1.0, 5.0))))
+    for name in ("peak-0.1", "peak-0.1-recalibrated"):
+        assert few[name].verdict == "neighbouring strengths not run: no verdict"
+    assert few["peak-1"].verdict in JUDGED
+
+
 def test_best_is_not_judged_without_a_training_on_none():
     results = variation_results(SIX)
     noisy = {place: found for place, found in results.by_cell.items() if place[0].sigma}

@@ -128,6 +128,11 @@ def against(levels: Iterable[float]) -> str:
     return f"against {', '.join(names)}" if names else ""
 
 
+def without_neighbours(sigma: float, levels: Iterable[float]) -> str:
+    """Return why there is no verdict at a strength if the strengths beside it are not among those run."""
+    return "" if set(neighbours(sigma)) <= set(levels) else NO_NEIGHBOURS
+
+
 def matched(results: Found, architecture: str, sigma: float, statistics: str = TRAINED) -> Contrast | None:
     """Return the contrast of accuracy on noise, trained on the same noise minus the best other training.
 
@@ -143,18 +148,21 @@ def matched(results: Found, architecture: str, sigma: float, statistics: str = T
     run = {c: values for c, values in accuracies.items() if values}
     found, rivals = against_rivals({seed: value for seed, value in own.items() if seed in plain}, run)
     levels = [c.sigma for c in run]
-    void = "" if set(neighbours(sigma)) <= set(levels) else NO_NEIGHBOURS
-    return Contrast(found, (cell, *rivals), void, against(levels))
+    return Contrast(found, (cell, *rivals), without_neighbours(sigma, levels), against(levels))
 
 
 def peak(results: Found, architecture: str, sigma: float, statistics: str = TRAINED) -> Contrast | None:
-    """Return the contrast of one training's accuracy, shown its own noise minus the best other noise."""
+    """Return the contrast of one training's accuracy, shown its own noise minus the best other noise.
+
+    Void where the strengths beside it were not shown.
+    """
     cell = cell_at(results, architecture, ("noise", sigma))
     if cell is None:
         return None
-    levels = results.params.levels
-    shown = {level: accuracy(results, cell, "noise", (level,), statistics) for level in levels}
-    return Contrast(against_rivals(shown.pop(sigma), shown)[0], (cell,))
+    each = {level: accuracy(results, cell, "noise", (level,), statistics) for level in results.params.levels}
+    shown = {level: values for level, values in each.items() if values}
+    found, _ = against_rivals(shown.pop(sigma, {}), shown)
+    return Contrast(found, (cell,), without_neighbours(sigma, shown), against(shown))
 
 
 def at_its_own(results: Found, architecture: str, sigma: float) -> Contrast | None:
