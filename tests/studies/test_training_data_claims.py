@@ -275,6 +275,13 @@ def test_claims_about_accuracy_have_a_twin_with_batchnorm_statistics_estimated_a
     assert all(claim.text.endswith(", with BatchNorm statistics estimated again") for claim in again)
 
 
+def test_a_twin_that_turns_a_counted_claims_verdict_is_told_as_a_cause():
+    told = {(cause.claim, cause.twin) for cause in STUDY.causes if "BatchNorm" in cause.text}
+    counted = {claim.name for claim in STUDY.claims if claim.counted}
+    assert told == {(name, f"{name}-recalibrated") for name in TWINS if name in counted}
+    assert {"peak-1", "blur-clean-0.5", "raises-0.1"} <= {claim for claim, _ in told}
+
+
 def test_the_twin_is_of_the_same_networks_by_their_other_records(six):
     for name, cost in {"raises-0.1": 0.01, "lower-1": 0.1, "blur-drops-1": 0.05}.items():
         twin = six[f"{name}-recalibrated"]

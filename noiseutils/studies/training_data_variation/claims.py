@@ -310,6 +310,9 @@ CAUSES = (
         "an image that is wrong already counts as a change of 0", "change-rises-0.1", "change-rises-0.1-zero"
     ),
     Cause("one noisy copy of each image, not fresh noise", "clean-0.1", "clean-0.1-copy"),
-    Cause(f"{AGAIN} on clean images", "peak-1", f"peak-1-{RECALIBRATED}"),
-    Cause(f"{AGAIN} on clean images", "blur-clean-0.5", f"blur-clean-0.5-{RECALIBRATED}"),
+    *(
+        Cause(f"{AGAIN} on clean images", claim.name, f"{claim.name}-{RECALIBRATED}")
+        for claim in CLAIMS
+        if claim.counted and f"{claim.name}-{RECALIBRATED}" in {other.name for other in CLAIMS}
+    ),
 )
