@@ -221,7 +221,7 @@ def test_effects_of_training_on_corrupted_images_are_those_of_a_few_independent_
         "clean-0.1": accuracy(weak, "clean", 0) - accuracy("none", "clean", 0),
         "blur-clean-0.5": accuracy(blurred, "clean", 0) - accuracy("none", "clean", 0),
         "blur-overall-0.5": accuracy(blurred, blur, 0.5) - accuracy("none", blur, 0.5),
-        "at-least": accuracy(strong, noise, 0.25) - accuracy(weak, noise, 0.25),
+        "at-least-0.5": accuracy(strong, noise, 0.25) - accuracy(weak, noise, 0.25),
     }.items():
         row, values = found.loc[name], values.dropna()
         assert row.n == len(values)

@@ -1,4 +1,4 @@
-"""Attacks on the trained networks of the training-data study: the least change that misleads, and AutoAttack.
+"""Attacks on the trained networks of the training-data study: smallest adversarial changes, and AutoAttack.
 
 Both on test images as they are, the same ones for every network.
 """

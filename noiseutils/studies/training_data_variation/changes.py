@@ -1,4 +1,4 @@
-"""The least change that misleads, in three readings of what is averaged over the attacked images.
+"""The smallest adversarial change, in three readings of what is averaged over the attacked images.
 
 The paper attacks 128 images and averages, and does not say what becomes of images that a network gets wrong
 without any change.
@@ -26,7 +26,7 @@ MIN_IMAGES = 10  # that compared networks must share for a mean of a seed
 
 
 def sizes_of(results: Found, cell: Cell, seed: int, reading: str, attack: str = "") -> dict[int, float]:
-    """Return the least changes of one network by image, in 8-bit values; images that withstood are left out.
+    """Return the smallest changes of one network by image, in 8-bit values, without images that withstood.
 
     attack: "" for the profile's. Empty where the network was not attacked, or in an older way that does not
     have the reading.
@@ -40,7 +40,7 @@ def sizes_of(results: Found, cell: Cell, seed: int, reading: str, attack: str = 
 def common_sizes(
     results: Found, cells: Sequence[Cell], reading: str
 ) -> dict[int, dict[Cell, dict[int, float]]]:
-    """Return the least changes by seed, cell and image, on images that all the cells have in a reading."""
+    """Return the smallest changes by seed, cell and image, on images that all the cells have in a reading."""
     attacked = [
         {s for c, s, question in results.answers if (c, question) == (cell, results.params.change_attack)}
         for cell in cells
@@ -54,7 +54,7 @@ def common_sizes(
 
 
 def means_of(results: Found, cells: Sequence[Cell], reading: str) -> dict[Cell, dict[int, float]]:
-    """Return by cell and seed the mean least change over the images that all the cells have in common.
+    """Return by cell and seed the mean smallest change over the images that all the cells have in common.
 
     Seeds with fewer than `MIN_IMAGES` of them are left out.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from noiseutils.studies.registry import Contrast, minus
 from noiseutils.studies.results import K, best_by_other_seeds, common_seeds, mean_by_seed
@@ -13,34 +14,58 @@ from noiseutils.studies.training_data_variation.changes import (
     mean,
     means_of,
 )
-from noiseutils.studies.training_data_variation.grid import NAMES, Cell, row_of, shown_as
+from noiseutils.studies.training_data_variation.grid import NAMES, Cell, neighbours, row_of, shown_as
 
 At = tuple[str, float]  # kind of a training's corruption and its strength
 Part = Callable[[Found, str], Contrast | None]  # of one architecture
 
 NONE: At = ("none", 0.0)
 ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
+TRAINED, RECALIBRATED = "trained", "recalibrated"  # BatchNorm statistics, as records name them
+NO_NEIGHBOURS = "neighbouring strengths not run: no verdict"
+NO_GAIN = "no gain: no verdict"
 LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
 
 
-def over_architectures(part: Part) -> Callable[[Found], Contrast | None]:
-    """Return the contrast that is the mean of every architecture's, for seeds that all of them have."""
+def over_architectures(part: Part, points: bool = True) -> Callable[[Found], Contrast | None]:
+    """Return the contrast that is the mean of every architecture's, for seeds that all of them have.
+
+    points: the contrast is of accuracies, which the remark gives in percentage points.
+    """
 
     def contrast(results: Found) -> Contrast | None:
-        each = [part(results, architecture) for architecture in results.params.architectures]
-        there = [found for found in each if found is not None]
+        each = {architecture: part(results, architecture) for architecture in results.params.architectures}
+        there = {architecture: found for architecture, found in each.items() if found is not None}
         if len(there) < len(each):
             return None
-        cells = tuple(cell for found in there for cell in found.cells)
-        return Contrast(mean_by_seed([found.by_seed for found in there]), cells, remark=alone(results))
+        cells = tuple(cell for found in there.values() for cell in found.cells)
+        by_seed = mean_by_seed([found.by_seed for found in there.values()])
+        effects = own_effects({a: [found.by_seed[s] for s in by_seed] for a, found in there.items()}, points)
+        void = next((found.void for found in there.values() if found.void), "")
+        remarks = [alone(results) if len(there) == 1 else effects, *(f.remark for f in there.values())]
+        return Contrast(by_seed, cells, void, "; ".join(dict.fromkeys(filter(None, remarks))))
 
     return contrast
+
+
+def own_effects(values: Mapping[str, Sequence[float]], points: bool) -> str:
+    """Return each architecture's mean effect in words.   points: of accuracies, in percentage points."""
+    scale, digits, unit = (100, 1, " points") if points else (1, 2, "")
+    means = {architecture: scale * mean(own) for architecture, own in values.items() if own}
+    said = ", ".join(f"{NAMES[architecture]} {signed(own, digits)}" for architecture, own in means.items())
+    return said + unit if said else ""
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a number with its sign; what rounds to zero has none."""
+    sign = "+" if round(value, digits) else ""
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
 
 
 def alone(results: Found) -> str:
     """Return in words which architectures a profile has, where these are not all of the paper's."""
     has = [name for name in NAMES if name in results.params.architectures]
-    return f"{' and '.join(NAMES[name] for name in has)} alone" if len(has) < len(NAMES) else ""
+    return f"{' and '.join(NAMES[name] for name in has)} modules alone" if len(has) < len(NAMES) else ""
 
 
 def cell_at(results: Found, architecture: str, at: At) -> Cell | None:
@@ -50,10 +75,18 @@ def cell_at(results: Found, architecture: str, at: At) -> Cell | None:
 
 
 def accuracy(
-    results: Found, cell: Cell, shown: str = "noise", levels: Sequence[float] = (0.0,)
+    results: Found,
+    cell: Cell,
+    shown: str = "noise",
+    levels: Sequence[float] = (0.0,),
+    statistics: str = TRAINED,
 ) -> dict[int, float]:
-    """Return the accuracy by seed, averaged over shown strengths; 0: clean images."""
-    return mean_by_seed([results.values(cell, "accuracy", **shown_as(shown, level)) for level in levels])
+    """Return the accuracy by seed, averaged over shown strengths; 0: clean images.
+
+    statistics: of BatchNorm, as trained or `RECALIBRATED`, estimated again on clean training images.
+    """
+    at = [shown_as(shown, level) | {"statistics": statistics} for level in levels]
+    return mean_by_seed([results.values(cell, "accuracy", **where) for where in at])
 
 
 def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
@@ -63,14 +96,20 @@ def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
 
 
 def gain(
-    results: Found, architecture: str, at: At, base: At, shown: str, levels: Sequence[float] | None
+    results: Found,
+    architecture: str,
+    at: At,
+    base: At,
+    shown: str,
+    levels: Sequence[float] | None,
+    statistics: str = TRAINED,
 ) -> Contrast | None:
     """Return the contrast of accuracy, one training minus another.   levels: shown; None: the profile's."""
     cells = [cell_at(results, architecture, place) for place in (at, base)]
     if cells[0] is None or cells[1] is None:
         return None
     levels = results.params.levels if levels is None else levels
-    treated, control = (accuracy(results, cell, shown, levels) for cell in (cells[0], cells[1]))
+    treated, control = (accuracy(results, cell, shown, levels, statistics) for cell in (cells[0], cells[1]))
     return minus(treated, control, (cells[0], cells[1]))
 
 
@@ -83,24 +122,47 @@ def against_rivals(
     return {seed: own[seed] - value for seed, value in best.items()}, chosen
 
 
-def matched(results: Found, architecture: str, sigma: float) -> Contrast | None:
-    """Return the contrast of accuracy on noise, trained on the same noise minus the best other training."""
+def against(levels: Iterable[float]) -> str:
+    """Return in words which strengths something was set against."""
+    names = [f"{level:g}" if level else "none" for level in levels]
+    return f"against {', '.join(names)}" if names else ""
+
+
+def without_neighbours(sigma: float, levels: Iterable[float]) -> str:
+    """Return why there is no verdict at a strength if the strengths beside it are not among those run."""
+    return "" if set(neighbours(sigma)) <= set(levels) else NO_NEIGHBOURS
+
+
+def matched(results: Found, architecture: str, sigma: float, statistics: str = TRAINED) -> Contrast | None:
+    """Return the contrast of accuracy on noise, trained on the same noise minus the best other training.
+
+    Training on none is always among the others. Void where the strengths beside it were not trained on: the
+    rivals that are nearest would be missing.
+    """
     cell = cell_at(results, architecture, ("noise", sigma))
     if cell is None:
         return None
     row = row_of(results.params, architecture, "noise")
-    accuracies = {c: accuracy(results, c, "noise", (sigma,)) for c in row}
-    found, rivals = against_rivals(accuracies.pop(cell), accuracies)
-    return Contrast(found, (cell, *rivals))
+    accuracies = {c: accuracy(results, c, "noise", (sigma,), statistics) for c in row}
+    own, plain = accuracies.pop(cell), accuracies[cell.plain]
+    run = {c: values for c, values in accuracies.items() if values}
+    found, rivals = against_rivals({seed: value for seed, value in own.items() if seed in plain}, run)
+    levels = [c.sigma for c in run]
+    return Contrast(found, (cell, *rivals), without_neighbours(sigma, levels), against(levels))
 
 
-def peak(results: Found, architecture: str, sigma: float) -> Contrast | None:
-    """Return the contrast of one training's accuracy, shown its own noise minus the best other noise."""
+def peak(results: Found, architecture: str, sigma: float, statistics: str = TRAINED) -> Contrast | None:
+    """Return the contrast of one training's accuracy, shown its own noise minus the best other noise.
+
+    Void where the strengths beside it were not shown.
+    """
     cell = cell_at(results, architecture, ("noise", sigma))
     if cell is None:
         return None
-    shown = {level: accuracy(results, cell, "noise", (level,)) for level in results.params.levels}
-    return Contrast(against_rivals(shown.pop(sigma), shown)[0], (cell,))
+    each = {level: accuracy(results, cell, "noise", (level,), statistics) for level in results.params.levels}
+    shown = {level: values for level, values in each.items() if values}
+    found, _ = against_rivals(shown.pop(sigma, {}), shown)
+    return Contrast(found, (cell,), without_neighbours(sigma, shown), against(shown))
 
 
 def at_its_own(results: Found, architecture: str, sigma: float) -> Contrast | None:
@@ -136,23 +198,34 @@ def spread(
     return Contrast(by_seed, tuple(cells))
 
 
+def by_architecture(
+    results: Found, kind: str, clean: bool
+) -> tuple[dict[str, dict[int, float]], dict[str, list[Cell]]]:
+    """Return accuracies by architecture and seed, and the cells behind them, of profiles with the kind.
+
+    Averaged over trainings and shown strengths of a kind up to `LEARNED`.   clean: without any instead.
+    """
+    found, cells = {}, {}
+    for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
+        row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
+        shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
+        found[architecture] = mean_by_seed([accuracy(results, cell, kind, shown) for cell in row])
+        cells[architecture] = row
+    return found, cells
+
+
 def accuracy_spread(kind: str, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
     """Return the spread of accuracy over trainings and shown strengths of a kind, or without any."""
 
     def contrast(results: Found) -> Contrast | None:
-        found, cells = {}, []
-        for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
-            row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
-            shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
-            found[architecture] = mean_by_seed([accuracy(results, cell, kind, shown) for cell in row])
-            cells += row
-        return spread(found, cells, relative=False)
+        found, rows = by_architecture(results, kind, clean)
+        return spread(found, [cell for row in rows.values() for cell in row], relative=False)
 
     return contrast
 
 
 def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
-    """Return the spread of the least change, on images common to all architectures at each strength."""
+    """Return the spread of the smallest change, on images common to all architectures at each strength."""
 
     def contrast(results: Found) -> Contrast | None:
         if kind not in results.params.kinds:
@@ -167,21 +240,24 @@ def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
     return contrast
 
 
-def inception_best(results: Found) -> Contrast | None:
-    """Return the contrast of clean accuracy, the Inception network minus the best of the others."""
-    plain = [Cell(architecture, *NONE) for architecture in results.params.architectures]
-    accuracies = {cell: accuracy(results, cell) for cell in plain}
-    own = accuracies.pop(Cell("inception", *NONE), None)
-    if own is None or not accuracies:
-        return None
-    found, rivals = against_rivals(own, accuracies)
-    return Contrast(found, (Cell("inception", *NONE), *rivals))
+def inception_best(kind: str, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
+    """Return the contrast of accuracy, Inception minus the best of the others; see `by_architecture`."""
+
+    def contrast(results: Found) -> Contrast | None:
+        accuracies, rows = by_architecture(results, kind, clean)
+        own = accuracies.pop("inception", None)
+        if own is None or not accuracies:
+            return None
+        found, rivals = against_rivals(own, accuracies)
+        return Contrast(found, tuple(cell for name in ("inception", *rivals) for cell in rows[name]))
+
+    return contrast
 
 
 def change_gain(
     results: Found, architecture: str, at: At, base: At, reading: str, relative: bool = False
 ) -> Contrast | None:
-    """Return the contrast of the least change, one training minus another.   relative: to the other's."""
+    """Return the contrast of the smallest change, one training minus another.   relative: to the other's."""
     cell, other = (cell_at(results, architecture, place) for place in (at, base))
     if cell is None or other is None:
         return None
@@ -192,8 +268,48 @@ def change_gain(
     return Contrast({s: value / means[other][s] for s, value in found.by_seed.items()}, found.cells)
 
 
+def change_beyond(results: Found, architecture: str, at: At, base: At, bound: float) -> Contrast | None:
+    """Return the contrast of the relative gain in change minus a bound, on images that both get right."""
+    found = change_gain(results, architecture, at, base, "correct", relative=True)
+    if found is None:
+        return None
+    return replace(found, by_seed={seed: value - bound for seed, value in found.by_seed.items()})
+
+
+def where_gained(
+    beyond: Callable[[Found], Contrast | None], bound: float
+) -> Callable[[Found], Contrast | None]:
+    """Return a contrast of gains minus a bound, void unless their mean is above 0: a loss is no gain."""
+
+    def contrast(results: Found) -> Contrast | None:
+        found = beyond(results)
+        if found is None or not found.by_seed or mean(found.by_seed.values()) + bound > 0:
+            return found
+        return replace(found, void=NO_GAIN)
+
+    return contrast
+
+
+def change_fall(results: Found, architecture: str, sigma: float, reading: str) -> Contrast | None:
+    """Return the contrast of the smallest change, trained on a noise minus the largest of weaker noises.
+
+    All on one set of images. The largest is chosen by the other seeds; networks at chance are none of them.
+    Void where the next weaker noise was not run: a rise and fall between the two would be missed.
+    """
+    cell = cell_at(results, architecture, ("noise", sigma))
+    if cell is None:
+        return None
+    weaker = [Cell(architecture, "noise", level) for level in results.params.levels if 0 < level < sigma]
+    run = compared(results, weaker)
+    means = means_of(results, (cell, *run), reading)
+    found, chosen = against_rivals(means.pop(cell), means)
+    levels = [rival.sigma for rival in run]
+    void = "" if neighbours(sigma)[0] in levels else NO_NEIGHBOURS
+    return Contrast(found, (cell, *chosen), void, against(levels))
+
+
 def most_robust(results: Found) -> Contrast | None:
-    """Return in percent of the 8-bit range the least change of the most robust network, minus the bound.
+    """Return in percent of the 8-bit range the smallest change of the most robust network, minus the bound.
 
     The greatest of all networks, a seed at a time: no smaller than that of any one, so that it does not help
     the claim. Of each network on the images that it gets right.

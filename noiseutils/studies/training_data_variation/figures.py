@@ -137,7 +137,7 @@ def shown_lines(
 
 
 def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
-    """Draw Figures 5 and 7: the least change over the training strength, a panel a reading."""
+    """Draw Figures 5 and 7: the smallest change over the training strength, a panel a reading."""
     for kind, name in (("noise", "figure_05_change_noise"), ("blur", "figure_07_change_blur")):
         rows, found = rows_of(results.params, kind), {}
         for reading in READINGS:
@@ -167,11 +167,11 @@ def changes(results: Results[Params, Cell]) -> Iterator[Drawn]:
         ]
         networks = len({seed for _, seed in misled})
         figure.suptitle(
-            f"Least change that misleads, by what is averaged  ·  {made_of(results)},\n"
+            f"Smallest adversarial change, by what is averaged  ·  {made_of(results)},\n"
             f"{results.params.change_images} images attacked by {ATTACK_NAMES[attack]}, "
             f"{counted(networks, 'seed')}"
         )
-        alt = f"Least change that misleads over the {kind} trained on, a panel a reading, a line a network."
+        alt = f"Smallest adversarial change over the {kind} trained on, a panel a reading, a line a network."
         yield Drawn(name, figure, alt, results.at(misled))
 
 
@@ -181,7 +181,7 @@ def _change_line(
     row: Sequence[Cell],
     by_cell: Mapping[Cell, Mapping[int, Mapping[int, float]]],
 ) -> dict[str, tuple[float, float, Any]]:
-    """Draw one network's least changes, and return the label at the line's end: its name and n images."""
+    """Draw one network's smallest changes, and return the label at the line's end: its name and n images."""
     colour, at, samples, images = COLOURS[architecture], [], [], []
     for place, cell in enumerate(row):
         if seeds := by_cell.get(cell):

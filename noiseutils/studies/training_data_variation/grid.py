@@ -29,6 +29,7 @@ from noiseutils.studies.study import made_once
 from noiseutils.studies.training_data_variation.params import Params
 from noiseutils.training.loop import Result
 
+PAPERS_LEVELS = (0.0, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)  # sigma, of trainings and of what they are shown
 KINDS = {"noise": "gaussian_noise", "blur": "gaussian_blur"}  # as a run's corruption and a condition say it
 COPY = "noise_copy"
 NAMES = {"resnet": "ResNet", "inception": "Inception", "resnext": "ResNeXt"}  # of architectures, for readers
@@ -80,6 +81,12 @@ def row_of(params: Params, architecture: str, kind: str) -> list[Cell]:
     """Return the cells of one architecture and kind, from none to the strongest."""
     levels = [0.0, *sorted(params.copy_sigmas)] if kind == COPY else params.levels
     return [Cell(architecture, kind if sigma else "none", sigma) for sigma in levels]
+
+
+def neighbours(sigma: float) -> list[float]:
+    """Return the strengths next to one on the paper's grid, the weaker one first; the last has one alone."""
+    at = PAPERS_LEVELS.index(sigma)
+    return [*PAPERS_LEVELS[max(at - 1, 0) : at], *PAPERS_LEVELS[at + 1 : at + 2]]
 
 
 def size_of(kind: str, sigma: float) -> float:

@@ -89,7 +89,7 @@ def matrix_table(results: Results[Params, Cell], trained: str, shown: str) -> pd
 
 
 def change_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Average the least change of a pixel, in 8-bit values, a row a reading and network: Figures 5 and 7.
+    """Average the smallest change of a pixel, in 8-bit values, a row a reading and network: Figures 5 and 7.
 
     size: mean over n seeds with its t interval, of means over images.   percent: of the 8-bit range.
     reading: a key of `changes.READINGS`.   images: averaged over, a mean over seeds; for "correct" those that
@@ -124,7 +124,7 @@ def change_table(results: Results[Params, Cell]) -> pd.DataFrame:
 def row_sizes(
     results: Results[Params, Cell], row: Sequence[Cell], reading: str
 ) -> dict[Cell, dict[int, dict[int, float]]]:
-    """Return the least changes of a row of cells by cell, seed and image: what its figure and table average.
+    """Return the smallest changes of a row by cell, seed and image: what its figure and table average.
 
     For "correct" on the images common to the row's networks; networks at chance have none.
     """
