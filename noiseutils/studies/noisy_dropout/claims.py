@@ -17,7 +17,14 @@ from noiseutils.studies.noisy_dropout.left_on import errors_left_on
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import Cause, Claim, Contrast, difference, minus, settings_of
-from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed
+from noiseutils.studies.results import (
+    Results,
+    best_by_other_seeds,
+    common_seeds,
+    mean_by_seed,
+    reported_beside,
+    select,
+)
 
 PROBABILITIES = (0.2, 0.25, 0.3)
 READINGS = {"dropped": "", "all": ", Equation 2"}
@@ -266,6 +273,13 @@ def _changes(accuracies: list[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(a[name] for a in noisy) / len(noisy) - plain[name] for name in plain}
 
 
+def _printed(p: float) -> str:
+    """Return the top-1 errors that the paper prints of one probability, without noise and with the worst."""
+    rows = select(reported_beside(__file__), p=p, quantity="top1_error")
+    plain, worst = (select(rows, **where).value.item() for where in ({"level": 0}, {"over": "max"}))
+    return f"{100 * plain:.2f} % without, up to {100 * worst:.2f} % with"
+
+
 def _robustness_claims(p: float, reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     """Yield what the abstract claims of robustness, for one probability; the paper names none."""
     counted = reading == "dropped"
@@ -299,7 +313,8 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
     over = "mean over the noise levels trained, minus ordinary dropout"
     for p in PROBABILITIES:
         yield Claim(
-            f"error-{p:g}{end}", "4.2", f"noise raises the top-1 error at p = {p:g}{note}",
+            f"error-{p:g}{end}", "4.2",
+            f"noise raises the top-1 error at p = {p:g}{note} (printed: {_printed(p)})",
             f"top-1 error, {over}", "up", noise_cost("top1_error", p, reading), counted=counted,
         )  # fmt: skip
         yield Claim(
