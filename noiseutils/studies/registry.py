@@ -46,12 +46,15 @@ class Contrast(Generic[C]):
 
     void: why these results allow no verdict, such as a regulariser where there is no gap to close.
     remark: what else a reader needs to know of the networks, such as how much they have learned.
+    chosen_of: of how many contrasts this one was chosen as the most telling against "all are alike"; its p is
+    multiplied by that.
     """
 
     by_seed: Mapping[int, float]
     cells: tuple[C, ...]
     void: str = ""
     remark: str = ""
+    chosen_of: int = 1
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ def _p_value(claim: Claim, contrast: Contrast | None, test: Paired) -> float:
     if contrast is None or contrast.void:
         return math.nan
     if claim.claimed == "within":
-        return against_margin(list(contrast.by_seed.values()), claim.margin)
+        return min(1.0, contrast.chosen_of * against_margin(list(contrast.by_seed.values()), claim.margin))
     return test.p
 
 

@@ -20,12 +20,12 @@ from noiseutils.studies.training_data_variation.contrasts import (
     NONE,
     RECALIBRATED,
     At,
-    accuracy_spread,
+    accuracies_alike,
     at_its_own,
     change_beyond,
     change_fall,
     change_gain,
-    change_spread,
+    changes_alike,
     gain,
     inception_best,
     matched,
@@ -44,10 +44,10 @@ AGAIN = "BatchNorm statistics estimated again"
 SAME = (
     0.01  # of accuracy: a point is the least that can be read off the paper's axes, which reach from 0 to 1
 )
-ALIKE = 0.02  # of accuracy, largest minus smallest of the architectures: that includes the seeds' own spread
+ALIKE = 0.02  # of accuracy, between any two architectures
 SLIGHT = 0.5  # of the change that a network without noise needs: "slightly" is less than half as much again
 UNMOVED = 0.1  # of the same: "no effect" is less than a tenth
-SIMILAR = 0.25  # of the architectures' mean change, largest minus smallest
+SIMILAR = 0.25  # of the architectures' mean change, between any two
 
 
 def _noise(sigma: float) -> str:
@@ -173,15 +173,16 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
     for kind, figure in (("noise", 4), ("blur", 6)):
         yield Claim(
             f"alike-{kind}", f"3, Fig. {figure}", f"the architectures behave alike in accuracy under {kind}",
-            f"accuracy, mean over trainings and test strengths up to {LEARNED:g}, largest minus smallest "
-            "architecture", "within", accuracy_spread(kind), ALIKE,
+            f"accuracy, mean over trainings and test strengths up to {LEARNED:g}, of the two "
+            "architectures that are least alike", "within", accuracies_alike(kind, ALIKE), ALIKE,
         )  # fmt: skip
     for kind, figure in (("noise", 5), ("blur", 7)):
         yield Claim(
             f"change-alike-{kind}", f"3, Fig. {figure}",
             f"all architectures need a similar change, trained on {kind}",
-            f"smallest adversarial change, mean over trainings up to {LEARNED:g}, largest minus smallest "
-            "architecture, as a share of their mean", "within", change_spread(kind), SIMILAR,
+            f"smallest adversarial change, mean over trainings up to {LEARNED:g}, of the two "
+            "architectures that are least alike, as a share of the mean of all", "within",
+            changes_alike(kind, SIMILAR), SIMILAR,
         )  # fmt: skip
     best = "minus the best other architecture (chosen by the other seeds)"
     yield Claim(
@@ -196,8 +197,8 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
     )  # fmt: skip
     yield Claim(
         "modules", "4", "residual, Inception and ResNeXt modules perform alike",
-        "clean accuracy without corruption, largest minus smallest architecture", "within",
-        accuracy_spread("noise", clean=True), ALIKE,
+        "clean accuracy without corruption, of the two architectures that are least alike", "within",
+        accuracies_alike("noise", ALIKE, clean=True), ALIKE,
     )  # fmt: skip
 
 

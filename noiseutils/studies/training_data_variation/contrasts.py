@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
+from noiseutils.stats import against_margin
 from noiseutils.studies.registry import Contrast, minus
 from noiseutils.studies.results import K, best_by_other_seeds, common_seeds, mean_by_seed
 from noiseutils.studies.training_data_variation.changes import (
@@ -181,21 +183,33 @@ def shown_as_clean(results: Found, architecture: str, sigma: float) -> Contrast 
     return Contrast(mean_by_seed(each), tuple(row)) if sigma in results.params.sigmas else None
 
 
-def spread(
-    found: Mapping[str, Mapping[int, float]], cells: Sequence[Cell], relative: bool
+def widest_pair(
+    found: Mapping[str, Mapping[int, float]],
+    rows: Mapping[str, Sequence[Cell]],
+    margin: float,
+    relative: bool,
 ) -> Contrast | None:
-    """Return the contrast of the largest minus the smallest architecture, a seed at a time.
+    """Return the contrast of the two architectures that decides whether all are within a margin.
 
-    It is at least the difference of any two, so that likeness is not claimed too easily.   relative: to the
-    architectures' mean.
+    All are alike if every two are: where no mean difference is beyond the margin, the pair that is hardest to
+    show alike stands for all (intersection-union). One pair beyond it is enough to refute: that of the
+    smallest p, times the number of pairs. The range of three networks would be above 0 by chance alone.
+    relative: differences as shares of the architectures' mean.
     """
     if len(found) < 2:
         return None
-    by_seed = {}
-    for seed in common_seeds(found.values()):
-        values = [own[seed] for own in found.values()]
-        by_seed[seed] = (max(values) - min(values)) / (mean(values) if relative else 1)
-    return Contrast(by_seed, tuple(cells))
+    seeds = common_seeds(found.values())
+    scale = {s: mean([own[s] for own in found.values()]) if relative else 1.0 for s in seeds}
+    pairs = {
+        (one, other): {s: (found[one][s] - found[other][s]) / scale[s] for s in seeds}
+        for one, other in combinations(found, 2)
+    }
+    p_values = {pair: against_margin(list(values.values()), margin) for pair, values in pairs.items()}
+    beyond = [pair for pair, values in pairs.items() if seeds and abs(mean(values.values())) > margin]
+    pair = min(beyond, key=p_values.__getitem__) if beyond else max(pairs, key=p_values.__getitem__)
+    cells = tuple(cell for architecture in found for cell in rows[architecture])
+    remark = f"{NAMES[pair[0]]} minus {NAMES[pair[1]]}"
+    return Contrast(pairs[pair], cells, remark=remark, chosen_of=len(pairs) if beyond else 1)
 
 
 def by_architecture(
@@ -214,18 +228,21 @@ def by_architecture(
     return found, cells
 
 
-def accuracy_spread(kind: str, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
-    """Return the spread of accuracy over trainings and shown strengths of a kind, or without any."""
+def accuracies_alike(kind: str, margin: float, *, clean: bool = False) -> Callable[[Found], Contrast | None]:
+    """Return the contrast of the least alike architectures' accuracies; see `by_architecture`."""
 
     def contrast(results: Found) -> Contrast | None:
         found, rows = by_architecture(results, kind, clean)
-        return spread(found, [cell for row in rows.values() for cell in row], relative=False)
+        return widest_pair(found, rows, margin, relative=False)
 
     return contrast
 
 
-def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
-    """Return the spread of the smallest change, on images common to all architectures at each strength."""
+def changes_alike(kind: str, margin: float) -> Callable[[Found], Contrast | None]:
+    """Return the contrast of the least alike architectures' smallest changes, as a share of the mean.
+
+    On images common to all architectures at each strength.
+    """
 
     def contrast(results: Found) -> Contrast | None:
         if kind not in results.params.kinds:
@@ -235,7 +252,7 @@ def change_spread(kind: str) -> Callable[[Found], Contrast | None]:
         for column in zip(*rows, strict=True):
             means |= means_of(results, column, "correct")
         found = {row[0].architecture: mean_by_seed([means[cell] for cell in row]) for row in rows}
-        return spread(found, [cell for row in rows for cell in row], relative=True)
+        return widest_pair(found, {row[0].architecture: row for row in rows}, margin, relative=True)
 
     return contrast
 
