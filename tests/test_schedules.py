@@ -172,7 +172,7 @@ def test_a_runs_schedule_gives_the_same_rates():
         ({"last": 1.0}, "last is 1.0; allowed: from minimum, 1e-06, to learning_rate, 0.1"),
         ({"factor": 0.5}, "takes no `factor`"),
         ({"every": None}, "needs `every`"),
-        ({"kind": "step"}, "other schedules take no `last`"),
+        ({"kind": "step", "minimum": 0.0}, "other schedules take no `last`"),
         ({"t_mult": 0.5}, "greater than or equal to 1"),
     ],
 )

@@ -169,9 +169,13 @@ def lines(claims: pd.DataFrame, beside: bool = False) -> Iterator[str]:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """Return a claim as a line of text: verdict, claim, what was measured, effect, images, epochs, width."""
-    found = f"; {row['test']}: {effect_of(row)}; {made_of(row)}" if row["n"] else ""
-    return f"[{word(row)}] {row['section']}: {said(row)}{found}"
+    """Return a claim as a line of text: verdict, claim, what was measured, effect, images, epochs, width.
+
+    What stands beside a claim bears its words, and is told from it by what is measured, run or not.
+    """
+    test = f"; {row['test']}" if row["n"] or not row["counted"] else ""
+    found = f": {effect_of(row)}; {made_of(row)}" if row["n"] else ""
+    return f"[{word(row)}] {row['section']}: {said(row)}{test}{found}"
 
 
 def said(row: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ def text(page) -> str:
 def test_first_page_says_what_was_found_and_three_ways_in(pages, committed):
     said = text(pages["index"])
     counts = evidence.summary(evidence.evidence(reference=committed)).iloc[-1]
-    assert f"Of all {counts['claims']} claims in the registry, {counts['judged']} have a verdict" in said
+    assert f"Of all {counts['claims']} claims, {counts['judged']} have a verdict" in said
     assert f"six seeds or more: {counts['replicated']} replicated, {counts['held']} held" in said
     table = next(t for t in pages["index"]("table") if t.find(string="measured: effect [95 % interval]"))
     heads = ["claim", "verdict", "measured: effect [95 % interval]", "trained on"]
