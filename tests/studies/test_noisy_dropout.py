@@ -16,7 +16,7 @@ from noiseutils.errors import UserError
 from noiseutils.models import build_model
 from noiseutils.studies import study
 from noiseutils.studies.evidence import JUDGED
-from noiseutils.studies.noisy_dropout import STUDY, claims, network_figures, reported, tables
+from noiseutils.studies.noisy_dropout import STUDY, contrasts, network_figures, reported, tables
 from noiseutils.studies.noisy_dropout import left_on as left_on_module
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell
 from noiseutils.studies.noisy_dropout.left_on import LEFT_ON, left_on_table, metrics_left_on
@@ -264,7 +264,7 @@ def test_the_best_level_is_chosen_by_the_other_seeds():
 def test_a_best_of_one_level_is_no_choice_and_has_no_verdict():
     results = dropout_results(REAL.replace(noise_levels=(0.5,)))
     table = STUDY.verdicts(results).set_index("name")
-    assert table.loc["best-level", "verdict"] == claims.ONE_LEVEL
+    assert table.loc["best-level", "verdict"] == contrasts.ONE_LEVEL
     assert np.isnan(table.loc["best-level", "p_holm"])
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from noiseutils import plots
 from noiseutils.plots import Effect
-from noiseutils.studies.noisy_dropout.claims import class_changes, noise_cost, noisy_cells
+from noiseutils.studies.noisy_dropout.contrasts import class_changes, noise_cost, noisy_cells
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.noisy_dropout.reported import Place, ours_at, paper_at, places

@@ -11,7 +11,7 @@ from noiseutils.bench import noisy_dropout_step
 from noiseutils.data import load
 from noiseutils.errors import UserError
 from noiseutils.stats import holm, mean_interval, one_sample
-from noiseutils.studies.noisy_dropout.claims import by_class, class_changes, noisy_cells
+from noiseutils.studies.noisy_dropout.contrasts import by_class, class_changes, noisy_cells
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
