@@ -73,11 +73,11 @@ def effect(mean: float, low: float, high: float, test: str) -> str:
     digits = 2 if not half > 0 else next((d for d in range(1, 5) if half * 10**d >= 2), 4)
     while digits < 4 and half > 0 and any(bound and not round(bound, digits) for bound in (low, high)):
         digits += 1  # the bound's sign decides
-    bounds = f" [{_signed(low, digits)}, {_signed(high, digits)}]" if half >= 0 else ""
-    return f"{_signed(mean, digits)}{bounds}{' points' if points else ''}"
+    bounds = f" [{signed(low, digits)}, {signed(high, digits)}]" if half >= 0 else ""
+    return f"{signed(mean, digits)}{bounds}{' points' if points else ''}"
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
     """Return a number with its sign; what rounds to zero has none. – for what is no number."""
     if not math.isfinite(value):
         return "–"

@@ -142,6 +142,18 @@ def _each_once(results: Iterable[Result]) -> list[Result]:
     return list({result.run.key: result for result in results}.values())
 
 
+def share_lost(clean: Mapping[int, float], corrupted: Mapping[int, float]) -> dict[int, float]:
+    """Return by seed the share of the images that are right which a corruption turns wrong, from two errors.
+
+    (corrupted - clean) / (1 - clean): an image that is right with the corruption alone counts against it.
+    """
+    return {
+        seed: (corrupted[seed] - error) / (1 - error)
+        for seed, error in clean.items()
+        if seed in corrupted and error < 1
+    }
+
+
 def common_seeds(each: Iterable[Mapping[int, Any]]) -> list[int]:
     """Return the seeds that all of some values by seed have."""
     return sorted(set.intersection(*(set(values) for values in each)))

@@ -15,7 +15,14 @@ from noiseutils.studies.adversarial_noise_layer.grid import TABLE_4, Cell, label
 from noiseutils.studies.adversarial_noise_layer.params import Params
 from noiseutils.studies.adversarial_noise_layer.tables import reported, sharpness_by_seed, similarities
 from noiseutils.studies.registry import Claim, Contrast, minus, settings_of
-from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, select
+from noiseutils.studies.results import (
+    Results,
+    best_by_other_seeds,
+    common_seeds,
+    mean_by_seed,
+    select,
+    share_lost,
+)
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
 PAPERS_AT = 0.05  # a share of the pixel range
@@ -92,7 +99,7 @@ def errors(results: Found, cell: Cell | None, under: str = "clean") -> dict[int,
     attacked = mean_by_seed(each)
     if under == "fgsm":
         return attacked
-    return {s: (attacked[s] - clean[s]) / (1 - clean[s]) for s in attacked if clean.get(s, 1.0) < 1}
+    return share_lost(clean, attacked)
 
 
 def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean", **both: Any) -> Test:

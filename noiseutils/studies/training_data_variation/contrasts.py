@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from noiseutils.stats import against_margin
+from noiseutils.studies.readable import signed
 from noiseutils.studies.registry import Contrast, minus
 from noiseutils.studies.results import K, best_by_other_seeds, common_seeds, mean_by_seed
 from noiseutils.studies.training_data_variation.changes import (
@@ -56,12 +57,6 @@ def own_effects(values: Mapping[str, Sequence[float]], points: bool) -> str:
     means = {architecture: scale * mean(own) for architecture, own in values.items() if own}
     said = ", ".join(f"{NAMES[architecture]} {signed(own, digits)}" for architecture, own in means.items())
     return said + unit if said else ""
-
-
-def signed(value: float, digits: int) -> str:
-    """Return a number with its sign; what rounds to zero has none."""
-    sign = "+" if round(value, digits) else ""
-    return f"{round(value, digits) + 0.0:{sign}.{digits}f}".replace("-", "−")
 
 
 def alone(results: Found) -> str:
