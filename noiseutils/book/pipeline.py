@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 from collections import Counter
@@ -157,10 +158,21 @@ def publish(params: StudyParams) -> Path:
     for name in study.data_parameters:
         given = values[name]
         values[name] = [placeless(text) for text in given] if isinstance(given, list) else placeless(given)
-    text = yaml.safe_dump(values, sort_keys=False)
-    with writing(folder / "params.yaml"):
-        write_atomically(folder / "params.yaml", f"# What these results were made with.\n{text}".encode())
+    place = folder / "params.yaml"
+    text = _remarks(place) + yaml.safe_dump(values, sort_keys=False)
+    with writing(place):
+        write_atomically(place, text.encode())
     return folder
+
+
+def _remarks(place: Path) -> str:
+    """Return the comment at the head of published parameters, which is written by hand, or its first line."""
+    try:
+        lines = place.read_text().splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError):
+        lines = []
+    found = "".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return found or "# What these results were made with.\n"
 
 
 def notebook_path(name: str) -> Path:

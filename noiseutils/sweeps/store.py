@@ -145,7 +145,8 @@ class Store(Claims):
     def publish(self, run: Run, destination: Path) -> None:
         """Copy a finished result without its weights to another store's folder, to be shared.
 
-        Raises UserError where the run has no result.
+        One that is there already with the same content stays byte for byte: its record may be of an older
+        version. Raises UserError where the run has no result.
         """
         found = self._find(run)
         if found is None:
@@ -163,7 +164,13 @@ class Store(Claims):
             folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             _write(folder / name, content)
-        _write(folder / "run.json", record_content(run, found.record["status"], found.record["info"], files))
+        record = {**found.record, "files": files}
+        try:
+            there = verified_result(str(folder), run).record
+        except (FileNotFoundError, Unusable):
+            there = {}
+        if any(there.get(part) != record[part] for part in ("status", "info", "files")):
+            _write(folder / RUN, record_content(run, record["status"], record["info"], files))
 
     def save_checkpoint(self, run: Run, checkpoint: Checkpoint) -> None:
         """Store the state of an unfinished run in place of the one before."""

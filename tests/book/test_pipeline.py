@@ -162,3 +162,16 @@ def test_what_is_finished_is_published_without_training_the_rest(tmp_path, monke
     (stored, finished), (whole, rest) = asked
     assert (finished, rest) == ({"NOISEUTILS_NOTEBOOKS": "stored"}, {})
     assert stored != whole, "the rendering of a part is not taken for that of all"
+
+
+def test_a_remark_in_published_parameters_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(pipeline, "reference_root", lambda: tmp_path / "reference")
+    for name in ("figures", "tables"):
+        (tmp_path / "outputs" / "noisy_dropout" / "smoke" / name).mkdir(parents=True)
+    place = pipeline.publish(study_params("noisy_dropout", "smoke")) / "params.yaml"
+    first = place.read_text()
+    assert first.startswith("# What these results were made with.\nstudy: ")
+    place.write_text("# Seeds 6 to 11 were added after a look.\n" + first)
+    pipeline.publish(study_params("noisy_dropout", "smoke"))
+    assert place.read_text() == "# Seeds 6 to 11 were added after a look.\n" + first

@@ -13,6 +13,7 @@ import torch
 
 import noiseutils
 from noiseutils.config import Data, Evaluation, GaussianNoise, Model, Run
+from noiseutils.sweeps.records import checksum
 from noiseutils.sweeps.store import Store, StoreError
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.loop import Result, train
@@ -217,6 +218,22 @@ def test_a_published_result_is_whole_without_its_weights(store, result, tmp_path
     assert found.model is None
     assert found.metrics == result.metrics
     assert not (tmp_path / "empty").exists()
+
+
+def test_publishing_again_leaves_the_record_of_an_older_version_as_it_is(store, result, tmp_path):
+    store.save(result)
+    store.publish(RUN, tmp_path / "published")
+    place = tmp_path / "published" / RUN.key / "run.json"
+    record = json.loads(place.read_text())
+    del record["run"]["label_smoothing"], record["checksum"]  # before there was such a field
+    older = json.dumps({**record, "checksum": checksum(record)})
+    place.write_text(older)
+    store.publish(RUN, tmp_path / "published")
+    assert place.read_text() == older
+    place.write_text(older.replace('"finished"', '"diverged"'))  # edited by hand: written anew
+    store.publish(RUN, tmp_path / "published")
+    assert json.loads(place.read_text())["status"] == "finished"
+    assert Store(tmp_path / "published").finished(RUN)
 
 
 def test_a_damaged_published_result_is_not_used_and_not_moved(store, result, tmp_path, caplog):
