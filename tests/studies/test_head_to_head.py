@@ -109,7 +109,7 @@ def test_no_noises_time_is_fewer_epochs_of_a_costly_method():
         ({"methods": ("none", "crop_flip")}, "must include one with a strength"),
         ({"methods": ("none", "anl", "anl")}, "values must differ"),
         ({"methods": ("none", "magic")}, "methods"),
-        ({"settings": (Setting(), Setting(width=0.5))}, "settings must differ in network or images"),
+        ({"settings": (Setting(), Setting(epochs=5))}, "settings must differ in network, width or images"),
         ({"trials": 5}, "less than or equal to 4"),
     ],
 )

@@ -28,8 +28,9 @@ class Setting(Spec):
     @property
     def name(self) -> str:
         """Return the setting in words."""
+        width = "" if self.width == 1 else f", width {self.width:g}"
         images = "all images" if self.images is None else f"{self.images:,} images"
-        return f"{self.model}, {images}"
+        return f"{self.model}{width}, {images}"
 
 
 class Params(OneSetParams):
@@ -68,7 +69,7 @@ class Params(OneSetParams):
     def _parts_agree(self) -> Self:
         names = [setting.name for setting in self.settings]
         if len(set(names)) < len(names):
-            raise ValueError(f"settings must differ in network or images, got {names}")
+            raise ValueError(f"settings must differ in network, width or images, got {names}")
         if "none" not in self.methods:
             raise ValueError("methods must include none, the baseline of every comparison")
         if not any(METHODS[method].strengths for method in self.methods):

@@ -108,6 +108,7 @@ def per_class_tests(results: Results[Params, Cell]) -> pd.DataFrame:
 def significance_table(results: Results[Params, Cell], quantity: str = "top1_error") -> pd.DataFrame:
     """Test noise against ordinary dropout, paired over seeds: the test that the paper asks for (5.3).
 
+    Ordinary dropout scales what it keeps, also where it is compared with noise of an unscaled reading.
     p_value: paired t test; p_holm: Holm's correction over all cells of the table.
     """
     rows = []
