@@ -14,6 +14,7 @@ from noiseutils.book.tables import Html, table_html
 from noiseutils.book.verdicts import WORDS, badge
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
+from noiseutils.markdown import markdown_list
 from noiseutils.studies import STUDIES, evidence, findings
 from noiseutils.studies.output import read_table
 from noiseutils.studies.readable import effect
@@ -52,6 +53,15 @@ def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFra
         kept = table.loc[table.name.isin(known)].drop(columns=["data", "commit", "device"], errors="ignore")
         more.setdefault(folder.parent.name, []).append(kept.assign(profile=folder.name))
     return evidence.evidence(reference=reference, more=more), problems
+
+
+def short_tables(reference: Path, claims: pd.DataFrame) -> str:
+    """Return the answer in short as Markdown: noises in one setting as HTML, then how the verdicts went."""
+    tables = [
+        table_html(list(table.columns), table.to_numpy().tolist(), says, fold=False, sort=False)
+        for says, table in findings.in_short(reference)
+    ]
+    return "\n\n".join([*tables, markdown_list(findings.in_sentences(claims))])
 
 
 def counts_table(claims: pd.DataFrame) -> str:

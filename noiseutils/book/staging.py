@@ -25,10 +25,10 @@ from noiseutils.book.result_pages import results_table, stage_sets, stage_speed
 from noiseutils.book.stage import Stage, keep_drawing, problems_box, toctree
 from noiseutils.book.tables import one_line
 from noiseutils.config import EMBEDDED
-from noiseutils.markdown import markdown_list, markdown_table
+from noiseutils.markdown import markdown_table
 from noiseutils.models import MODELS
 from noiseutils.provenance import shipped
-from noiseutils.studies import STUDIES, findings
+from noiseutils.studies import STUDIES
 
 MARK = re.compile(r"<!-- noiseutils: (?P<name>\w+)(?: (?!-->)(?P<words>.*?))? -->", re.S)
 
@@ -43,7 +43,7 @@ def stage_all(stage: Stage, outputs: Path, reference: Path, program: typer.Typer
     problems += _stage_chapters(stage, outputs, rendered, claims, sets)
     speed = stage_speed(stage, reference, problems)
     fill = {
-        "sentence": lambda _: markdown_list([*findings.in_short(reference), *findings.in_sentences(claims)]),
+        "short": lambda _: found.short_tables(reference, claims),
         "counts": lambda _: found.counts_table(claims),
         "main": lambda _: found.main_table(claims),
         "causes": lambda _: found.causes_table(claims),

@@ -125,20 +125,23 @@ def overviews(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:
     ]
 
 
-def in_short(reference: Path | None = None) -> list[str]:
-    """Return in sentences what committed results say beside the claims of papers."""
+def in_short(reference: Path | None = None) -> list[tuple[str, pd.DataFrame]]:
+    """Return what `overviews` comes to, as tables under their captions."""
     return [
-        sentence
+        found
         for folder, results in sets_of(reference or reference_root())
-        for sentence in STUDIES[folder.parent.name].in_short(results)
+        for found in STUDIES[folder.parent.name].in_short(results).items()
     ]
 
 
 def first_words(reference: Path | None = None) -> str:
     """Return the answer as Markdown: noises in one setting, and the claims that noise helps by paper."""
     claims = evidence(reference=reference)
-    items = markdown_list([*in_short(reference), *in_sentences(claims)])
-    return "\n\n".join([items, "Claims that noise helps:", _table(SCORES, score_rows(helpful(claims)))])
+    parts = []
+    for says, table in in_short(reference):
+        parts += [says, _table(list(table.columns), table.to_numpy().tolist())]
+    parts += [markdown_list(in_sentences(claims))]
+    return "\n\n".join([*parts, "Claims that noise helps:", _table(SCORES, score_rows(helpful(claims)))])
 
 
 def score_rows(claims: pd.DataFrame) -> list[list[str]]:

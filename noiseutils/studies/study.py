@@ -71,11 +71,6 @@ def no_overview(results: Any) -> dict[str, pd.DataFrame]:
     return {}
 
 
-def no_sentences(results: Any) -> list[str]:
-    """Return nothing in addition to the verdicts on a paper's claims."""
-    return []
-
-
 def one_look(params: Any) -> int:
     """Return 1: all seeds were run before any result was looked at."""
     return 1
@@ -108,7 +103,7 @@ class Study(Generic[P, C]):
     numbers: numbers that the paper prints, by place in the study's reported.csv, each with the n, settings
     and verdict of our result.
     overview: tables of results that belong to no claim of a paper, by caption; empty without a verdict.
-    in_short: the results of `overview` in sentences.
+    in_short: what `overview` comes to, as tables by caption, for the first page.
     data_parameters: names of the parameters that name the data sets or image folders.
     """
 
@@ -133,7 +128,7 @@ class Study(Generic[P, C]):
     looks: Callable[[P], int] = one_look
     numbers: Callable[[Results[P, C]], pd.DataFrame] = no_numbers
     overview: Callable[[Results[P, C]], dict[str, pd.DataFrame]] = no_overview
-    in_short: Callable[[Results[P, C]], list[str]] = no_sentences
+    in_short: Callable[[Results[P, C]], dict[str, pd.DataFrame]] = no_overview
     data_parameters: tuple[str, ...] = ("data",)
 
     def runs(self, params: P) -> list[Run]:

@@ -231,26 +231,31 @@ def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first()
     assert STUDY.overview(head_to_head_results(PARAMS.replace(seeds=5))) == {}
 
 
-def test_a_sentence_a_setting_counts_the_noises_that_are_better_than_none_and_than_dropout():
+def test_in_short_counts_the_noises_that_are_better_than_none_and_than_dropout():
     results = head_to_head_results()
-    found = STUDY.in_short(results)
-    assert len(found) == len(PARAMS.settings)
-    assert all(setting.name in sentence for setting, sentence in zip(PARAMS.settings, found, strict=True))
+    ((says, short),) = STUDY.in_short(results).items()
+    assert "cannot tell robustness from masked gradients." in says
+    heads = [f"{setting.name}; cifar10, 20 epochs, n = 6" for setting in PARAMS.settings]
+    assert list(short.columns) == ["top-1 error", *heads]
+    found = short.set_index("top-1 error").iloc[:, 0]
     papers, table = STUDY.overview(results).values()
     kinds = {method.label for method in METHODS.values() if method.kind not in ("", "common")}
     said = papers.loc[papers.method.isin(kinds)].set_index("method").iloc[:, 0]
     lower, higher = said[said.str.contains("lower")], said[said.str.contains("higher")]
-    assert f"**{len(lower)}** have a lower error than no noise ({lower.index[0]} −" in found[0]
-    assert f"**{len(higher)}** a higher one.\n  - Of 10, " in found[0]
+    beaten = f"{len(lower)} of 10 better, {len(higher)} worse; best: {lower.index[0]} −"
+    assert found["the papers' methods against no noise"].startswith(beaten)
     against = table.iloc[:, 1].str.contains("lower").sum(), table.iloc[:, 1].str.contains("higher").sum()
-    alone = papers.set_index("method").iloc[:, 0]["dropout"].split(" [")[0]
-    assert f"**{against[0]}** have a lower error than dropout ({alone} points against no noise)" in found[0]
-    assert f"against no noise), **{against[1]}** a higher one." in found[0]
-    assert "NoisyDropout is dropout with noise: its noise changes the error by" in found[0]
+    beaten = f"{against[0]} of 10 better, {against[1]} worse"
+    assert found["the papers' methods against dropout"].startswith(beaten)
+    alone = papers.set_index("method").iloc[:, 0]["dropout"].split(" lower")[0]
+    assert found["dropout against no noise"] == f"{alone} points: better"
+    added = table.set_index("method").iloc[:, 0]["NoisyDropout, in dropped neurons"].split("]")[0]
+    assert found["NoisyDropout, in dropped neurons, against dropout"].startswith(f"{added}] points: ")
     for words in ("under FGSM 2/255", "on images with noise of σ = 0.1"):
-        assert re.search(rf"The same networks {words}: \*\*\d+\*\* of 10 have a lower error", found[0])
-    assert "cannot tell robustness from masked gradients." in found[0]
-    assert STUDY.in_short(head_to_head_results(PARAMS.replace(seeds=5))) == []
+        assert re.match(
+            r"\d+ of 10 better, \d+ worse", found[f"the papers' methods against no noise, {words}"]
+        )
+    assert STUDY.in_short(head_to_head_results(PARAMS.replace(seeds=5))) == {}
 
 
 def test_a_method_that_lacks_a_seed_says_how_many_it_has():

@@ -1,8 +1,8 @@
-"""Head to head in a sentence a setting, and in two tables: every method minus no noise, and minus dropout."""
+"""Head to head in tables: what it comes to, every method minus no noise, the papers' noises minus dropout."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,12 @@ PAPERS = (
     "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top, of std "
     f"{LEVEL:g}, which was not chosen; its p was."
 )
-MASKED = " One step of FGSM cannot tell robustness from masked gradients."
+SHORT = (
+    "The papers' noises, and blur, in one setting a column: networks that differ in the method alone, six "
+    "seeds or more, each method at the best of its strengths on validation images. Better: a lower top-1 "
+    "error is shown, after correction for all methods; worse: a higher one. One step of FGSM cannot tell "
+    "robustness from masked gradients."
+)
 ON_DROPOUT = ("noisy_dropout", "noisy_dropout_all")  # methods that drop neurons, too
 VERDICTS = ("lower", "higher", "not shown")
 
@@ -43,97 +48,75 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
     return {says: table for says, table in found.items() if len(table)}
 
 
-def in_short(results: Results[Params, Cell]) -> list[str]:
-    """Return an item a setting, with items below it: how many noises of the papers beat no noise and dropout.
+def in_short(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
+    """Return a table by what it says: how many noises of the papers beat no noise, and how many dropout.
 
-    Compared in top-1 error, then in the error under attack and on noisy images.
+    Compared in top-1 error, then in the error under attack and on noisy images. A row a comparison, a column
+    a setting. Settings without a verdict are left out, and the table without one.
     """
     papers, params = _papers(results), results.params
-    against_none = _judged(results, "none", [*papers, "dropout"])
-    against_dropout = _judged(results, "dropout", papers)
-    attack, noise = f"under FGSM {params.fgsm_255:g}/255", f"on images with noise of σ = {params.noise:g}"
-    under = {
+    none, dropout = METHODS["none"].label, METHODS["dropout"].label
+    plain = _judged(results, "none", [*papers, "dropout"])
+    added = _judged(results, "dropout", papers)
+    corrupted = {
         words: _judged(results, "none", [*papers, "dropout"], name)
-        for name, words in (("fgsm", attack), ("noise", noise))
-    }
-    found = []
-    for setting in params.settings:
-        judged, dropout = _in_setting(against_none, setting.name)
-        if not judged:
-            continue
-        seeds = min(one.interval.n for one in judged)
-        head = (
-            f"{setting.name} ({data_of(params).label}, {setting.epochs} epochs, n = {seeds}; each method at "
-            "the best of its strengths on validation images):"
+        for name, words in (
+            ("fgsm", f"under FGSM {params.fgsm_255:g}/255"),
+            ("noise", f"on images with noise of σ = {params.noise:g}"),
         )
-        parts = [f"Of {len(judged)} methods of the papers, noise or blur, {_counted(judged, 'no noise')}."]
-        if rest := _in_setting(against_dropout, setting.name)[0]:
-            alone = f" ({_points(dropout)} against no noise)" if dropout is not None else ""
-            parts += [f"Of {len(rest)}, {_counted(rest, f'dropout{alone}')}."]
-            parts += _on_dropout(rest)
-        for words, those in under.items():
-            attacked, plain = _in_setting(those, setting.name)
-            if attacked:
-                alone = f"; dropout {_points(plain)}" if plain is not None else ""
-                parts += [
-                    f"The same networks {words}: **{_shown(attacked, 'lower')}** of {len(attacked)} have a "
-                    f"lower error than no noise{_best(attacked, alone)}, "
-                    f"**{_shown(attacked, 'higher')}** a higher one."
-                ]
-                parts[-1] += MASKED * (words == attack)
-        found.append("\n".join([head, *(f"  - {part}" for part in parts)]))
-    return found
+    }
+    columns = {}
+    for setting in params.settings:
+        name = setting.name
+        if not (own := _of(plain, papers, name)):
+            continue
+        head = (
+            f"{name}; {data_of(params).label}, {setting.epochs} epochs, n = {min(c.interval.n for c in own)}"
+        )
+        columns[head] = {
+            f"the papers' methods against {none}": _counted(own),
+            f"{dropout} against {none}": _judged_points(plain.get(("dropout", name))),
+            f"the papers' methods against {dropout}": _counted(_of(added, papers, name)),
+        }
+        for method in ON_DROPOUT:
+            if method in papers:
+                row = f"{METHODS[method].label}, against {dropout}"
+                columns[head][row] = _judged_points(added.get((method, name)))
+        for words, found in corrupted.items():
+            row = f"the papers' methods against {none}, {words}"
+            columns[head][row] = _counted(_of(found, papers, name), found.get(("dropout", name)))
+    table = pd.DataFrame(columns).rename_axis("top-1 error").reset_index()
+    return {SHORT: table} if columns else {}
 
 
-def _in_setting(
-    judged: dict[tuple[str, str], Comparison], setting: str
-) -> tuple[list[Comparison], Comparison | None]:
-    """Return the papers' methods of one setting, and dropout apart from them."""
-    found = {method: one for (method, name), one in judged.items() if name == setting}
-    dropout = found.pop("dropout", None)
-    return list(found.values()), dropout
+def _of(judged: dict[tuple[str, str], Comparison], methods: Sequence[str], setting: str) -> list[Comparison]:
+    """Return the comparisons of some methods in one setting."""
+    return [one for (method, name), one in judged.items() if name == setting and method in methods]
 
 
-def _on_dropout(judged: Iterable[Comparison]) -> list[str]:
-    """Return what noise adds to dropout, in a sentence; NoisyDropout is dropout with noise on top."""
-    added = [
-        f"{effect(one.interval.mean, one.interval.low, one.interval.high, 'error')} "
-        f"({METHODS[one.cell.method].label.partition(', ')[2]})"
-        for one in judged
-        if one.cell.method in ON_DROPOUT
-    ]
-    return [f"NoisyDropout is dropout with noise: its noise changes the error by {', '.join(added)}."] * bool(
-        added
-    )
-
-
-def _shown(judged: Iterable[Comparison], verdict: str) -> int:
-    return sum(one.verdict == verdict for one in judged)
-
-
-def _best(judged: Iterable[Comparison], dropout: str) -> str:
-    """Return the method that lowers the error most, beside dropout, in brackets; nothing if none is shown."""
-    lower = [one for one in judged if one.verdict == "lower"]
+def _counted(judged: Sequence[Comparison], dropout: Comparison | None = None) -> str:
+    """Return how many methods are better and worse, and the best of them, with dropout beside it."""
+    if not judged:
+        return "–"
+    lower, higher = ([one for one in judged if one.verdict == verdict] for verdict in ("lower", "higher"))
+    found = f"{len(lower)} of {len(judged)} better, {len(higher)} worse"
     if not lower:
-        return ""
+        return found
     best = min(lower, key=lambda one: one.interval.mean)
-    return f" ({METHODS[best.cell.method].label} {_points(best)}{dropout})"
+    beside = f"; {METHODS['dropout'].label} {_points(dropout)}" if dropout is not None else ""
+    return f"{found}; best: {METHODS[best.cell.method].label} {_points(best)}{beside}"
 
 
-def _counted(judged: Iterable[Comparison], rival: str) -> str:
-    """Return in words how many comparisons show a lower error, of what methods, and how many a higher."""
-    shown = sorted((one for one in judged if one.shown), key=lambda one: one.interval.mean)
-    lower = [one for one in shown if one.verdict == "lower"]
-    named = [f"{METHODS[one.cell.method].label} {_points(one)}" for one in lower]
-    listed = f" ({'; '.join(named)})" if named else ""
-    higher = len(shown) - len(lower)
-    return f"**{len(lower)}** have a lower error than {rival}{listed}, **{higher}** a higher one"
+def _judged_points(one: Comparison | None) -> str:
+    """Return the difference of a comparison in points, and what is shown of it."""
+    if one is None:
+        return "–"
+    return f"{_points(one)}: {({'lower': 'better', 'higher': 'worse'}).get(one.verdict, 'not shown')}"
 
 
 def _points(one: Comparison) -> str:
-    """Return the mean difference of a comparison in points."""
-    found = effect(one.interval.mean, one.interval.low, one.interval.high, "error")
-    return f"{found.split(' [')[0]} points"
+    """Return the difference of a comparison in points with its interval."""
+    return effect(one.interval.mean, one.interval.low, one.interval.high, "error")
 
 
 def _papers(results: Results[Params, Cell]) -> list[str]:
