@@ -118,6 +118,7 @@ def _labels(ax: Axes, ends: Mapping[str, tuple[float, float, str]], at: float) -
         ax.annotate(
             label, (x, y), (at, place), fontsize=7.5, color=colour, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.45, "shrinkB": 4},
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},  # over the line at 0
         )  # fmt: skip
     ax.set_ylim(low, high)
 
