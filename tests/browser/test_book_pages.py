@@ -125,6 +125,17 @@ def test_wide_table_scrolls_in_its_box_with_its_first_column_in_sight(opened, si
         assert first.bounding_box()["x"] == before
 
 
+@pytest.mark.parametrize("name", ["index", "claims", "results"])
+def test_at_a_desk_the_tables_of_what_was_found_show_every_column(opened, site, name):
+    with opened(site / f"{name}.html", offline=True, viewport={"width": 1200, "height": 900}) as (page, _):
+        page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        cut = page.evaluate(
+            "[...document.querySelectorAll('.scroll, .pst-scrollable-table-container')]"
+            ".filter(box => box.scrollWidth > box.clientWidth).map(box => box.innerText.slice(0, 200))"
+        )
+        assert cut == []
+
+
 def test_click_on_a_header_sorts_numbers_as_numbers(opened, site):
     with opened(claims(site), offline=True) as (page, errors):
         as_written = column(page, 3)
