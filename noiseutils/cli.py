@@ -172,8 +172,8 @@ def claims(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="also write the whole table to this file")
     ] = None,
-    beside: Annotated[
-        bool, typer.Option("--beside", help="list other readings and controls instead of the claims")
+    controls: Annotated[
+        bool, typer.Option("--controls", help="list other readings and controls instead of the claims")
     ] = False,
     readme: Annotated[
         bool,
@@ -206,7 +206,7 @@ def claims(
         )
     asked = [study] if study else list(STUDIES)
     shown = evidence.evidence(asked)
-    for line in evidence.lines(shown, beside):
+    for line in evidence.lines(shown, controls):
         typer.echo(line)
     typer.echo("")
     typer.echo(evidence.summary(shown).to_string(index=False))

@@ -244,15 +244,15 @@ def test_the_module_is_the_command_line():
     assert "shapes" in done.stdout
 
 
-def test_claims_are_listed_apart_from_what_stands_beside_them_and_no_two_lines_are_alike(monkeypatch, capsys):
+def test_claims_are_listed_apart_from_their_controls_and_no_two_lines_are_alike(monkeypatch, capsys):
     claims = STUDIES["adaptive_noise"].claims
     counted = sum(claim.counted for claim in claims)
     _, of_the_paper, _ = call(monkeypatch, capsys, "claims", "adaptive_noise")
-    _, beside, _ = call(monkeypatch, capsys, "claims", "adaptive_noise", "--beside")
-    rows, others = ([x for x in out.splitlines() if x.startswith("  [")] for out in (of_the_paper, beside))
+    _, controls, _ = call(monkeypatch, capsys, "claims", "adaptive_noise", "--controls")
+    rows, others = ([x for x in out.splitlines() if x.startswith("  [")] for out in (of_the_paper, controls))
     assert len(set(rows)) == len(rows) == counted
     assert len(set(others)) == len(others) == len(claims) - counted
-    assert f"beside: {len(others)} other readings" in of_the_paper
+    assert f"{len(others)} other readings and controls (--controls)" in of_the_paper
     assert "adversarial_noise_layer" not in of_the_paper, "a study is listed alone"
 
 

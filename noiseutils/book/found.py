@@ -103,7 +103,7 @@ def methods_tables(reference: Path) -> str:
 
 def numbers_table(reference: Path) -> str:
     """Return how many of the papers' printed numbers stand beside ours as HTML."""
-    return table_html(findings.NUMBERS, findings.number_rows(reference), findings.BESIDE, sort=False)
+    return table_html(findings.NUMBERS, findings.number_rows(reference), findings.COMPARED, sort=False)
 
 
 def all_tables(claims: pd.DataFrame) -> str:

@@ -121,8 +121,8 @@ def summary(claims: pd.DataFrame) -> pd.DataFrame:
 def printed(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> pd.DataFrame:
     """Count the numbers that the papers of studies print, and those that stand beside ours.
 
-    Columns: study; printed; beside: measured here at least once; six_seeds: with six seeds or more; agree, of
-    those with a verdict; settings: of our best, with counts. The best is the nearest to the paper's setting.
+    Columns: study; printed; compared: measured here at least once; six_seeds: with six seeds or more; agree,
+    of those with a verdict; settings: of our best, with counts. The best is the nearest to the paper's setting.
     """
     rows, order = [], list(SETTINGS)
     for study in (STUDIES[name] for name in studies):
@@ -135,7 +135,7 @@ def printed(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> 
         row = {
             "study": study.name,
             "printed": len(places),
-            "beside": 0,
+            "compared": 0,
             "six_seeds": 0,
             "judged": 0,
             "agree": 0,
@@ -147,7 +147,7 @@ def printed(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> 
             best = best.loc[~best.index.duplicated()]
             counts = Counter(best.settings)
             row |= {
-                "beside": len(best),
+                "compared": len(best),
                 "six_seeds": int((best.n >= MIN_SEEDS).sum()),
                 "judged": int(best.verdict.isin(NUMBER_JUDGED).sum()),
                 "agree": int((best.verdict == "agrees").sum()),
@@ -157,21 +157,21 @@ def printed(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> 
     return pd.DataFrame(rows)
 
 
-def lines(claims: pd.DataFrame, beside: bool = False) -> Iterator[str]:
-    """Yield claims as lines of text, under the names of their studies; or what stands beside the claims."""
+def lines(claims: pd.DataFrame, controls: bool = False) -> Iterator[str]:
+    """Yield claims as lines of text under the names of their studies, or their readings and controls."""
     for study, table in claims.groupby("study", sort=False):
         yield str(study)
-        yield from (f"  {line(row)}" for row in rows_of(table.loc[table.counted != beside]))
+        yield from (f"  {line(row)}" for row in rows_of(table.loc[table.counted != controls]))
         others = table.loc[~table.counted]
-        if len(others) and not beside:
+        if len(others) and not controls:
             judged = int(others.verdict.isin(JUDGED).sum())
-            yield f"  beside: {len(others)} other readings and controls, {judged} of them with a verdict"
+            yield f"  {len(others)} other readings and controls (--controls), {judged} of them with a verdict"
 
 
 def line(row: Mapping[str, Any]) -> str:
     """Return a claim as a line of text: verdict, claim, what was measured, effect, images, epochs, width.
 
-    What stands beside a claim bears its words, and is told from it by what is measured, run or not.
+    Another reading bears the claim's words, and is told from it by what is measured, run or not.
     """
     test = f"; {row['test']}" if row["n"] or not row["counted"] else ""
     found = f": {effect_of(row)}; {made_of(row)}" if row["n"] else ""

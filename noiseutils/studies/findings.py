@@ -236,7 +236,7 @@ def page(reference: Path | None = None) -> str:
         _table(SCORES, score_rows(helpful(claims))),
     ]
     judged = claims.loc[is_real(claims)]
-    parts += ["## Printed numbers beside ours", BESIDE, _table(NUMBERS, number_rows(reference))]
+    parts += ["## Printed numbers beside ours", COMPARED, _table(NUMBERS, number_rows(reference))]
     for counted, title in (
         (True, "Judged so far"),
         (False, "Other readings and controls, beside the claims"),
@@ -249,7 +249,7 @@ def page(reference: Path | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-BESIDE = (
+COMPARED = (
     "A number of a paper stands beside ours where a training here measured the same quantity of the same "
     "network and method. It agrees where it lies in the range in which one more training of ours would, of "
     "six seeds or more. A number is judged at the paper's setting alone: on its own images, or on a JPEG "
@@ -260,9 +260,9 @@ NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree
 
 def numbers_in_a_sentence(reference: Path | None = None) -> str:
     """Return how many printed numbers stand beside ours in a sentence."""
-    counts = printed(reference=reference)[["printed", "beside", "six_seeds", "judged", "agree"]].sum()
+    counts = printed(reference=reference)[["printed", "compared", "six_seeds", "judged", "agree"]].sum()
     return (
-        f"Of the {counts['printed']} numbers that the papers print, {counts['beside']} stand beside ours, "
+        f"Of the {counts['printed']} numbers that the papers print, {counts['compared']} stand beside ours, "
         f"{counts['six_seeds']} with six seeds. A number can be judged where everything is the paper's, or "
         f"everything but that the images are a JPEG copy: {counts['judged']} so far, of which "
         f"{counts['agree']} agree."
@@ -271,7 +271,7 @@ def numbers_in_a_sentence(reference: Path | None = None) -> str:
 
 def number_rows(reference: Path | None = None) -> list[list[str]]:
     """Return how many of each paper's printed numbers stand beside ours, a row of texts a paper."""
-    counts = ("printed", "beside", "six_seeds", "judged", "agree")
+    counts = ("printed", "compared", "six_seeds", "judged", "agree")
     table = printed(reference=reference)
     rows = [
         [paper_name(row["study"]), *(str(row[name]) for name in counts), row["settings"] or "–"]

@@ -320,6 +320,4 @@ def for_readers(verdicts: pd.DataFrame) -> pd.DataFrame:
     made = ["name", "images", "train", "epochs", "width", "remark", "diverged", "settings"]
     made += ["cells", "looks", "counted"]
     shown = ordered.drop(columns=made, errors="ignore")  # tables of earlier versions lack some
-    return shown.assign(
-        claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "beside")
-    )
+    return shown.assign(claimed=claimed, networks=networks, counted=np.where(ordered.counted, "yes", "no"))

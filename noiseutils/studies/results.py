@@ -196,6 +196,6 @@ def select(frame: pd.DataFrame, **equal: Any) -> pd.DataFrame:
     return frame.loc[kept]
 
 
-def reported_beside(module: str) -> pd.DataFrame:
+def reported_numbers(module: str) -> pd.DataFrame:
     """Read the numbers that a paper reports: `reported.csv` beside a module of its study (its `__file__`)."""
     return pd.read_csv(Path(module).with_name("reported.csv"))

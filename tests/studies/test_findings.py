@@ -133,10 +133,10 @@ def test_every_printed_number_is_counted_once_and_stands_beside_ours_where_a_run
     assert nothing.printed.to_dict() == {
         "noisy_dropout": 23, "adaptive_noise": 144, "adversarial_noise_layer": 147
     }  # fmt: skip
-    assert not nothing.beside.any()
+    assert not nothing.compared.any()
     found = evidence.printed().set_index("study")
-    assert (found.beside <= found.printed).all()
-    assert (found.six_seeds <= found.beside).all()
+    assert (found.compared <= found.printed).all()
+    assert (found.six_seeds <= found.compared).all()
     assert (found.judged <= found.six_seeds).all()
     assert (found.agree <= found.judged).all()
     # MNIST's Table 1 and six readings of Fashion-MNIST's Table 2 have six seeds

@@ -126,7 +126,7 @@ def test_readers_see_counted_claims_first_and_what_is_behind_each():
     results = dropout_results(SIX, costly)
     table = judge([claim(counted=False), claim()], results, lambda params, cell: "paper")
     shown = for_readers(table)
-    assert shown.counted.tolist() == ["yes", "beside"]
+    assert shown.counted.tolist() == ["yes", "no"]
     assert shown.networks[1] == "photographs, 50,000 images, 10 epochs, width 1: the paper's own setting"
     assert list(for_readers(table.drop(columns="remark")).columns) == list(shown.columns), (
         "as rendered earlier"

@@ -10,12 +10,12 @@ from noiseutils.stats import prediction_interval, reported_verdict
 from noiseutils.studies.adaptive_noise.choice import chosen, edge
 from noiseutils.studies.adaptive_noise.grid import Cell, settings
 from noiseutils.studies.adaptive_noise.params import Params
-from noiseutils.studies.results import Results, reported_beside
+from noiseutils.studies.results import Results, reported_numbers
 
 
 def reported() -> pd.DataFrame:
     """Read Tables I to III, a row a number; rounding: half a unit of its last digit."""
-    return reported_beside(__file__)
+    return reported_numbers(__file__)
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from noiseutils.studies.adversarial_noise_layer.grid import (
     described,
 )
 from noiseutils.studies.adversarial_noise_layer.params import Params
-from noiseutils.studies.results import Results, reported_beside, select
+from noiseutils.studies.results import Results, reported_numbers, select
 from noiseutils.sweeps.jobs import one_thread
 
 
@@ -31,7 +31,7 @@ def reported() -> pd.DataFrame:
     quantity: similarity, top1_error, accuracy (shares in [0, 1]) or seconds_per_epoch.   x: the class in
     Table 1, the attack size in Table 4.   rounding: half a unit of the last digit that the paper prints.
     """
-    return reported_beside(__file__)
+    return reported_numbers(__file__)
 
 
 def errors_table(results: Results[Params, Cell], part: str) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import Cause, Claim, settings_of
-from noiseutils.studies.results import reported_beside, select
+from noiseutils.studies.results import reported_numbers, select
 
 PROBABILITIES = (0.2, 0.25, 0.3)
 READINGS = {"dropped": "", "all": ", Equation 2"}
@@ -61,7 +61,7 @@ def settings(params: Params, cell: Cell) -> str:
 
 def _printed(p: float) -> str:
     """Return the top-1 errors that the paper prints of one probability, without noise and with the worst."""
-    rows = select(reported_beside(__file__), p=p, quantity="top1_error")
+    rows = select(reported_numbers(__file__), p=p, quantity="top1_error")
     plain, worst = (select(rows, **where).value.item() for where in ({"level": 0}, {"over": "max"}))
     return f"{100 * plain:.2f} % without, up to {100 * worst:.2f} % with"
 

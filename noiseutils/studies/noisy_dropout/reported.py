@@ -12,7 +12,7 @@ from noiseutils.stats import MIN_SEEDS, mean_interval, prediction_interval, repo
 from noiseutils.studies.noisy_dropout.claims import settings
 from noiseutils.studies.noisy_dropout.grid import READINGS, Cell, level_name
 from noiseutils.studies.noisy_dropout.params import Params
-from noiseutils.studies.results import Results, common_seeds, reported_beside, select
+from noiseutils.studies.results import Results, common_seeds, reported_numbers, select
 
 PAPER_LEVELS = (0.05, 0.1, 0.3, 0.5, 1.0)
 EXTREMES = {"min": min, "max": max}
@@ -25,7 +25,7 @@ def reported() -> pd.DataFrame:
     over: min or max where the number is over the noise levels.   bound: "above" or "below" where the paper
     gives a limit. Left out are two that belong to no cell: 0.69 on the way in Figure 10, and 78 % in 5.2.
     """
-    return reported_beside(__file__)
+    return reported_numbers(__file__)
 
 
 class Place(NamedTuple):
