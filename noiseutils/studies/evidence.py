@@ -122,7 +122,7 @@ def printed(studies: Iterable[str] = STUDIES, reference: Path | None = None) -> 
     """Count the numbers that the papers of studies print, and those that stand beside ours.
 
     Columns: study; printed; compared: measured here at least once; six_seeds: with six seeds or more; agree,
-    of those with a verdict; settings: of our best, with counts. The best is the nearest to the paper's setting.
+    of those with a verdict; settings: of our best, with counts. The best is nearest to the paper's setting.
     """
     rows, order = [], list(SETTINGS)
     for study in (STUDIES[name] for name in studies):
