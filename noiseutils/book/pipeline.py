@@ -29,7 +29,7 @@ from noiseutils.training.distributed import on_rank0
 
 
 def everything(profile: str, changes: Sequence[str] = ()) -> list[str]:
-    """What `all` means: the studies, and the live lab where it has the profile and nothing is changed."""
+    """Return what `all` means: the studies, and the live lab if it has the profile and nothing is changed."""
     lab = not changes and (shipped("params") / "live_lab" / f"{profile}.yaml").is_file()
     return [*STUDIES, *(["live_lab"] if lab else [])]
 
@@ -83,7 +83,7 @@ def sweep_study(
 
 
 def status_of(params: StudyParams) -> tuple[Counter[str], dict[str, str]]:
-    """How many runs are in which state (see `Store.state`), and the last line of each failure by run."""
+    """Count the runs in each state (see `Store.state`), and the last line of each failure by run."""
     store = open_store()
     store.check_root()
     states = {run: store.state(run) for run in RENDERED[params.study].runs_known(params, store)}

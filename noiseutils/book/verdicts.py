@@ -51,6 +51,7 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     ),
     "only neighbouring ε: no verdict": (NONE, "an optimum between two values is about either"),
     "neighbouring strengths not run: no verdict": (NONE, "the nearest rivals were not trained"),
+    "no gain: no verdict": (NONE, "that a gain is small is judged only where there is one"),
     "one level, nothing to choose: no verdict": (NONE, "a best of several levels takes several"),
     "the counted claim's own numbers: no verdict": (NONE, "the same trainings, judged once already"),
     "other settings: no verdict": (NONE, "the profile changes what the number depends on, such as epochs"),

@@ -1,4 +1,4 @@
-"""What an optimiser trains, where it lies, and what processes that train one network agree on."""
+"""Find what an optimiser trains and where it lies, and agree between processes that train one network."""
 
 from __future__ import annotations
 

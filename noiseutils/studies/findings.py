@@ -1,4 +1,4 @@
-"""What was found, for readers: in short, the papers' main claims, what explains differences, head to head.
+"""Tell readers what was found: in short, the main claims, what explains differences, head to head.
 
 README's first page and outputs/reference/README.md, the list of all that was judged, are written from it.
 """

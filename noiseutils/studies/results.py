@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -142,13 +143,19 @@ def _each_once(results: Iterable[Result]) -> list[Result]:
     return list({result.run.key: result for result in results}.values())
 
 
-def share_lost(clean: Mapping[int, float], corrupted: Mapping[int, float]) -> dict[int, float]:
-    """Return by seed the share of the images that are right which a corruption turns wrong, from two errors.
+def share_lost(clean: float, corrupted: float) -> float:
+    """Return the share of the images that are right which a corruption turns wrong, from two errors.
 
-    (corrupted - clean) / (1 - clean): an image that is right with the corruption alone counts against it.
+    (corrupted - clean) / (1 - clean): an image that is right with the corruption alone counts against it. nan
+    where no image is right.
     """
+    return (corrupted - clean) / (1 - clean) if clean < 1 else math.nan
+
+
+def shares_lost(clean: Mapping[int, float], corrupted: Mapping[int, float]) -> dict[int, float]:
+    """Return `share_lost` by seed, of the seeds that have both errors and an image that is right."""
     return {
-        seed: (corrupted[seed] - error) / (1 - error)
+        seed: share_lost(error, corrupted[seed])
         for seed, error in clean.items()
         if seed in corrupted and error < 1
     }

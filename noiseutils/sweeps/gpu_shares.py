@@ -1,4 +1,4 @@
-"""How much of a GPU each run of a cluster takes: as much as the memory of runs like it, an eighth at least.
+"""Share a GPU among the runs of a cluster: as much as the memory of runs like each, an eighth at least.
 
 The first runs of a kind take the least. What they had reserved is the share of the next; one that lacked
 memory is sent again with twice its share, up to a whole GPU.

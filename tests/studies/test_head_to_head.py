@@ -236,8 +236,8 @@ def test_in_short_counts_the_noises_that_are_better_than_none_and_than_dropout()
     ((says, short),) = STUDY.in_short(results).items()
     assert "cannot tell robustness from masked gradients." in says
     heads = [f"{setting.name}; cifar10, 20 epochs, n = 6" for setting in PARAMS.settings]
-    assert list(short.columns) == ["top-1 error", *heads]
-    found = short.set_index("top-1 error").iloc[:, 0]
+    assert list(short.columns) == ["comparison", *heads]
+    found = short.set_index("comparison").iloc[:, 0]
     papers, table = STUDY.overview(results).values()
     kinds = {method.label for method in METHODS.values() if method.kind not in ("", "common")}
     said = papers.loc[papers.method.isin(kinds)].set_index("method").iloc[:, 0]
@@ -251,11 +251,28 @@ def test_in_short_counts_the_noises_that_are_better_than_none_and_than_dropout()
     assert found["dropout against no noise"] == f"{alone} points: better"
     added = table.set_index("method").iloc[:, 0]["NoisyDropout, in dropped neurons"].split("]")[0]
     assert found["NoisyDropout, in dropped neurons, against dropout"].startswith(f"{added}] points: ")
-    for words in ("under FGSM 2/255", "on images with noise of σ = 0.1"):
-        assert re.match(
-            r"\d+ of 10 better, \d+ worse", found[f"the papers' methods against no noise, {words}"]
-        )
+    for words in ("images lost to FGSM 2/255", "images lost to noise of σ = 0.1"):
+        said = found[f"{words}: the papers' methods against no noise"]
+        assert re.match(r"\d+ of 10 better, \d+ worse", said)
     assert STUDY.in_short(head_to_head_results(PARAMS.replace(seeds=5))) == {}
+
+
+def test_a_method_that_is_better_on_clean_images_and_loses_as_many_of_them_is_not_more_robust():
+    results = head_to_head_results()
+    for (cell, seed), result in results.by_cell.items():
+        clean = next(r["top1_error"] for r in result.metrics["conditions"] if r["condition"] == "clean")
+        for record in result.metrics["conditions"]:
+            if record["condition"] == "fgsm":
+                lost = 0.4 + seed / 1000 + 0.1 * (cell.method == "lat")
+                record["top1_error"] = clean + lost * (1 - clean)
+    results = STUDY.results(PARAMS, results.stored)
+    over_all = tables.differences_table(results, "fgsm").set_index(["setting", "method"])
+    lost = tables.differences_table(results, "fgsm_lost").set_index(["setting", "method"])
+    assert over_all.verdict[BABY, "ANL"] == "lower"
+    assert lost.difference[BABY, "ANL"] == pytest.approx(0)
+    assert lost.verdict[BABY, "ANL"] == "not shown"
+    assert lost.difference[BABY, "LAT"] == pytest.approx(0.1)
+    assert lost.verdict[BABY, "LAT"] == "higher"
 
 
 def test_a_method_that_lacks_a_seed_says_how_many_it_has():

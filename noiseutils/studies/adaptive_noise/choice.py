@@ -1,4 +1,4 @@
-"""What follows from the grid's results: a learning rate for each kind of noise, and the controls.
+"""Choose a learning rate for each kind of noise from the grid's results, and derive the controls.
 
 The controls follow a script made from what a run with Gaussian noise did:
 

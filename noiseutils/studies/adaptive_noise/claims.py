@@ -1,4 +1,4 @@
-"""What the adaptive-noise paper claims, and how each claim is tested.
+"""State the adaptive-noise paper's claims, each with its test.
 
 Noise is Gaussian where nothing else is said. A claim counts at the learning rate that was chosen without
 noise, for both sides: then the noise alone differs. Beside it stand both at the rate that was chosen for the

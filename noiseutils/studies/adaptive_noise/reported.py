@@ -1,4 +1,4 @@
-"""What the adaptive-noise paper reported, beside what was found here."""
+"""Set the adaptive-noise paper's numbers beside ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ANL paper claims, and how each claim is tested.
+"""State the ANL paper's claims, each with its test.
 
 Where the paper's own comparison changes the learning-rate schedule together with the noise (Table 3), the one
 with an equal schedule is counted and the paper's stands beside it, uncounted. Behind a claim stand the

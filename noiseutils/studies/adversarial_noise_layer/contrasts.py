@@ -1,4 +1,4 @@
-"""How the ANL study's results are made and compared: the settings of a cell, and one contrast a seed."""
+"""Name the settings of a cell of the ANL study, and contrast its trainings: one number a seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from noiseutils.studies.results import (
     common_seeds,
     mean_by_seed,
     select,
-    share_lost,
+    shares_lost,
 )
 
 AUTOATTACK_255 = 2.0  # the smaller size of the attack report: 8/255 leaves next to nothing
@@ -99,7 +99,7 @@ def errors(results: Found, cell: Cell | None, under: str = "clean") -> dict[int,
     attacked = mean_by_seed(each)
     if under == "fgsm":
         return attacked
-    return share_lost(clean, attacked)
+    return shares_lost(clean, attacked)
 
 
 def than(one: Mapping[str, Any], other: Mapping[str, Any], under: str = "clean", **both: Any) -> Test:

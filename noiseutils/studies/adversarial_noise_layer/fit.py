@@ -1,4 +1,4 @@
-"""How far networks have fitted their training images, and so whether a regulariser can be judged by them."""
+"""Check how far networks have fitted their training images, and so whether a regulariser can be judged."""
 
 from __future__ import annotations
 

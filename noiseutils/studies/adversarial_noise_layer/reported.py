@@ -1,4 +1,4 @@
-"""What the ANL paper reported, beside what was found here."""
+"""Set the ANL paper's numbers beside ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ANL paper claims of robustness (Table 4), and how each claim is tested.
+"""State the ANL paper's claims of robustness (Table 4), each with its test.
 
 It contradicts itself on adversarial training: the abstract calls ANL and CANL more robust, the contributions
 and Table 4's second observation comparable. Both are here.

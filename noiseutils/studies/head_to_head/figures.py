@@ -11,6 +11,7 @@ from noiseutils import plots
 from noiseutils.stats import DRAWN_SEEDS
 from noiseutils.studies.head_to_head.choice import chosen, finals
 from noiseutils.studies.head_to_head.comparisons import (
+    PROFILE,
     Comparison,
     comparisons,
     quantities,
@@ -44,7 +45,7 @@ def forest(results: Results[Params, Cell]) -> Iterator[Drawn]:
 
 def profile(results: Results[Params, Cell]) -> Iterator[Drawn]:
     """Draw, a figure a setting, every method minus no noise in all quantities, a panel each."""
-    named = {name: q for name, q in quantities(results.params).items() if name != "recalibrated"}
+    named = {name: quantities(results.params)[name] for name in PROFILE}
     found = {name: comparisons(results, quantity) for name, quantity in named.items()}
     for number, setting in enumerate(results.params.settings, 1):
         columns = [[c for c in found[name] if c.cell.setting == setting.name and c.by_seed] for name in named]

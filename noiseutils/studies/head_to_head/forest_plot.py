@@ -1,4 +1,4 @@
-"""How a forest plot of head to head is drawn: a row a method, a panel of paired differences a comparison."""
+"""Draw a forest plot of head to head: a row a method, a panel of paired differences a comparison."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from noiseutils.studies.head_to_head.methods import METHODS, Training, half_cosi
 from noiseutils.studies.head_to_head.params import Params, Setting
 from noiseutils.studies.params import data_of
 from noiseutils.studies.registry import settings_of
-from noiseutils.studies.results import CLEAN, Record, conditions
+from noiseutils.studies.results import CLEAN, Record, conditions, share_lost
 from noiseutils.studies.study import made_once
 from noiseutils.training.loop import Result
 
@@ -126,11 +126,15 @@ def final(cell: Cell, stage: str = "final") -> Cell:
 def records(result: Result) -> list[Record]:
     """Return the records of a result's evaluation; those of clean images have more.
 
+    lost: of the images that are right without a corruption, the share that it turns wrong.
     validation_error: top-1, on the images held out, after the last epoch.   gap: test minus training error,
     both of the trained network on images as they are.   epoch_seconds: median over epochs, training alone.
     """
     found = [dict(record) for record in conditions(result)]
-    training = {r["statistics"]: r["top1_error"] for r in found if r["condition"] == TRAINING}
+    training, clean = (
+        {record["statistics"]: record["top1_error"] for record in found if record["condition"] == condition}
+        for condition in (TRAINING, CLEAN["condition"])
+    )
     history = result.history
     for record in found:
         if record["condition"] == CLEAN["condition"]:
@@ -138,4 +142,6 @@ def records(result: Result) -> list[Record]:
             record["epoch_seconds"] = float(history.seconds.median())
             if record["statistics"] in training:
                 record["gap"] = record["top1_error"] - training[record["statistics"]]
+        elif record["condition"] != TRAINING and record["statistics"] in clean:
+            record["lost"] = share_lost(clean[record["statistics"]], record["top1_error"])
     return found

@@ -44,7 +44,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Training:
-    """What a method needs to know of the training that it goes into."""
+    """State what a method needs to know of the training that it goes into."""
 
     model: str
     epochs: int

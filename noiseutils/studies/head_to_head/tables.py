@@ -7,6 +7,7 @@ import pandas as pd
 from noiseutils.stats import holm, mcnemar
 from noiseutils.studies.head_to_head.choice import chosen, edge, finals
 from noiseutils.studies.head_to_head.comparisons import (
+    PROFILE,
     Quantity,
     comparisons,
     quantities,
@@ -86,7 +87,7 @@ def errors_table(results: Results[Params, Cell]) -> pd.DataFrame:
             if not results.of_cell(cell):
                 continue
             row: dict[str, object] = _named(cell)
-            for quantity in list(quantities(results.params).values())[:-1]:
+            for quantity in (quantities(results.params)[name] for name in PROFILE):
                 found = results.interval(cell, quantity.column, **quantity.where)
                 row |= found.columns(_column(quantity))
             rows.append(
@@ -108,9 +109,12 @@ def differences_table(results: Results[Params, Cell], name: str, rival: str = "n
     """Compare every method with a rival in one quantity: paired by seed, corrected over this table.
 
     name: a key of `comparisons.quantities`.   rival: no noise, or a method at its own chosen strength.
-    p_holm: of the paired t test.   verdict: lower, higher or not shown, or why there is none.
+    p_holm: of the paired t test.   verdict: lower, higher or not shown, or why there is none. A setting that
+    has no such quantity, as statistics estimated again without a BatchNorm, is left out.
     """
     quantity = quantities(results.params)[name]
+    compared = comparisons(results, quantity, rival=rival)
+    measured = {found.cell.setting for found in compared if found.by_seed}
     return pd.DataFrame(
         {
             **_named(found.cell),
@@ -120,8 +124,8 @@ def differences_table(results: Results[Params, Cell], name: str, rival: str = "n
             "verdict": found.verdict,
             "diverged": results.diverged(found.cell),
         }
-        for found in comparisons(results, quantity, rival=rival)
-        if found.by_seed or results.of_cell(found.cell)
+        for found in compared
+        if found.cell.setting in measured and (found.by_seed or results.of_cell(found.cell))
     )
 
 

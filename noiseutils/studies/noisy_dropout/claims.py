@@ -1,4 +1,4 @@
-"""What the NoisyDropout paper claims, and how each claim is tested.
+"""State the NoisyDropout paper's claims, each with its test.
 
 Each is tested in the default reading, noise in the dropped neurons, and in that of Equation 2 beside it.
 Robustness is tested on the images that a network gets right without the corruption; an error over all images,

@@ -1,4 +1,4 @@
-"""What the NoisyDropout paper's claims are tested by: one number a seed, see `registry.Contrast`."""
+"""Contrast trainings for the NoisyDropout study's claims: one number a seed, see `registry.Contrast`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noiseutils.studies.noisy_dropout.grid import Cell
 from noiseutils.studies.noisy_dropout.left_on import errors_left_on
 from noiseutils.studies.noisy_dropout.params import Params
 from noiseutils.studies.registry import Contrast, difference, minus
-from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, share_lost
+from noiseutils.studies.results import Results, best_by_other_seeds, common_seeds, mean_by_seed, shares_lost
 
 ONE_LEVEL = "one level, nothing to choose: no verdict"
 ONE_STEP = "one step of FGSM, masked gradients are not excluded"
@@ -59,7 +59,7 @@ def lost_to(p: float, reading: str, **where: Any) -> Callable[[Found], Contrast 
 
 
 def _lost(results: Found, cell: Cell, **where: Any) -> dict[int, float]:
-    return share_lost(results.values(cell, "top1_error"), results.values(cell, "top1_error", **where))
+    return shares_lost(results.values(cell, "top1_error"), results.values(cell, "top1_error", **where))
 
 
 def between_levels(quantity: str, p: float, reading: str) -> Callable[[Found], Contrast | None]:

@@ -1,4 +1,4 @@
-"""What the NoisyDropout paper reported, beside what was found here."""
+"""Set the NoisyDropout paper's numbers beside ours."""
 
 from __future__ import annotations
 

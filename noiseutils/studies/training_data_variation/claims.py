@@ -1,4 +1,4 @@
-"""What the training-data paper claims, and how each claim is tested.
+"""State the training-data paper's claims, each with its test.
 
 The paper prints no table: sections 3 and 4 and Figures 4 to 7 claim directions, and likeness. Observations
 that it calls true for all architectures are tested on the mean over the profile's, one number a seed.

@@ -1,4 +1,4 @@
-"""What the claims of the training-data study are tested by: one number a seed, see `registry.Contrast`."""
+"""Contrast trainings for the training-data study's claims: one number a seed, see `registry.Contrast`."""
 
 from __future__ import annotations
 
