@@ -18,7 +18,7 @@ from noiseutils import train
 from noiseutils.book.pipeline import status_of, sweep_study
 from noiseutils.config import Corruption, NoisyDropout, Optimizer
 from noiseutils.errors import UserError
-from noiseutils.stats import holm
+from noiseutils.stats import holm, one_sample
 from noiseutils.studies.head_to_head import STUDY, attacks, choice, comparisons, figures, tables
 from noiseutils.studies.head_to_head.grid import TRIAL_SEEDS, Cell, cells, records, run_of
 from noiseutils.studies.head_to_head.methods import KINDS, METHODS, adaptive
@@ -315,6 +315,15 @@ def test_equal_epochs_and_equal_time_stand_side_by_side():
     assert table.compared.tolist() == ["equal epochs", "equal time"] * 2
     assert table.epochs.tolist() == [20, 12] * 2
     assert table.verdict.tolist() == ["lower", "higher"] * 2
+
+
+def test_what_is_trained_in_equal_time_is_corrected_for_as_many_tests_as_at_equal_epochs():
+    results = head_to_head_results()
+    found = comparisons.comparisons(results, TOP1, "same_time")
+    assert {(one.cell.method, one.cell.stage) for one in found} == {("anl", "same_time")}
+    others = [c for c in comparisons.comparisons(results, TOP1) if c.cell.method != "anl"]
+    raw = [one_sample(list(one.by_seed.values())).p for one in (*found, *others)]
+    assert [one.p for one in found] == pytest.approx(holm(raw)[: len(found)])
 
 
 def test_cost_is_a_ratio_of_the_runs_own_clocks():

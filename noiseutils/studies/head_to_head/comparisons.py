@@ -94,16 +94,19 @@ def comparisons(
 ) -> list[Comparison]:
     """Compare every method with a rival, setting by setting; Holm's correction is over all of them.
 
-    stage: final, or same_time: those trained in no noise's time alone.   rival: no noise, or a method.
+    stage: final, or same_time: those trained in no noise's time alone, corrected beside all others as they
+    are, so that both have a family of one size.   rival: no noise, or a method.
     """
     settings = [setting.name for setting in results.params.settings if rival in results.params.methods]
     rivals = {setting: finals(results, setting).get(rival) for setting in settings}
-    pairs = [
-        (cell, rivals[setting])
-        for setting in settings
-        for method, cell in finals(results, setting, stage).items()
-        if method not in ("none", rival) and (stage == "final" or results.of_cell(cell))
-    ]
+    pairs: list[tuple[Cell, Cell | None]] = []
+    for setting in settings:
+        again = finals(results, setting, stage)
+        pairs += [
+            (again[method] if results.of_cell(again[method]) else cell, rivals[setting])
+            for method, cell in finals(results, setting).items()
+            if method not in ("none", rival)
+        ]
     found = [difference(results, *pair, quantity.column, **quantity.where) for pair in pairs]
     by_seed = [contrast.by_seed if contrast else {} for contrast in found]
     tests = [one_sample(list(values.values())) for values in by_seed]
@@ -111,6 +114,7 @@ def comparisons(
     return [
         Comparison(cell, values, p, _verdict(results, cell, values, p, test.difference.mean))
         for (cell, _), values, p, test in zip(pairs, by_seed, corrected, tests, strict=True)
+        if cell.stage == stage
     ]
 
 

@@ -130,7 +130,10 @@ def differences_table(results: Results[Params, Cell], name: str, rival: str = "n
 
 
 def same_time_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """Compare costly methods with no noise at equal epochs, and in no noise's time, with fewer epochs."""
+    """Compare costly methods with no noise at equal epochs, and in no noise's time, with fewer epochs.
+
+    p_holm: corrected over all methods, those that are not costly as they are.
+    """
     quantity = quantities(results.params)["top1"]
     rows = []
     for stage in ("final", "same_time"):
