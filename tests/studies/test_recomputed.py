@@ -1,7 +1,10 @@
 """Verdicts on committed results, computed again from the stored files with pandas and scipy alone."""
 
+from __future__ import annotations
+
 import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -80,63 +83,106 @@ def interval(values: pd.Series) -> tuple[float, float]:
     return stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
 
 
-def noisy_dropout() -> dict[str, dict[str, Tested]]:
-    """Return every claim that was judged, by section: noise in dropped neurons minus dropout, p = 0.25."""
-    rows = records("noisy_dropout/cifar10-jpeg-two-levels")
-    plain, noisy = rows.loc[rows.noise_std == 0], rows.loc[rows.noise_std > 0]
-    low, high = (
-        noisy.loc[noisy.noise_std == level] for level in (noisy.noise_std.min(), noisy.noise_std.max())
-    )
+@dataclass
+class AtRate:
+    """The stored records of one drop probability: no noise, the lowest level, the highest."""
 
-    def value(each: pd.DataFrame, column: str, condition: str = "clean", size: float = 0.0) -> pd.Series:
-        return by_seed(each.loc[(each.condition == condition) & np.isclose(each["size"], size)], column)
+    plain: pd.DataFrame
+    low: pd.DataFrame
+    high: pd.DataFrame
 
-    def change(column: str) -> pd.Series:
-        return value(noisy, column) - value(plain, column)
+    @classmethod
+    def of(cls, rows: pd.DataFrame, p: float) -> AtRate:
+        rows = rows.loc[rows.noise_p == p]
+        levels = sorted(rows.noise_std.unique())
+        assert levels == pytest.approx([0, 0.05 * 0.1595, 0.5 * 0.1595])
+        return cls(*(rows.loc[rows.noise_std == level] for level in levels))
 
-    def lost(condition: str, size: float) -> pd.Series:
+    def change(self, column: str) -> pd.Series:
+        """Return what noise changes, mean over its two levels."""
+        return (clean(self.low, column) + clean(self.high, column)) / 2 - clean(self.plain, column)
+
+    def rise(self, column: str) -> pd.Series:
+        """Return what the highest level changes against the lowest."""
+        return clean(self.high, column) - clean(self.low, column)
+
+    def lost(self, condition: str, size: float) -> pd.Series:
         """Return what noise changes in the share of rightly classified images that a corruption costs."""
-        each = [
-            (value(cell, "top1_error", condition, size) - value(cell, "top1_error"))
-            / (1 - value(cell, "top1_error"))
-            for cell in (low, high, plain)
-        ]
-        return (each[0] + each[1]) / 2 - each[2]
+        low, high, plain = (
+            (clean(each, "top1_error", condition, size) - clean(each, "top1_error"))
+            / (1 - clean(each, "top1_error"))
+            for each in (self.low, self.high, self.plain)
+        )
+        return (low + high) / 2 - plain
 
-    def most(classes: pd.DataFrame, sign: int) -> pd.Series:
-        """Return by seed the change of the class that changes most for the mean of the other seeds."""
-        others = {seed: (sign * classes.drop(index=seed).mean()).idxmax() for seed in classes.index}
-        return pd.Series({seed: classes.loc[seed, name] for seed, name in others.items()})
+    def classes(self) -> pd.DataFrame:
+        """Return what noise changes in the accuracy of each class."""
+        names = [name for name in self.plain.columns if name.startswith("class_")]
+        return pd.DataFrame({name.removeprefix("class_"): self.change(name) for name in names})
 
-    names = [name for name in rows.columns if name.startswith("class_")]
-    classes = pd.DataFrame({name: change(name) for name in names})
-    highest = pd.DataFrame({name: value(high, name) for name in names})
-    slope = (value(high, "top1_error") - value(low, "top1_error")) / (0.5 - 0.05)
+    def at_highest(self, name: str) -> pd.Series:
+        """Return a class's accuracy at the highest level minus the mean of all classes there."""
+        names = [column for column in self.high.columns if column.startswith("class_")]
+        found = pd.DataFrame({column: clean(self.high, column) for column in names})
+        return found[f"class_{name}"] - found.mean(axis=1)
+
+
+def clean(each: pd.DataFrame, column: str, condition: str = "clean", size: float = 0.0) -> pd.Series:
+    return by_seed(each.loc[(each.condition == condition) & np.isclose(each["size"], size)], column)
+
+
+def most(classes: pd.DataFrame, sign: int) -> pd.Series:
+    """Return by seed the change of the class that changes most for the mean of the other seeds."""
+    others = {seed: (sign * classes.drop(index=seed).mean()).idxmax() for seed in classes.index}
+    return pd.Series({seed: classes.loc[seed, name] for seed, name in others.items()})
+
+
+def noisy_dropout() -> dict[str, dict[str, Tested]]:
+    """Return every claim of the paper, by section: noise in dropped neurons against dropout."""
+    rows = records("noisy_dropout/cifar10-jpeg-rates")
+    at = {p: AtRate.of(rows, p) for p in (0.2, 0.25, 0.3)}
+    gains = {p: at[p].classes() for p in at}
+    error = {p: at[p].change("top1_error") for p in at}
+    plain = {p: clean(at[p].plain, "top1_error") for p in at}
+
+    def gain(name: str, p: float) -> pd.Series:
+        return gains[p][name] - gains[p].mean(axis=1)
+
+    slope = {p: at[p].rise("top1_error") / (0.5 - 0.05) for p in at}
+    stays = {f"top5-{p}": (at[p].rise("top5_error"), "within", 0.005) for p in at}
     return {
         "4.1": {
-            "class-bird-0.25": (classes.class_bird - classes.mean(axis=1), "up", 0),
-            "class-automobile-0.25": (
-                value(high, "class_automobile") - value(low, "class_automobile"), "down", 0
-            ),
-            "high-bird-0.25": (highest.class_bird - highest.mean(axis=1), "up", 0),
+            **{f"class-bird-{p}": (gain("bird", p), "up", 0) for p in at},
+            "class-airplane-0.3": (gain("airplane", 0.3), "up", 0),
+            "class-automobile-0.25": (at[0.25].rise("class_automobile"), "down", 0),
+            "class-dog-0.3": (at[0.3].rise("class_dog"), "down", 0),
+            **{f"high-bird-{p}": (at[p].at_highest("bird"), "up", 0) for p in (0.2, 0.25)},
+            "lower-rates": (plain[0.3] + error[0.3] - plain[0.2] - error[0.2], "up", 0),
         },
         "4.2": {
-            "error-0.25": (change("top1_error"), "up", 0),
-            "top5-0.25": (value(high, "top5_error") - value(low, "top5_error"), "within", 0.005),
-            "top5-rises-0.25": (change("top5_error"), "up", 0),
+            **{f"error-{p}": (error[p], "up", 0) for p in at},
+            **{f"level-{p}": (slope[p], "up", 0) for p in (0.2, 0.3)},
+            **stays,
+            **{f"top5-rises-{p}": (at[p].change("top5_error"), "up", 0) for p in (0.2, 0.25)},
+            "steeper": (error[0.3] - error[0.2], "up", 0),
+            "steeper-0.25": (error[0.25] - error[0.2], "up", 0),
         },
-        "4.3": {"level-0.25": (slope, "up", 0)},
+        "4.3": {
+            "level-0.25": (slope[0.25], "up", 0),
+            **{f"stable-{p}": (-at[p].rise("top1_error"), "within", 0.02) for p in (0.2, 0.3)},
+            "plain-lower-rates": (plain[0.3] - plain[0.2], "up", 0),
+        },
         "abstract": {
-            "fgsm-0.25": (lost("fgsm", 2 / 255), "down", 0),
-            "noisy-images-0.25": (lost("gaussian_noise", 0.1), "down", 0),
+            **{f"fgsm-{p}": (at[p].lost("fgsm", 2 / 255), "down", 0) for p in at},
+            **{f"noisy-images-{p}": (at[p].lost("gaussian_noise", 0.1), "down", 0) for p in at},
         },
-        "5.2": {"best-level": (best(low, high, plain), "down", 0)},
+        "5.2": {"best-level": (best(at[0.25].low, at[0.25].high, at[0.25].plain), "down", 0)},
         "5.3": {
-            "precision": (change("weighted_precision"), "down", 0),
-            "some-class": (most(classes, 1), "up", 0),
-            "some-class-loses": (most(classes, -1), "down", 0),
+            "precision": (at[0.25].change("weighted_precision"), "down", 0),
+            "some-class": (most(gains[0.25], 1), "up", 0),
+            "some-class-loses": (most(gains[0.25], -1), "down", 0),
         },
-    }  # fmt: skip
+    }
 
 
 def best(low: pd.DataFrame, high: pd.DataFrame, plain: pd.DataFrame) -> pd.Series:
@@ -177,7 +223,7 @@ def anl_on_lenet5() -> dict[str, dict[str, Tested]]:
 
 
 FAMILIES = {"noisy_dropout": noisy_dropout, "adversarial_noise_layer": anl_on_lenet5}
-SETS = {"noisy_dropout": "cifar10-jpeg-two-levels", "adversarial_noise_layer": "fashion-mnist-subset"}
+SETS = {"noisy_dropout": "cifar10-jpeg-rates", "adversarial_noise_layer": "fashion-mnist-subset"}
 LOOKS = {"noisy_dropout": 3, "adversarial_noise_layer": 2}
 
 
