@@ -13,7 +13,7 @@ from noiseutils.cli_options import Address, Changes, Cpus, Executor, Gpus, Profi
 from noiseutils.errors import UserError, one_of
 from noiseutils.files import writing
 from noiseutils.provenance import versions
-from noiseutils.spec import SIDE
+from noiseutils.spec import LARGEST_SIDE
 from noiseutils.training.distributed import is_main_process, launched, on_rank0
 
 if TYPE_CHECKING:
@@ -305,7 +305,9 @@ def data_make(
     name: Annotated[str, typer.Argument(help="name from `data list`, or a folder")],
     image_size: Annotated[
         int | None,
-        typer.Option(parser=up_to(SIDE), metavar="N", help="pixels a side, for images of different sizes"),
+        typer.Option(
+            parser=up_to(LARGEST_SIDE), metavar="N", help="pixels a side, for images of different sizes"
+        ),
     ] = None,
 ) -> None:
     """Download a data set, or decode a folder of images."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import typer
 
 from noiseutils.errors import UserError
-from noiseutils.files import FULL, not_written
+from noiseutils.files import DISK_FULL_ERRORS, not_written
 from noiseutils.provenance import outputs_root
 from noiseutils.sweeps.signals import Stop
 from noiseutils.training.distributed import exit_process, is_main_process
@@ -59,7 +59,7 @@ def _run(app: typer.Typer) -> None:
     try:
         app()
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL_ERRORS:
             raise
         raise UserError(not_written(error.filename or outputs_root(), error)) from error
 

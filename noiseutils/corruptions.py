@@ -11,7 +11,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from noiseutils.errors import UserError
-from noiseutils.spec import LARGEST, NonNegative, Spec
+from noiseutils.spec import LARGEST_NUMBER, NonNegative, Spec
 
 BROADEST = 10_000  # std of a blur in pixels; its weights are computed one by one
 TRUNCATE = 4  # std of the blur after which its weights are left out
@@ -115,7 +115,7 @@ def _radius(sigma: float) -> int:
     return int(TRUNCATE * sigma + 0.5)
 
 
-def _check(sigma: float, most: float = LARGEST) -> None:
+def _check(sigma: float, most: float = LARGEST_NUMBER) -> None:
     if not sigma >= 0:
         raise UserError(f"sigma must be at least 0, got {sigma}")
     if sigma > most:

@@ -21,11 +21,11 @@ from typing import Any
 
 from noiseutils.errors import UserError
 
-LARGEST = 1 << 28  # bytes of a file that is no set of weights: far beyond what is written
-IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process's trouble, not the file's
+LARGEST_FILE = 1 << 28  # bytes of a file that is no set of weights: far beyond what is written
+WRONG_KIND_ERRORS = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+PERMISSION_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS)
+PROCESS_LIMIT_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # this process's trouble, not the file's
 
 
 class Unusable(Exception):
@@ -39,7 +39,7 @@ class Unusable(Exception):
         self.readable = readable
 
 
-def read_bytes(path: Path | str, largest: int | None = LARGEST) -> bytes:
+def read_bytes(path: Path | str, largest: int | None = LARGEST_FILE) -> bytes:
     """Return the content of a regular file.   largest: bytes; None: any size.
 
     Raises FileNotFoundError where nothing is, Unusable for anything but a regular file that can be read, and
@@ -64,7 +64,7 @@ def read_bytes(path: Path | str, largest: int | None = LARGEST) -> bytes:
         raise Unusable(f"{path} does not fit in memory") from error
 
 
-def read_json(path: Path | str, largest: int = LARGEST) -> Any:
+def read_json(path: Path | str, largest: int = LARGEST_FILE) -> Any:
     """Return the content of a JSON file; raises as `read_bytes`, and Unusable for a file that is not JSON."""
     content = read_bytes(path, largest)
     try:
@@ -89,7 +89,7 @@ def size_of(path: Path | str) -> int | None:
 
 def _unread(path: Path | str, error: OSError) -> Exception:
     """Return the exception that says why a path cannot be read."""
-    if error.errno in EXHAUSTED:
+    if error.errno in PROCESS_LIMIT_ERRORS:
         return UserError(f"{path} cannot be read: {error.strerror}; end other programs, then try again")
     if isinstance(error, FileNotFoundError):
         if not os.path.islink(path):
@@ -162,15 +162,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 def not_written(path: Path | str, error: OSError) -> str:
     """Return the sentence for a path that cannot be written: why, and what helps."""
     why = f"cannot write {path}: {error.strerror or error}"
-    if error.errno in FULL:
+    if error.errno in DISK_FULL_ERRORS:
         with contextlib.suppress(OSError, StopIteration):
             left = shutil.disk_usage(next(p for p in Path(path).absolute().parents if p.exists())).free
             why += f" ({left / 2**20:.0f} MiB left)"
         return f"{why}: make room or name another place for all outputs with NOISEUTILS_OUTPUTS"
-    if error.errno in IN_THE_WAY:
+    if error.errno in WRONG_KIND_ERRORS:
         found = obstacle(path)
         return f"{why}: {found + '; ' * bool(found)}remove or rename what stands there"
-    if error.errno in FORBIDDEN:
+    if error.errno in PERMISSION_ERRORS:
         return f"{why}: allow writing there, or name another place for all outputs with NOISEUTILS_OUTPUTS"
     return f"{why}: name another place for all outputs with NOISEUTILS_OUTPUTS"
 

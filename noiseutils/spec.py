@@ -15,17 +15,17 @@ from noiseutils.errors import UserError, clipped, meant, one_line
 
 # Upper bounds are beyond every honest use: a slip of the keyboard ends in a sentence that names the range,
 # not in an overflow, hours of work or a full memory.
-LARGEST = 1e30  # float32 goes to 3.4e38
+LARGEST_NUMBER = 1e30  # float32 goes to 3.4e38
 Probability = Annotated[float, Field(ge=0, lt=1)]
-NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
-Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10**9)]
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
-SIDE = 4096  # pixels of the largest image
-ImageSize = Annotated[int, Field(ge=1, le=SIDE)]
+LARGEST_SIDE = 4096  # pixels of the largest image
+ImageSize = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
 THINNEST, WIDEST = 1e-6, 16.0
 Width = Annotated[float, Field(ge=THINNEST, le=WIDEST)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -64,7 +64,7 @@ class Spec(BaseModel, metaclass=_Explaining):
         return identity(self)
 
 
-SHOWN = 10  # problems of one value that an error lists
+SHOWN_PROBLEMS = 10  # problems of one value that an error lists
 # named even by default: the kind of a variant, and what a run made before the field was there did otherwise
 ALWAYS_NAMED = {"kind", "weight_every"}
 
@@ -112,7 +112,7 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> UserEr
     kind: of the value that could not be made; its fields are what an unknown key is compared with.
     """
     problems, lines = error.errors(), []
-    for problem in problems[:SHOWN]:
+    for problem in problems[:SHOWN_PROBLEMS]:
         *path, last = problem["loc"] or ("(all)",)
         key = ".".join(map(one_line, (*path, last)))
         if problem["type"] == "extra_forbidden":
@@ -122,8 +122,8 @@ def explain(error: ValidationError, where: str, kind: type[BaseModel]) -> UserEr
         message = problem["msg"].removeprefix("Value error, ")
         got = "" if problem["type"] == "missing" else f" (got {clipped(problem['input'])})"
         lines.append(f"  {key}: {message}{got}")
-    if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN:,} more")
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"  and {len(problems) - SHOWN_PROBLEMS:,} more")
     return UserError(f"{where}:\n" + "\n".join(lines))
 
 

@@ -121,7 +121,7 @@ def data(text: str, sizes: dict) -> None:
 
 def network(*arguments: object) -> None:
     """Build a network, of fewer weights than the package allows."""
-    models.MOST_WEIGHTS, models.USUAL = WEIGHTS, dict.fromkeys(models.USUAL, 0)
+    models.MOST_WEIGHTS, models.USUAL_SIZES = WEIGHTS, dict.fromkeys(models.USUAL_SIZES, 0)
     made = build_model(*arguments)
     assert sum(weight.numel() for weight in made.parameters()) <= WEIGHTS
 

@@ -15,7 +15,7 @@ from noiseutils import Run, cli
 from noiseutils.config import Corruption, Data, Evaluation, Model
 from noiseutils.corruptions import gaussian_blur
 from noiseutils.errors import UserError
-from noiseutils.models import MODELS, MOST_WEIGHTS, USUAL, build_model
+from noiseutils.models import MODELS, MOST_WEIGHTS, USUAL_SIZES, build_model
 from noiseutils.noise import GaussianNoise, attach
 from noiseutils.provenance import outputs_root
 from noiseutils.schedules import Schedule, cosine_decaying_restarts
@@ -225,7 +225,7 @@ def test_a_file_of_another_study_is_refused_on_one_short_line(tmp_path):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_network_of_usual_sizes_is_small_enough_without_being_counted(name):
     with torch.device("meta"):
-        made = MODELS[name](**USUAL)
+        made = MODELS[name](**USUAL_SIZES)
     assert sum(weight.numel() for weight in made.parameters()) <= MOST_WEIGHTS
 
 

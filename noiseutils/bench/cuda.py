@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from noiseutils.bench.epochs import BATCH, in_turn_with_training, last_epoch, run_of
+from noiseutils.bench.epochs import BATCH_SIZE, in_turn_with_training, last_epoch, run_of
 from noiseutils.bench.ratios import Ratio, interleaved, seconds
 from noiseutils.bench.steps import ANL_NOISE, NOISE_NAMES
 from noiseutils.data import Dataset, batches
@@ -19,7 +19,7 @@ def graphed(model: str, rounds: int, data: Dataset, *, width: float = 1.0, devic
     sides = in_turn_with_training(
         run, data, {"eager": eager}, rounds, device=device, engine="graphed", name="graphed"
     )
-    what = f"epoch of {model}, batch {BATCH}, {device}, call by call / as a graph"
+    what = f"epoch of {model}, batch {BATCH_SIZE}, {device}, call by call / as a graph"
     details = {"images": len(data.train)}
     return [Ratio(f"{model}_graphed", what, sides["eager"], sides["graphed"], details=details)]
 
@@ -30,7 +30,7 @@ def noise_epochs(
     data: Dataset,
     *,
     width: float = 1.0,
-    batch_size: int = BATCH,
+    batch_size: int = BATCH_SIZE,
     device: str = CUDA,
     engine: str = "graphed",
 ) -> list[Ratio]:

@@ -17,9 +17,9 @@ from noiseutils.data import Dataset, Images, load
 from noiseutils.training.allocator import ordinary_allocator
 from noiseutils.training.loop import train
 
-IMAGES = 10_000  # an epoch of the benchmarks on CPU, of larger networks
-CIFAR10 = 50_000  # an epoch as users know it, where it takes seconds
-BATCH = 128
+EPOCH_IMAGES = 10_000  # an epoch of the benchmarks on CPU, of larger networks
+CIFAR10_IMAGES = 50_000  # an epoch as users know it, where it takes seconds
+BATCH_SIZE = 128
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def synthetic(images: int) -> Dataset:
     return Dataset(split(images), split(100), tuple("0123456789"), "random pixels", "")
 
 
-def run_of(model: str, *, batch_size: int = BATCH, width: float = 1.0, **fields: Any) -> Run:
+def run_of(model: str, *, batch_size: int = BATCH_SIZE, width: float = 1.0, **fields: Any) -> Run:
     """Return a training with crop, flip and SGD with momentum, evaluated on clean images alone."""
     return Run(
         model=Model(name=model, width=width),
@@ -106,7 +106,7 @@ def epoch(
 ) -> list[Ratio]:
     """Time an epoch with crop, flip and SGD with momentum: the plain loop and the eager engine, over ours."""
     run = run_of(model, width=width)
-    loop = PlainLoop(data, model, BATCH, device=device, workers=workers, width=width)
+    loop = PlainLoop(data, model, BATCH_SIZE, device=device, workers=workers, width=width)
     # a new training on CUDA pays for its kernels again
     eager = run.replace(epochs=1 if device == "cpu" else 2)
 
@@ -121,7 +121,7 @@ def epoch(
     sides = in_turn_with_training(run, data, others, rounds, device=device, engine=engine)
     ours, plainly, eagerly = sides.values()
     what = where(model, device)
-    details = {"images": len(data.train), "batch": BATCH, "device": device, "engine": engine}
+    details = {"images": len(data.train), "batch": BATCH_SIZE, "device": device, "engine": engine}
     return [
         Ratio(f"{model}_epoch", f"{what}, plain / ours", plainly, ours, details=details),
         Ratio(
@@ -139,7 +139,7 @@ def rate(
     rounds: int,
     data: Dataset,
     *,
-    batch_size: int = BATCH,
+    batch_size: int = BATCH_SIZE,
     width: float = 1.0,
     device: str = "cpu",
     engine: str = "auto",

@@ -16,11 +16,11 @@ import noiseutils
 from noiseutils.bench.ratios import Side, seconds
 from noiseutils.provenance import commit
 
-OPERATIONS = 3e10  # of one sample of a rate on CPU: a tenth of a second, long against the clock and a pause
-PRODUCTS = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # sides of square matrices
+SAMPLE_OPERATIONS = 3e10  # of one sample of a rate on CPU: a tenth of a second, long against a pause
+MATRIX_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # sides of square matrices
 # (images, channels in, channels out, kernel, pixels a side); oneDNN does some of them faster than any product
 CONVOLUTIONS = ((128, 64, 128, 5, 4), (32, 512, 512, 1, 32), (128, 128, 128, 3, 16), (128, 256, 256, 3, 8))
-COPIED = 256 << 20  # bytes: far more than any cache holds
+COPIED_BYTES = 256 << 20  # bytes: far more than any cache holds
 
 
 def description() -> dict[str, Any]:
@@ -73,7 +73,7 @@ def rates(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, 
     Square matrix products through `torch.mm`; on CPU, float32, convolutions as well: these run in
     oneDNN, whose rate on some processors is three times that of the products, which may run in MKL.
     """
-    ways = {f"product {n}": _product(n, device, dtype) for n in PRODUCTS[device]}
+    ways = {f"product {n}": _product(n, device, dtype) for n in MATRIX_SIDES[device]}
     if device == "cpu":
         ways |= {
             f"convolution {k}x{k}, {a} to {b}, {side} pixels": _convolution(n, a, b, k, side)
@@ -82,7 +82,7 @@ def rates(device: str = "cpu", dtype: torch.dtype = torch.float32) -> dict[str, 
     return ways
 
 
-def bandwidth(device: str = "cpu", size: int = COPIED) -> Callable[[], float]:
+def bandwidth(device: str = "cpu", size: int = COPIED_BYTES) -> Callable[[], float]:
     """Return a call that copies `size` bytes and returns bytes read and written a second."""
     source = torch.ones(size // 4, device=device)
     target = torch.empty_like(source)
@@ -132,7 +132,7 @@ def _convolution(images: int, before: int, after: int, kernel: int, side: int) -
 
 
 def _rate(work: Callable[[], Tensor], operations: int, device: str) -> Callable[[], float]:
-    times = max(1, round((OPERATIONS if device == "cpu" else 1000 * OPERATIONS) / operations))
+    times = max(1, round((SAMPLE_OPERATIONS if device == "cpu" else 1000 * SAMPLE_OPERATIONS) / operations))
 
     def sample() -> float:
         def all_of_them() -> None:

@@ -21,7 +21,7 @@ from noiseutils.errors import UserError
 from noiseutils.training.loop import train
 from noiseutils.training.orphans import Guardian
 
-INTERVAL = 0.05  # seconds between two readings
+READING_SECONDS = 0.05  # seconds between two readings
 
 
 def training_memory(
@@ -77,7 +77,7 @@ def peak_of(command: Sequence[str]) -> tuple[int, int]:
                 sizes = [memory_of(one) for one in (root, *root.children(recursive=True))]
                 proportional = max(proportional, sum(size[0] for size in sizes))
                 resident = max(resident, sum(size[1] for size in sizes))
-                time.sleep(INTERVAL)
+                time.sleep(READING_SECONDS)
         finally:
             process.kill()
             process.wait()

@@ -6,16 +6,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from noiseutils.bench.epochs import BATCH, IMAGES, embedded, run_of
+from noiseutils.bench.epochs import BATCH_SIZE, EPOCH_IMAGES, embedded, run_of
 from noiseutils.bench.machine import bandwidth, cache_bytes, peaks, rates
 from noiseutils.bench.ratios import Turns
-from noiseutils.bench.roofline import FLOAT, Work, roofline_seconds, step_bytes, work_of_named
+from noiseutils.bench.roofline import FLOAT_BYTES, Work, roofline_seconds, step_bytes, work_of_named
 from noiseutils.data import Dataset
 from noiseutils.models import MODELS
 from noiseutils.training.loop import train
 
-SAVED = 2 << 30  # bytes of activations that a measured step may hold; above, its batch is halved
-HEAVY = 5e10  # operations of a step from which two steps are timed; below, sixteen
+LARGEST_ACTIVATIONS = 2 << 30  # bytes that a measured step may hold; above, its batch is halved
+HEAVY_STEP = 5e10  # operations of a step from which two steps are timed; below, sixteen
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def models(names: Iterable[str] = tuple(MODELS)) -> list[Models]:
     rows = []
     for name in names:
         turns.take()
-        rows.append(measured(name, embedded(IMAGES)))
-    return [Models(IMAGES, BATCH, "cpu", cache_bytes(), peaks(turns.sides()), rows)]
+        rows.append(measured(name, embedded(EPOCH_IMAGES)))
+    return [Models(EPOCH_IMAGES, BATCH_SIZE, "cpu", cache_bytes(), peaks(turns.sides()), rows)]
 
 
 def measured(name: str, data: Dataset) -> dict[str, Any]:
@@ -66,24 +66,24 @@ def measured(name: str, data: Dataset) -> dict[str, Any]:
     warm_up_seconds of the first, as many steps, not scaled.
     """
     work = work_of_named(name)
-    batch = fitting(work, BATCH)
-    steps = 2 if work.operations * batch > HEAVY else 16
+    batch = fitting(work, BATCH_SIZE)
+    steps = 2 if work.operations * batch > HEAVY_STEP else 16
     few = replace(data, train=data.train.take(steps * batch), test=data.test.take(10))
     history = train(run_of(name, batch_size=batch, epochs=2), data=few, device="cpu").history
     first, second = history.seconds.tolist()
     return {
         "model": name,
-        "operations": work.operations * IMAGES,
+        "operations": work.operations * EPOCH_IMAGES,
         "step_bytes": step_bytes(work, batch),
         "batch": batch,
         "steps": steps,
-        "seconds": second * IMAGES / (steps * batch),
+        "seconds": second * EPOCH_IMAGES / (steps * batch),
         "warm_up_seconds": first,
     }
 
 
 def fitting(work: Work, batch: int) -> int:
     """Halve the batch until a step's activations take no more than `SAVED` bytes."""
-    while batch > 1 and batch * work.saved * FLOAT > SAVED:
+    while batch > 1 and batch * work.saved * FLOAT_BYTES > LARGEST_ACTIVATIONS:
         batch //= 2
     return batch

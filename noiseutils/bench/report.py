@@ -11,7 +11,7 @@ import torch
 
 from noiseutils.bench import steps
 from noiseutils.bench.cuda import CUDA, graphed, loader_share, noise_epochs
-from noiseutils.bench.epochs import CIFAR10, IMAGES, embedded, epoch, rate, synthetic
+from noiseutils.bench.epochs import CIFAR10_IMAGES, EPOCH_IMAGES, embedded, epoch, rate, synthetic
 from noiseutils.bench.machine import description
 from noiseutils.bench.memory import training_memory
 from noiseutils.bench.models import Models, models
@@ -23,11 +23,11 @@ from noiseutils.files import writing
 Found = Sequence[Ratio | Models]
 
 ON_CPU: dict[str, Callable[[], Found]] = {
-    "babycnn_epoch": lambda: epoch("babycnn", 5, embedded(CIFAR10)),
-    "tinycnn_epoch": lambda: epoch("tinycnn", 3, embedded(CIFAR10)),
-    "cifar10net_epoch": lambda: epoch("cifar10net", 3, embedded(IMAGES)),
-    "tinycnn_rate": lambda: rate("tinycnn", 5, embedded(IMAGES)),
-    "cifar10net_rate": lambda: rate("cifar10net", 5, embedded(IMAGES)),
+    "babycnn_epoch": lambda: epoch("babycnn", 5, embedded(CIFAR10_IMAGES)),
+    "tinycnn_epoch": lambda: epoch("tinycnn", 3, embedded(CIFAR10_IMAGES)),
+    "cifar10net_epoch": lambda: epoch("cifar10net", 3, embedded(EPOCH_IMAGES)),
+    "tinycnn_rate": lambda: rate("tinycnn", 5, embedded(EPOCH_IMAGES)),
+    "cifar10net_rate": lambda: rate("cifar10net", 5, embedded(EPOCH_IMAGES)),
     "augmentation": lambda: [steps.augmentation()],
     "blur": lambda: [steps.blur()],
     "noisy_dropout_step": lambda: [steps.noisy_dropout_step()],
@@ -40,15 +40,15 @@ ON_CPU: dict[str, Callable[[], Found]] = {
 }
 ON_CUDA: dict[str, Callable[[], Found]] = {
     "resnet18_bf16_epoch": lambda: rate(
-        "resnet18", 3, synthetic(CIFAR10), batch_size=512, device=CUDA, engine="compiled"
+        "resnet18", 3, synthetic(CIFAR10_IMAGES), batch_size=512, device=CUDA, engine="compiled"
     ),
-    "resnet18_plain": lambda: epoch("resnet18", 3, synthetic(CIFAR10), device=CUDA, engine="graphed"),
-    "resnet20_graphed": lambda: graphed("resnet20", 3, synthetic(IMAGES)),
-    "resnet56_graphed": lambda: graphed("resnet56", 3, synthetic(IMAGES)),
-    "vgg16_graphed": lambda: graphed("vgg16", 3, synthetic(IMAGES)),
-    "vgg16_noise_steps_cuda": lambda: noise_epochs("vgg16", 3, synthetic(IMAGES)),
+    "resnet18_plain": lambda: epoch("resnet18", 3, synthetic(CIFAR10_IMAGES), device=CUDA, engine="graphed"),
+    "resnet20_graphed": lambda: graphed("resnet20", 3, synthetic(EPOCH_IMAGES)),
+    "resnet56_graphed": lambda: graphed("resnet56", 3, synthetic(EPOCH_IMAGES)),
+    "vgg16_graphed": lambda: graphed("vgg16", 3, synthetic(EPOCH_IMAGES)),
+    "vgg16_noise_steps_cuda": lambda: noise_epochs("vgg16", 3, synthetic(EPOCH_IMAGES)),
     "eight_seeds": lambda: side_by_side("resnet20", 8, 2, epochs=5, device=CUDA),
-    "loader_share": lambda: loader_share("resnet18", 5, synthetic(CIFAR10)),
+    "loader_share": lambda: loader_share("resnet18", 5, synthetic(CIFAR10_IMAGES)),
 }
 BENCHMARKS = ON_CPU | ON_CUDA
 

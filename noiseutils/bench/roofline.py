@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from noiseutils.errors import UserError
 from noiseutils.models import build_model
 
-FLOAT = 4  # bytes of a weight, a gradient and a number of the optimiser's state
-COUNTED = (nn.Conv2d, nn.Linear, _BatchNorm)  # layers with parameters; others with parameters are refused
+FLOAT_BYTES = 4  # bytes of a weight, a gradient and a number of the optimiser's state
+COUNTED_LAYERS = (nn.Conv2d, nn.Linear, _BatchNorm)  # others with parameters are refused
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def work_of(model: nn.Module, channels: int = 3, image_size: int = 32) -> Work:
         saved[id(inputs[0])] = inputs[0]
 
     for name, module in model.named_modules():
-        if isinstance(module, COUNTED):
+        if isinstance(module, COUNTED_LAYERS):
             module.register_forward_pre_hook(save_input)
         elif any(True for _ in module.parameters(recurse=False)):
             raise UserError(f"no formula for the work of {type(module).__name__} ({name or 'the model'})")
@@ -95,8 +95,8 @@ def step_bytes(work: Work, batch: int, *, cache: int = 0) -> int:
     x+ = max(x, 0). The three wait at different moments (between the passes, after them, between two steps),
     so each may fill the whole cache. Numbers computed and used at once are not counted, nor are the images.
     """
-    activations = FLOAT * batch * work.saved
-    gradients = FLOAT * work.parameters
+    activations = FLOAT_BYTES * batch * work.saved
+    gradients = FLOAT_BYTES * work.parameters
     learned = 2 * gradients
     return sum(2 * max(0, size - cache) for size in (activations, gradients, learned))
 

@@ -27,7 +27,7 @@ from noiseutils.noise.site import ActivationNoise
 from noiseutils.rng import generator
 from noiseutils.training.allocator import keep_freed_memory
 
-BATCH = 128
+BATCH_SIZE = 128
 ANL_NOISE: dict[str, ActivationNoise] = {  # the sizes of You et al., section 4
     "anl": AdversarialNoise(epsilon=0.05),
     "canl": ClassAdversarialNoise(epsilon=0.05, num_classes=10),
@@ -42,18 +42,20 @@ def augmentation(rounds: int = 30) -> Ratio:
     from PIL import Image
     from torchvision import transforms
 
-    pixels = load(Data(train_size=BATCH, test_size=10)).train.pixels
+    pixels = load(Data(train_size=BATCH_SIZE, test_size=10)).train.pixels
     images = [Image.fromarray(array) for array in pixels.permute(0, 2, 3, 1).contiguous().numpy()]
     transform = transforms.Compose([transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()])
     random = generator(0, "bench")
     plain, ours = interleaved(
         {
             "PIL, image by image": lambda: seconds(lambda: [transform(image) for image in images]),
-            "whole batch": lambda: seconds(lambda: crop_and_flip(pixels, *draw_augmentation(BATCH, random))),
+            "whole batch": lambda: seconds(
+                lambda: crop_and_flip(pixels, *draw_augmentation(BATCH_SIZE, random))
+            ),
         },
         rounds,
     ).values()
-    return Ratio("augmentation", f"crop and flip of {BATCH} images, PIL one by one / ours", plain, ours)
+    return Ratio("augmentation", f"crop and flip of {BATCH_SIZE} images, PIL one by one / ours", plain, ours)
 
 
 def blur(sigma: float = 5.0, rounds: int = 15) -> Ratio:
@@ -63,7 +65,7 @@ def blur(sigma: float = 5.0, rounds: int = 15) -> Ratio:
     """
     from torchvision.transforms.functional import gaussian_blur as torchvision_blur
 
-    x = to_float(load(Data(train_size=BATCH, test_size=10)).train.pixels)
+    x = to_float(load(Data(train_size=BATCH_SIZE, test_size=10)).train.pixels)
     side = 2 * int(4 * sigma + 0.5) + 1
     plain, ours = interleaved(
         {
@@ -74,14 +76,14 @@ def blur(sigma: float = 5.0, rounds: int = 15) -> Ratio:
         },
         rounds,
     ).values()
-    what = f"Gaussian blur of {BATCH} images, sigma {sigma:g}, torchvision one by one / ours"
+    what = f"Gaussian blur of {BATCH_SIZE} images, sigma {sigma:g}, torchvision one by one / ours"
     return Ratio("blur", what, plain, ours)
 
 
 def noisy_dropout_step(rounds: int = 15, width: float = 1.0) -> Ratio:
     """Time a training step of cifar10net with NoisyDropout over the same with torch's own dropout."""
     keep_freed_memory()
-    data = load(Data(train_size=BATCH, test_size=10))
+    data = load(Data(train_size=BATCH_SIZE, test_size=10))
     x, y = to_float(data.train.pixels), data.train.labels
     ordinary = build_model("cifar10net", width=width)
     for name in ("relu3", "relu4"):
@@ -142,7 +144,7 @@ def noise_steps(
 
 
 def parameter_noise_steps(
-    model: str = "resnet18", *, width: float = 1.0, batch_size: int = BATCH, rounds: int = 7
+    model: str = "resnet18", *, width: float = 1.0, batch_size: int = BATCH_SIZE, rounds: int = 7
 ) -> list[Ratio]:
     """Time a training step with noise on gradients, and on weights, over the same step without, in turn."""
     network = build_model(model, width=width)

@@ -10,7 +10,7 @@ from noiseutils.errors import UserError
 from noiseutils.files import Unusable, read_json
 from noiseutils.markdown import markdown_table, write_between_marks
 
-DIGITS = 2  # of a ratio, which is compared with its goal as printed
+RATIO_DIGITS = 2  # of a ratio, which is compared with its goal as printed
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Goal:
         """Return yes or no, from the ratio as printed; empty where there is nothing to meet."""
         if self.at_least is None and self.at_most is None:
             return ""
-        shown = round(ratio, DIGITS)
+        shown = round(ratio, RATIO_DIGITS)
         low = self.at_least is None or shown >= self.at_least
         high = self.at_most is None or shown <= self.at_most
         return "yes" if low and high else "no"
@@ -101,7 +101,9 @@ def _ratios(ratios: list[dict[str, Any]]) -> str:
     rows = []
     for ratio in ratios:
         goal = GOALS.get(ratio["name"], Goal())
-        rows.append((ratio["what"], f"{ratio['ratio']:.{DIGITS}f}", str(goal), goal.verdict(ratio["ratio"])))
+        rows.append(
+            (ratio["what"], f"{ratio['ratio']:.{RATIO_DIGITS}f}", str(goal), goal.verdict(ratio["ratio"]))
+        )
     return markdown_table(("what", "ratio", "goal", "met"), rows)
 
 

@@ -17,7 +17,7 @@ from noiseutils.book.mathml import typeset
 from noiseutils.book.notebooks import WIDGET
 from noiseutils.book.tables import in_boxes
 
-FOLDED = {  # tag of a cell -> the line that opens it
+FOLDED_TAGS = {  # tag of a cell -> the line that opens it
     "parameters": "Parameters and their defaults",
     "injected-parameters": "Parameters of this rendering",
 }
@@ -65,7 +65,7 @@ def chapter(
             continue
         tags = cell["metadata"].get("tags", [])
         cell["metadata"] = {}
-        if folded := next((FOLDED[tag] for tag in tags if tag in FOLDED), ""):
+        if folded := next((FOLDED_TAGS[tag] for tag in tags if tag in FOLDED_TAGS), ""):
             cell["metadata"] = {"tags": ["hide-input"], "mystnb": {"code_prompt_show": folded}}
         outputs = [output for output in cell["outputs"] if output.get("data", {}).keys() != {WIDGET}]
         cell["outputs"] = [_output(output, by_content, keep, f"{number:02}") for output in outputs]

@@ -12,8 +12,8 @@ from PIL import Image
 
 from noiseutils.studies.output import DPI
 
-SMALL = 500_000  # bytes: an SVG up to here is shown, a larger one only if its PNG is larger still
-SHOWN = 90  # CSS pixels an inch, as in the notebooks
+SMALL_BYTES = 500_000  # bytes: an SVG up to here is shown, a larger one only if its PNG is larger still
+PIXELS_PER_INCH = 90  # CSS pixels an inch, as in the notebooks
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Drawing:
         if self.svg is None:
             return self.png
         size = self.svg.stat().st_size
-        return self.svg if size < SMALL or size <= self.png.stat().st_size else self.png
+        return self.svg if size < SMALL_BYTES or size <= self.png.stat().st_size else self.png
 
 
 def read_drawings(folder: Path) -> tuple[list[Drawing], list[str]]:
@@ -62,7 +62,7 @@ def read_drawings(folder: Path) -> tuple[list[Drawing], list[str]]:
 
 def drawing_html(drawing: Drawing, alt: str, folder: str, width: int | None = None) -> str:
     """Return a figure that opens in full size.   folder: URL of its files.   width: in CSS pixels."""
-    width = width or round(drawing.size[0] * SHOWN / DPI)
+    width = width or round(drawing.size[0] * PIXELS_PER_INCH / DPI)
     height = round(width * drawing.size[1] / drawing.size[0])
     return image_html(f"{folder}/{drawing.sharp.name}", alt, (width, height))
 

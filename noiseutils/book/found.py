@@ -20,12 +20,23 @@ from noiseutils.studies.output import read_table
 from noiseutils.studies.readable import effect
 from noiseutils.studies.registry import made_of
 
-NEEDED = {  # columns
+NEEDED_COLUMNS = {  # columns
     *("name", "section", "claim", "test", "claimed", "difference", "low"),
     *("high", "n", "verdict", "settings", "counted", "images", "train", "epochs", "width"),
 }
 HEADS = ("claim", "verdict", "measured: effect [95 % interval]", "trained on")
-TEXTS = ["section", "claim", "test", "claimed", "verdict", "images", "train", "epochs", "width", "settings"]
+TEXT_COLUMNS = [
+    "section",
+    "claim",
+    "test",
+    "claimed",
+    "verdict",
+    "images",
+    "train",
+    "epochs",
+    "width",
+    "settings",
+]
 MINIATURE = "miniature"  # what the pages call embedded images
 
 
@@ -42,13 +53,13 @@ def best_evidence(reference: Path, rendered: Iterable[Path]) -> tuple[pd.DataFra
             continue
         try:
             table = read_table(path)
-            if missing := NEEDED - set(table.columns):
+            if missing := NEEDED_COLUMNS - set(table.columns):
                 raise UserError(f"claims.csv: has no column {min(missing)}; render the study again")
         except UserError as error:
             problems.append(f"{'/'.join(folder.parts[-2:])}/tables/{error}")
             continue
-        texts = table[TEXTS].astype(object).fillna("").astype(str)
-        table[TEXTS] = texts.replace(r"^(\d+)\.0$", r"\1", regex=True)  # a number beside an empty cell
+        texts = table[TEXT_COLUMNS].astype(object).fillna("").astype(str)
+        table[TEXT_COLUMNS] = texts.replace(r"^(\d+)\.0$", r"\1", regex=True)  # a number beside an empty cell
         known = {claim.name for claim in STUDIES[folder.parent.name].claims}
         kept = table.loc[table.name.isin(known)].drop(columns=["data", "commit", "device"], errors="ignore")
         more.setdefault(folder.parent.name, []).append(kept.assign(profile=folder.name))
@@ -68,7 +79,7 @@ def counts_table(claims: pd.DataFrame) -> str:
     """Return the counts of verdicts by paper as HTML: of the claims that noise helps, then of all."""
     tables = ((findings.helpful(claims), "Claims that noise helps."), (claims, "All claims."))
     return "\n\n".join(
-        table_html(findings.SCORES, findings.score_rows(table), caption, sort=False)
+        table_html(findings.SCORE_HEADS, findings.score_rows(table), caption, sort=False)
         for table, caption in tables
     )
 
@@ -103,7 +114,9 @@ def methods_tables(reference: Path) -> str:
 
 def numbers_table(reference: Path) -> str:
     """Return how many of the papers' printed numbers stand beside ours as HTML."""
-    return table_html(findings.NUMBERS, findings.number_rows(reference), findings.COMPARED, sort=False)
+    return table_html(
+        findings.NUMBER_HEADS, findings.number_rows(reference), findings.NUMBERS_CAPTION, sort=False
+    )
 
 
 def all_tables(claims: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from noiseutils.book.notebooks import private_paths, read_notebook
 from noiseutils.config import EMBEDDED
 from noiseutils.errors import UserError
 
-TELLING = ("paper", "cifar10", "overnight", "quick", "smoke")  # profiles, the most telling first
+PROFILES = ("paper", "cifar10", "overnight", "quick", "smoke")  # profiles, the most telling first
 NOT_STUDIES = ("reference", "runs", "book")  # folders of outputs/ with something else in them
 
 
@@ -51,7 +51,7 @@ class Rendering:
 def renderings(outputs: Path) -> tuple[list[Rendering], list[str]]:
     """Return the executed notebooks below outputs/<study>/<profile>/, and a sentence on each unusable one.
 
-    Of one study, those on real images come first, then the order of TELLING.
+    Of one study, those on real images come first, then the order of PROFILES.
     """
     whole, problems = [], []
     for path in sorted(outputs.glob("*/*/*.ipynb")):
@@ -68,7 +68,7 @@ def renderings(outputs: Path) -> tuple[list[Rendering], list[str]]:
             whole.append(Rendering(path, papermill.get("parameters", {}), papermill["end_time"]))
         except UserError as error:
             problems.append(f"{where}: {str(error).removeprefix(f'{path}: ')}")
-    order = [*TELLING]
+    order = [*PROFILES]
 
     def key(one: Rendering) -> tuple:
         place = order.index(one.profile) if one.profile in order else -1

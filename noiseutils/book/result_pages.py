@@ -84,7 +84,7 @@ def _set_page(
         for table in names:
             frame = tables[table]
             file = keep(f"{table}.csv", frame.to_csv(index=False).encode())
-            if set(frame.columns) >= found.NEEDED:
+            if set(frame.columns) >= found.NEEDED_COLUMNS:
                 frame = for_readers(frame)
             parts += [
                 f"### {found.escaped(table.replace('_', ' ').capitalize())}",

@@ -12,9 +12,9 @@ from noiseutils.book.verdicts import badge
 from noiseutils.studies.readable import readable
 
 MADE_WITH = ["data", "commit", "device"]  # columns that every table ends with, equal in all rows
-NUMBER = re.compile(r"^[^\w.+-]*[-+−]?(\d|\.\d)")
-LONG = 60  # rows; longer tables are folded
-WORDY = 24  # characters; a column with more needs room on a phone
+NUMBER_PATTERN = re.compile(r"^[^\w.+-]*[-+−]?(\d|\.\d)")
+LONG_TABLE = 60  # rows; longer tables are folded
+WORDY_CHARACTERS = 24  # characters; a column with more needs room on a phone
 
 
 class Html(str):
@@ -58,7 +58,7 @@ def table_html(
     kind = ' class="sortable"' if sort else ""
     table = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     boxed = scrolled(table, caption)
-    if fold and len(rows) > LONG:
+    if fold and len(rows) > LONG_TABLE:
         boxed = f"<details><summary>All {len(rows)} rows</summary>{boxed}</details>"
     return one_line(boxed)
 
@@ -94,9 +94,9 @@ def one_line(text: str) -> str:
 
 def _kind(cells: Sequence[str]) -> str:
     filled = [cell for cell in cells if cell not in ("", "–")]
-    if filled and all(NUMBER.match(cell) and not isinstance(cell, Html) for cell in filled):
-        return ' class="number"' if max(map(len, filled)) <= WORDY + 8 else ""
-    wordy = any(len(cell) > WORDY for cell in filled if not isinstance(cell, Html))
+    if filled and all(NUMBER_PATTERN.match(cell) and not isinstance(cell, Html) for cell in filled):
+        return ' class="number"' if max(map(len, filled)) <= WORDY_CHARACTERS + 8 else ""
+    wordy = any(len(cell) > WORDY_CHARACTERS for cell in filled if not isinstance(cell, Html))
     return ' class="wordy"' if wordy else ""
 
 

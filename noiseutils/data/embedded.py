@@ -16,18 +16,19 @@ import numpy as np
 SHAPES = ("arrow", "crescent", "cross", "disc", "frame", "heart", "ring", "square", "star", "triangle")
 DIGITS = tuple("0123456789")
 
-SIDE = 32  # pixels of a shapes image; drawn at twice that and averaged
-CHUNK = 64  # images drawn at once: their planes fit in a core's cache
+IMAGE_SIDE = 32  # pixels of a shapes image; drawn at twice that and averaged
+CHUNK_IMAGES = 64  # images drawn at once: their planes fit in a core's cache
 
 # How hard the set is. Measured with conv32-pool-conv64-pool-fc128-fc10, SGD, 15 epochs: 96 % on the 2,000
 # training images, 74 % on the test images. The network learns nothing where shapes are turned all the way
-# round and lack CONTRAST; it reaches 84 % with one piece behind and a smaller TILT, 98 % with no clutter.
+# round and lack LEAST_CONTRAST; it reaches 84 % with one piece behind and a smaller LARGEST_TILT, 98 % with
+# no clutter.
 BEHIND, BEFORE = 2, 1  # pieces of clutter behind and in front of a shape
-TILT = 0.2  # tangent of half the largest angle, 23° either way
-REACH = 0.2  # how far a shape's middle lies from the image's, in halves of its side
-CONTRAST = 90  # least difference of shape and ground in each channel, of 255
-TONE = 60  # largest difference of a texture's two tones in each channel
-NOISE = 48  # largest amplitude of the pixel noise (a triangle around 0), of 255
+LARGEST_TILT = 0.2  # tangent of half the largest angle, 23° either way
+LARGEST_OFFSET = 0.2  # how far a shape's middle lies from the image's, in halves of its side
+LEAST_CONTRAST = 90  # least difference of shape and ground in each channel, of 255
+LARGEST_TONE_GAP = 60  # largest difference of a texture's two tones in each channel
+NOISE_AMPLITUDE = 48  # largest amplitude of the pixel noise (a triangle around 0), of 255
 
 Floats = np.ndarray
 
@@ -123,9 +124,9 @@ def _draw(stream: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw the first `size` images of a stream: (N, 32, 32, 3) uint8 and their labels, (N,) int64."""
     tens = np.arange((size + 9) // 10)
     labels = np.argsort(_hash(stream + 16, tens, np.arange(10)), axis=1, kind="stable").reshape(-1)[:size]
-    pixels = np.empty((size, SIDE, SIDE, 3), dtype=np.uint8)
-    for start in range(0, size, CHUNK):
-        stop = min(start + CHUNK, size)
+    pixels = np.empty((size, IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8)
+    for start in range(0, size, CHUNK_IMAGES):
+        stop = min(start + CHUNK_IMAGES, size)
         pixels[start:stop] = _draw_chunk(stream, np.arange(start, stop), labels[start:stop])
     return pixels, labels.astype(np.int64)
 
@@ -146,7 +147,7 @@ def _draw_chunk(stream: int, image: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 def _plane(x: Floats, y: Floats, offset: Floats) -> Floats:
     """Return (N, 64, 64): x X + y Y + offset, X to the right and Y down from -1 to 1; x, y, offset (N, 1)."""
-    at = (2 * np.arange(2 * SIDE, dtype=np.float32) + 1 - 2 * SIDE) / np.float32(2 * SIDE)
+    at = (2 * np.arange(2 * IMAGE_SIDE, dtype=np.float32) + 1 - 2 * IMAGE_SIDE) / np.float32(2 * IMAGE_SIDE)
     return (x * at)[:, None, :] + (y * at + offset)[:, :, None]
 
 
@@ -187,12 +188,12 @@ def _clutter(draws: _Draws, low: float, high: float) -> np.ndarray:
 def _shape(draws: _Draws, labels: np.ndarray) -> np.ndarray:
     """Draw (N, 64, 64) bool: inside the shape that the label names."""
     size = draws.uniform(0.42, 0.64)
-    u, v = _placed(draws, REACH, size, size * draws.uniform(0.85, 1.18), TILT)
+    u, v = _placed(draws, LARGEST_OFFSET, size, size * draws.uniform(0.85, 1.18), LARGEST_TILT)
     inside = np.empty(u.shape, dtype=bool)
     for label, name in enumerate(SHAPES):
         chosen = labels == label
         if chosen.any():
-            inside[chosen] = INSIDE[name](u[chosen], v[chosen])
+            inside[chosen] = INSIDE_SHAPE[name](u[chosen], v[chosen])
     return inside
 
 
@@ -201,9 +202,9 @@ def _develop(draws: _Draws, layer: np.ndarray) -> np.ndarray:
     count = 4 + BEHIND + BEFORE
     palette = draws.integer(256, 3 * count).reshape(-1, count, 3)
     ground, figure = palette[:, 0], palette[:, 2 + BEHIND]
-    figure[:] = (ground + CONTRAST + (figure * (256 - 2 * CONTRAST) >> 8)) & 255
+    figure[:] = (ground + LEAST_CONTRAST + (figure * (256 - 2 * LEAST_CONTRAST) >> 8)) & 255
     for first in (0, 2 + BEHIND):
-        other = palette[:, first] + (palette[:, first + 1] * 2 * TONE >> 8) - TONE
+        other = palette[:, first] + (palette[:, first + 1] * 2 * LARGEST_TONE_GAP >> 8) - LARGEST_TONE_GAP
         palette[:, first + 1] = np.clip(other, 0, 255)
     # red, green and blue side by side in one integer, ten bits each: four pixels are added in one go
     packed = palette[..., 0] | palette[..., 1] << 10 | palette[..., 2] << 20
@@ -211,9 +212,9 @@ def _develop(draws: _Draws, layer: np.ndarray) -> np.ndarray:
     four = coloured[:, ::2, ::2] + coloured[:, 1::2, ::2] + coloured[:, ::2, 1::2] + coloured[:, 1::2, 1::2]
     colour = np.stack([four & 1023, four >> 10 & 1023, four >> 20], axis=-1)  # 0 … 1020
     # a difference of two bytes: a triangle around 0
-    noise = _hash(draws.stream, draws.image, np.arange(1024, 1024 + SIDE * SIDE))
-    pairs = noise.astype("<u8").view(np.uint8).reshape(-1, SIDE, SIDE, 8).astype(np.int32)
-    amplitude = 8 + draws.integer(NOISE - 8).astype(np.int32)[:, :, None, None]
+    noise = _hash(draws.stream, draws.image, np.arange(1024, 1024 + IMAGE_SIDE * IMAGE_SIDE))
+    pairs = noise.astype("<u8").view(np.uint8).reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 8).astype(np.int32)
+    amplitude = 8 + draws.integer(NOISE_AMPLITUDE - 8).astype(np.int32)[:, :, None, None]
     noisy = colour * 64 + (pairs[..., 0:3] - pairs[..., 3:6]) * amplitude
     return np.clip((noisy + 128) >> 8, 0, 255).astype(np.uint8)
 
@@ -272,7 +273,7 @@ def _star(u: Floats, v: Floats) -> np.ndarray:
     return count >= 4
 
 
-INSIDE: dict[str, Callable[[Floats, Floats], np.ndarray]] = {
+INSIDE_SHAPE: dict[str, Callable[[Floats, Floats], np.ndarray]] = {
     "arrow": _arrow,
     "crescent": _crescent,
     "cross": _cross,

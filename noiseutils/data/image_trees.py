@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("noiseutils")
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-GREY = ("1", "L", "LA")  # Pillow's modes: what counts as grey, and what as colour (transparency is dropped)
-COLOUR = ("RGB", "RGBA", "P", "CMYK")
+GREY_MODES = ("1", "L", "LA")  # modes of Pillow: grey, and colour (transparency is dropped)
+COLOUR_MODES = ("RGB", "RGBA", "P", "CMYK")
 CACHE = ".noiseutils-cache"
 CACHE_FORMAT = 2  # raise it when the same files come to be decoded otherwise
-SLIMMEST = 50  # times that a side may be as long as the other
-AT_ONCE = 64  # images that a thread decodes before the progress bar moves
+LARGEST_ASPECT_RATIO = 50  # times that a side may be as long as the other
+IMAGES_AT_ONCE = 64  # images that a thread decodes before the progress bar moves
 LAYOUT = "train/<class>/* and test/<class>/*"
 
 
@@ -253,7 +253,7 @@ def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
     grey: list[Path] = []
 
     def decode(start: int) -> int:
-        some = paths[start : start + AT_ONCE]
+        some = paths[start : start + IMAGES_AT_ONCE]
         for i, path in enumerate(some, start):
             pixels[i], is_grey = _decode_one(path, size, resize=data.image_size is not None)
             if is_grey:
@@ -266,7 +266,7 @@ def _decode(data: Data, splits: tuple[Split, Split]) -> list[np.ndarray]:
         ThreadPoolExecutor(min(os.cpu_count() or 1, 32)) as workers,
     ):
         try:
-            for done in workers.map(decode, range(0, len(paths), AT_ONCE)):
+            for done in workers.map(decode, range(0, len(paths), IMAGES_AT_ONCE)):
                 bar.update(done)
         except BaseException:  # Ctrl-C, or a damaged image: the rest need not be decoded first
             workers.shutdown(cancel_futures=True)
@@ -298,12 +298,16 @@ def read_rgb(path: str | Path) -> tuple[Image.Image, str]:
             mode, rgb = image.mode, image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
-    if max(rgb.size) > SLIMMEST * min(rgb.size):  # resized by its shorter side it would fill the memory
+    shorter, longer = sorted(rgb.size)
+    if longer > LARGEST_ASPECT_RATIO * shorter:  # resized by its shorter side it would fill the memory
         raise UserError(
-            f"{path} is {rgb.width}×{rgb.height} pixels; allowed: a side up to {SLIMMEST} times the other"
+            f"{path} is {rgb.width}×{rgb.height} pixels; allowed: a side up to {LARGEST_ASPECT_RATIO} times "
+            "the other"
         )
-    if mode not in (*GREY, *COLOUR):
-        raise UserError(f"{path} has pixels of mode {mode}; allowed: {', '.join((*GREY, *COLOUR))}")
+    if mode not in (*GREY_MODES, *COLOUR_MODES):
+        raise UserError(
+            f"{path} has pixels of mode {mode}; allowed: {', '.join((*GREY_MODES, *COLOUR_MODES))}"
+        )
     return rgb, mode
 
 
@@ -323,4 +327,4 @@ def _decode_one(path: Path, size: int, resize: bool) -> tuple[np.ndarray, bool]:
         left, top = (width - size) // 2, (height - size) // 2
         rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
         rgb = rgb.crop((left, top, left + size, top + size))
-    return np.asarray(rgb), mode in GREY
+    return np.asarray(rgb), mode in GREY_MODES

@@ -21,12 +21,12 @@ from noiseutils.data.image_trees import read_rgb
 from noiseutils.data.images import Images
 from noiseutils.errors import UserError
 
-AREA = (0.08, 1.0)  # of a random crop, as a share of its image
-RATIO = (3 / 4, 4 / 3)  # its width over its height
-ATTEMPTS = 10  # draws of a crop before the middle of the image is taken
-MARGIN = 256 / 224  # shorter side before the middle is cut out, over the side of what is cut out
-AHEAD = 2  # batches decoded beyond the one that is asked for
-SAMPLE = 1000  # training images from which mean and std are taken
+CROP_AREA = (0.08, 1.0)  # of a random crop, as a share of its image
+CROP_RATIO = (3 / 4, 4 / 3)  # its width over its height
+CROP_ATTEMPTS = 10  # draws of a crop before the middle of the image is taken
+CENTRE_MARGIN = 256 / 224  # shorter side before the middle is cut out, over the side of what is cut out
+BATCHES_AHEAD = 2  # batches decoded beyond the one that is asked for
+STATISTICS_IMAGES = 1000  # training images from which mean and std are taken
 
 Job = tuple[int, int | None]  # number of an image, and the seed of its crop and flip; None: its middle
 
@@ -59,7 +59,7 @@ class StreamedImages:
 
     def sample(self) -> Images:
         """Return the images from which mean and std are computed: the first 1,000, of mixed classes."""
-        return self.take(SAMPLE)
+        return self.take(STATISTICS_IMAGES)
 
     def take(self, n: int) -> Images:
         """Return the middles of the first n images, or of all if there are fewer, in memory."""
@@ -104,8 +104,8 @@ class StreamedImages:
                     for row, (i, seed) in enumerate(jobs)
                 ]
                 waiting.append((pixels, decoding))
-                # with AHEAD alone, small batches would leave workers idle
-                if len(waiting) > AHEAD + self.workers // max(1, len(jobs)):
+                # with BATCHES_AHEAD alone, small batches would leave workers idle
+                if len(waiting) > BATCHES_AHEAD + self.workers // max(1, len(jobs)):
                     yield next_decoded()
             while waiting:
                 yield next_decoded()
@@ -121,15 +121,17 @@ def random_box(width: int, height: int, draw: Callable[[], float]) -> tuple[int,
     largest part of the middle that keeps to those ratios is returned.
     draw: gives a number from U[0, 1) at each call.
     """
-    low, high = math.log(RATIO[0]), math.log(RATIO[1])
-    for _ in range(ATTEMPTS):
-        area = (AREA[0] + (AREA[1] - AREA[0]) * draw()) * width * height
+    low, high = math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1])
+    for _ in range(CROP_ATTEMPTS):
+        area = (CROP_AREA[0] + (CROP_AREA[1] - CROP_AREA[0]) * draw()) * width * height
         ratio = math.exp(low + (high - low) * draw())
         wide, tall = max(1, round((area * ratio) ** 0.5)), max(1, round((area / ratio) ** 0.5))
         if wide <= width and tall <= height:
             left, top = int(draw() * (width - wide + 1)), int(draw() * (height - tall + 1))
             return left, top, left + wide, top + tall
-    return _middle(width, height, min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0])))
+    return _middle(
+        width, height, min(width, round(height * CROP_RATIO[1])), min(height, round(width / CROP_RATIO[0]))
+    )
 
 
 def _middle(width: int, height: int, wide: int, tall: int) -> tuple[int, int, int, int]:
@@ -144,7 +146,7 @@ def _decode_into(row: np.ndarray, path: str, seed: int | None) -> None:
     bilinear, side = Image.Resampling.BILINEAR, len(row)
     rgb, _ = read_rgb(path)
     if seed is None:
-        shorter, margin = min(rgb.size), round(side * MARGIN)
+        shorter, margin = min(rgb.size), round(side * CENTRE_MARGIN)
         # the longer side is rounded down, as torchvision's Resize does
         width, height = (length * margin // shorter for length in rgb.size)
         row[...] = rgb.resize((width, height), bilinear).crop(_middle(width, height, side, side))

@@ -32,7 +32,7 @@ from noiseutils.models.modes import eval_mode, frozen, full_float32
 from noiseutils.rng import derived_seed, generator
 
 ALPHA = 0.05  # level of the test that a broken order is more than chance
-GAP = 0.1  # accuracy lost to a better loss; sound networks lose a few points, broken defences far more
+LOSS_GAP = 0.1  # accuracy lost to a better loss; sound networks lose a few points, broken defences far more
 ZERO_SHARE = 0.01  # a network may have a few dead images without being masked
 # A sum: the mean over a batch makes gradients smaller, and zeros out of the smallest.
 CROSS_ENTROPY: Criterion = partial(F.cross_entropy, reduction="sum")
@@ -282,7 +282,7 @@ def signs_of_masking(report: dict[str, Any]) -> list[dict[str, Any]]:
                 add("transfer_beats_white_box", delta, f"images made on {name} break more than its own")
         left, long = {name: found["accuracy"] for name, found in record["attacks"].items()}, chain[2]
         for name in sorted(left.keys() & {f"{long}_dlr", "autoattack"}):
-            if left[long] - left[name] > GAP:
+            if left[long] - left[name] > LOSS_GAP:
                 said = f"{left[long]:.1%} are right under {long}, {left[name]:.1%} under {name}"
                 add("cross_entropy_misleads", delta, said)
     return signs

@@ -25,7 +25,7 @@ from noiseutils.rng import generator
 
 # Noise is drawn, and BatchNorm statistics are estimated, for so many images at once on every device:
 # other batch sizes would change the draws, and with them the results of earlier runs.
-BLOCK = 500
+BLOCK_IMAGES = 500
 LARGEST_SIDE = 64  # pixels; one block of larger images fills the device
 RECALIBRATION_IMAGES = 10_000  # enough for stable means and variances; more costs a second epoch
 
@@ -152,7 +152,7 @@ def _predictions(
             yield (
                 "gaussian_noise",
                 sigma,
-                torch.cat([gaussian_noise(b, sigma, source) for b in x.split(BLOCK)]),
+                torch.cat([gaussian_noise(b, sigma, source) for b in x.split(BLOCK_IMAGES)]),
             )
         for sigma in filter(None, dict.fromkeys(evaluation.blur)):
             yield "gaussian_blur", sigma, gaussian_blur(x, sigma)
@@ -188,7 +188,7 @@ def _direction(
 def _batch_size(images: AnyImages) -> int:
     """Return the number of images converted to float at once, in whole blocks."""
     several = images.labels.device.type == "cuda" and images.image_size <= LARGEST_SIDE
-    return FORWARD["cuda"] if several else BLOCK
+    return FORWARD["cuda"] if several else BLOCK_IMAGES
 
 
 def predict(model: nn.Module, images: AnyImages) -> tuple[Tensor, Tensor]:
@@ -254,8 +254,8 @@ def recalibrated(model: nn.Module, images: AnyImages) -> nn.Module:
     # stored order may be sorted by class, and the statistics of one class are not the set's
     order = generator(0, "recalibration", images.labels.device)
     with torch.no_grad():
-        for seen, (x, _) in enumerate(batches(images, BLOCK, order=order)):
-            if seen * BLOCK >= RECALIBRATION_IMAGES:
+        for seen, (x, _) in enumerate(batches(images, BLOCK_IMAGES, order=order)):
+            if seen * BLOCK_IMAGES >= RECALIBRATION_IMAGES:
                 break
             for norm in norms:
                 # plain average over the batches; torch's momentum=None would wait for the device

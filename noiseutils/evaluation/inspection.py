@@ -18,7 +18,7 @@ from noiseutils.noise.sites import INPUT, find_sites
 
 PROBE_IMAGES = 256  # test images on which activation stds are measured
 SIMILARITY_IMAGES = 2000  # of the test split: enough for means to two digits
-BATCH = 125  # as `batched_call.GRADIENT`: the gradients of every site are held at once
+BATCH_IMAGES = 125  # as `batched_call.GRADIENT`: the gradients of every site are held at once
 
 
 def activation_gradients(
@@ -75,7 +75,7 @@ def class_similarity(
     counts: dict[str, Tensor] = {}
     inner = {name for name, _ in model.named_modules()}
     sites = {name if name in inner or name == INPUT else f"net.{name}": name for name in after}
-    for x, y in batches(images.take(limit), BATCH):
+    for x, y in batches(images.take(limit), BATCH_IMAGES):
         for place, gradient in activation_gradients(model, x, y, tuple(sites)).items():
             site = sites[place]
             flat = gradient.flatten(1).double()

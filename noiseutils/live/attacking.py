@@ -17,8 +17,8 @@ from noiseutils.evaluation.minimal_change import minimal_change
 from noiseutils.models.modes import eval_mode
 from noiseutils.rng import generator
 
-SIZES = 48  # at which each network is tested for an error
-REFINED = 6  # halvings of the interval in which errors begin
+TESTED_SIZES = 48  # at which each network is tested for an error
+HALVINGS = 6  # halvings of the interval in which errors begin
 PGD_STEPS = 20
 
 Change = Callable[[Tensor], Tensor]  # (n,) sizes -> (n, C, H, W) changed images
@@ -74,10 +74,10 @@ def _blur(model: nn.Module, x: Tensor, y: Tensor) -> Change:
     return lambda sizes: torch.cat([gaussian_blur(x, float(size)) if size > 0 else x for size in sizes])
 
 
-RANGE = "255ths of the pixel range"
+SIZE_UNIT = "255ths of the pixel range"
 ATTACKS = {
-    "fgsm": Attack("FGSM, one step along the sign of the gradient", "δ", RANGE, 16.0, 128.0, _fgsm),
-    "pgd": Attack(f"PGD, {PGD_STEPS} steps", "δ", RANGE, 16.0, 128.0, _pgd),
+    "fgsm": Attack("FGSM, one step along the sign of the gradient", "δ", SIZE_UNIT, 16.0, 128.0, _fgsm),
+    "pgd": Attack(f"PGD, {PGD_STEPS} steps", "δ", SIZE_UNIT, 16.0, 128.0, _pgd),
     "minimal_change": Attack(
         "minimal change: a share of the smallest that is found",
         "share",
@@ -86,7 +86,7 @@ ATTACKS = {
         200.0,
         _minimal,
     ),
-    "gaussian_noise": Attack("Gaussian noise, one draw", "σ", RANGE, 32.0, 255.0, _noise),
+    "gaussian_noise": Attack("Gaussian noise, one draw", "σ", SIZE_UNIT, 32.0, 255.0, _noise),
     "gaussian_blur": Attack("Gaussian blur", "σ", "pixels across", 1.0, 8.0, _blur),
 }
 
@@ -159,7 +159,7 @@ class Attacker:
         Returns the size, and (size, probability of the right class) of all sizes.
         """
         change, network, (_, y) = self._change(maker, attack, image), self.networks[name], self.image(image)
-        sizes = torch.linspace(0, ATTACKS[attack].most, SIZES + 1)
+        sizes = torch.linspace(0, ATTACKS[attack].most, TESTED_SIZES + 1)
         probabilities = network(change(sizes)).softmax(1)
         errs = (probabilities.argmax(1) != y).tolist()
         curve = list(zip(sizes.tolist(), probabilities[:, y.item()].tolist(), strict=True))
@@ -167,7 +167,7 @@ class Attacker:
             return (0.0 if errs[0] else torch.inf), curve
         first = errs.index(True)
         low, high = sizes[first - 1 : first + 1].tolist()
-        for _ in range(REFINED):
+        for _ in range(HALVINGS):
             middle = (low + high) / 2
             misled = network(change(torch.tensor([middle]))).argmax(1).item() != y.item()
             low, high = (low, middle) if misled else (middle, high)

@@ -19,11 +19,11 @@ from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 DASHES = ("", "2 3", "9 3 2 3", "12 3", "5 2", "1 2", "6 4")  # SVG lengths of strokes and gaps
-PLAIN = 6  # the style of trainings without noise: grey, dashed
+PLAIN_STYLE = 6  # the style of trainings without noise: grey, dashed
 WIDTH, HEIGHT = 340, 200  # of a chart, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 38, 34  # of its margins
-POINTS = 240  # of a line: more cannot be told apart
-HOVERED = 24  # places of a chart at which the pointer is told values
+LINE_POINTS = 240  # of a line: more cannot be told apart
+HOVER_PLACES = 24  # places of a chart at which the pointer is told values
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def draw(chart: Chart) -> str:
 def _tips(found: Layout, x_label: str, right: float, bottom: float) -> list[str]:
     """Write the values at some x of a chart, each shown while the pointer is near that x."""
     every = sorted({x for line in found.lines for x, _ in line.points})
-    xs = [every[round(i)] for i in np.linspace(0, len(every) - 1, min(HOVERED, len(every)))]
+    xs = [every[round(i)] for i in np.linspace(0, len(every) - 1, min(HOVER_PLACES, len(every)))]
     at = [found.place(x, found.lines[0].points[0][1] if found.lines[0].points else 1.0)[0] for x in xs]
     edges = [LEFT, *((a + b) / 2 for a, b in itertools.pairwise(at)), right]
     parts = []
@@ -274,9 +274,9 @@ def _legend(keys: Sequence[tuple[str, str]]) -> str:
 
 def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
     """Return at most `POINTS` of the points, the first and the last among them."""
-    if len(points) <= POINTS:
+    if len(points) <= LINE_POINTS:
         return points
-    return [points[round(i)] for i in np.linspace(0, len(points) - 1, POINTS)]
+    return [points[round(i)] for i in np.linspace(0, len(points) - 1, LINE_POINTS)]
 
 
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:

@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from noiseutils.live.charts import PLAIN, POINTS, Chart, Line, draw, swatch
+from noiseutils.live.charts import LINE_POINTS, PLAIN_STYLE, Chart, Line, draw, swatch
 from noiseutils.live.pictures import beside, card, grid, image_rows, signed
 from noiseutils.live.watching import NoisePicture, Probe
 
-KEPT = 2 * POINTS  # points of a curve; at that many every other one goes
+KEPT_POINTS = 2 * LINE_POINTS  # points of a curve; at that many every other one goes
 QUANTITIES = {
     "loss": "training loss, noise on",
     "accuracy": "training accuracy, noise on, %",
     "gradient_norm": "gradient norm, L2",
 }
-TEST = "test accuracy, noise off, %"
-MARKED = 7  # epochs whose ends are marked
-MAGNIFIED = 10  # times, in a second row of the noise
+TEST_TITLE = "test accuracy, noise off, %"
+MARKED_EPOCHS = 7  # epochs whose ends are marked
+MAGNIFICATION = 10  # times, in a second row of the noise
 PLAIN_NAME = "no noise"
 FRAMES, FRAME_BYTES = 120, 2**25  # of the recording; beyond either every other frame goes
 
@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 def styles(names: Mapping[str, object]) -> dict[str, int]:
     """Return the style of each training: grey for the one without noise, the others in their order."""
     noisy = [name for name in names if name != PLAIN_NAME]
-    return {name: noisy.index(name) if name in noisy else PLAIN for name in names}
+    return {name: noisy.index(name) if name in noisy else PLAIN_STYLE for name in names}
 
 
 class Record:
@@ -84,7 +84,7 @@ class Record:
                 if curve and curve[-1][0] == probe.step:
                     continue
                 curve.append((probe.step, value))
-                if len(curve) > KEPT:
+                if len(curve) > KEPT_POINTS:
                     del curve[1:-1:2]
         self._keep_frame()
 
@@ -131,7 +131,7 @@ class Record:
             Line(name, [(x, 100 * y) for x, y in probe.tests if x <= until], drawn[name])
             for name, probe in probes.items()
         ]
-        charts = [Chart(TEST, tests, "step", marks=marks)]
+        charts = [Chart(TEST_TITLE, tests, "step", marks=marks)]
         for what, title in QUANTITIES.items():
             lines = [Line(name, self._points(name, what, until), drawn[name]) for name in probes]
             charts.append(Chart(title, lines, "step", log=what != "accuracy", marks=marks))
@@ -190,7 +190,9 @@ class Record:
         if probe is None:
             return []
         count = probe.step // probe.steps_per_epoch
-        stride = next(s for s in (k * 10**p for p in range(9) for k in (1, 2, 5)) if count <= s * MARKED)
+        stride = next(
+            s for s in (k * 10**p for p in range(9) for k in (1, 2, 5)) if count <= s * MARKED_EPOCHS
+        )
         ends = range(stride, count + 1, stride)
         return [(k * probe.steps_per_epoch, f"epoch {k}" if k == stride else str(k)) for k in ends]
 
@@ -263,8 +265,8 @@ def _on_one_scale(picture: NoisePicture) -> tuple[Rows, str]:
     share = f", {100 * largest / top:.2g} % of the scale" if top > 0 else ""
     first = values if picture.pixels else signed(values, top)
     rows = [(picture.what, first), (f"η: largest {largest:.3g}{share}", signed(noise, top))]
-    if MAGNIFIED * largest <= top:
-        rows.append((f"η × {MAGNIFIED}", signed(MAGNIFIED * noise, top)))
+    if MAGNIFICATION * largest <= top:
+        rows.append((f"η × {MAGNIFICATION}", signed(MAGNIFICATION * noise, top)))
     return rows, f"One scale: brown −{top:.3g}, white 0, purple {top:.3g}."
 
 

@@ -20,7 +20,7 @@ from noiseutils.live.record import Frame, Record, Rows
 
 SIZE, MARGIN = 1420, 10  # of a picture in pixels: its width, and what is left free
 GIF_FRAMES = 60  # at most
-MILLISECONDS = 150  # a frame of a GIF is shown
+FRAME_MILLISECONDS = 150  # a frame of a GIF is shown
 GREY = "#666666"
 
 
@@ -73,7 +73,7 @@ def gif_of(record: Record) -> bytes:
         ground.paste(picture)
         whole.append(ground.quantize(64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
     kept = io.BytesIO()
-    whole[0].save(kept, "GIF", save_all=True, append_images=whole[1:], duration=MILLISECONDS, loop=0)
+    whole[0].save(kept, "GIF", save_all=True, append_images=whole[1:], duration=FRAME_MILLISECONDS, loop=0)
     return kept.getvalue()
 
 

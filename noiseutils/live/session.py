@@ -29,10 +29,10 @@ from noiseutils.training.changes import check_change
 from noiseutils.training.classifier import Classifier, build_classifier
 from noiseutils.training.loop import TrainState, training
 
-SHARE = 0.08  # of the time that probing and drawing may take
-SOONEST = 0.15  # seconds from one probe to the next
-SHOWN = 2  # test images whose feature maps are shown, unless others are chosen
-NAME = "noiseutils-live"  # of the thread
+DRAWING_SHARE = 0.08  # of the time that probing and drawing may take
+LEAST_PROBE_SECONDS = 0.15  # seconds from one probe to the next
+SHOWN_IMAGES = 2  # test images whose feature maps are shown, unless others are chosen
+THREAD_NAME = "noiseutils-live"  # of the thread
 
 Probes = Mapping[str, Probe]
 Steps = Generator[TrainState, Run | None, Any]
@@ -81,7 +81,7 @@ class Session:
         count = len(self.data.test)
         if wrong := [index for index in shown if not 0 <= index < count]:
             raise UserError(f"test image {wrong[0]} is not there; allowed: 0 to {count - 1}")
-        chosen = list(shown) or fixed_order(count, "shown")[:SHOWN].tolist()
+        chosen = list(shown) or fixed_order(count, "shown")[:SHOWN_IMAGES].tolist()
         indices = torch.tensor(chosen, device=self.data.test.labels.device)
         self.images = to_float(self.data.test.subset(indices).pixels)
         self.maps_of = f"net.{maps_of}" if maps_of else ""
@@ -108,7 +108,7 @@ class Session:
             if self._thread is not None:
                 return
             self.state = "running"
-            self._thread = threading.Thread(target=self._work, args=(None,), name=NAME, daemon=True)
+            self._thread = threading.Thread(target=self._work, args=(None,), name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def run(self, steps: int, every: int) -> None:
@@ -280,7 +280,7 @@ class Session:
 
     def _next_probe(self) -> float:
         """Return the time of the next probe, which is sooner after a change."""
-        return min(self._soonest, self._drawn + SOONEST) if self._unseen else self._soonest
+        return min(self._soonest, self._drawn + LEAST_PROBE_SECONDS) if self._unseen else self._soonest
 
     def _probe(self, going: Iterable[str]) -> None:
         started = time.perf_counter()
@@ -297,4 +297,4 @@ class Session:
 
 def next_probe(now: float, cost: float) -> float:
     """Return when to probe again after a probe of `cost` seconds, so that `SHARE` is kept."""
-    return now + max(SOONEST, cost / SHARE)
+    return now + max(LEAST_PROBE_SECONDS, cost / DRAWING_SHARE)

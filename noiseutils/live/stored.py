@@ -24,8 +24,8 @@ from noiseutils.training.loop import Result
 
 log = logging.getLogger("noiseutils")
 
-SHORT = 28  # characters of a value in a cell's name
-NAMES = ("kind", "name", "after")  # fields that come first in a label, without a word before them
+VALUE_CHARACTERS = 28  # characters of a value in a cell's name
+UNNAMED_FIELDS = ("kind", "name", "after")  # fields that come first in a label, without a word before them
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def cells_of(results: Sequence[Result]) -> list[Cell]:
         groups.setdefault(result.run.replace(seed=0, evaluation=Evaluation()), []).append(result)
     fields = pd.json_normalize([identity(run) for run in groups]).astype(object)  # a dotted name a column
     divisions: dict[tuple[int, ...], str] = {}  # of the groups -> the first field that divides them so
-    for name in sorted(fields, key=lambda name: (*NAMES, _last(name)).index(_last(name))):
+    for name in sorted(fields, key=lambda name: (*UNNAMED_FIELDS, _last(name)).index(_last(name))):
         values = fields[name].map(str, na_action="ignore")
         division = tuple(pd.factorize(values, use_na_sentinel=False)[0])
         if any(division):
@@ -143,8 +143,8 @@ def _last(name: str) -> str:
 def _short(name: str, value: Any) -> str:
     words = value if isinstance(value, (tuple, list)) else [value]
     text = " ".join(f"{word:g}" if isinstance(word, float) else str(word) for word in words)
-    text = text if len(text) <= SHORT else text[: SHORT - 1] + "…"
-    return text if _last(name) in NAMES else f"{_last(name)} {text}"
+    text = text if len(text) <= VALUE_CHARACTERS else text[: VALUE_CHARACTERS - 1] + "…"
+    return text if _last(name) in UNNAMED_FIELDS else f"{_last(name)} {text}"
 
 
 def _beside(folder: Path) -> pd.DataFrame:

@@ -23,9 +23,9 @@ from noiseutils.rng import generator
 from noiseutils.training.classifier import Classifier
 from noiseutils.training.state import TrainState
 
-LAYERS = 6  # layers whose stds are shown
-SAMPLES = 8  # images of a batch, of which the one with the loudest noise is shown
-CHANNELS = 8  # channels of a site's activations, and of the first convolution
+SHOWN_LAYERS = 6  # layers whose stds are shown
+SAMPLED_IMAGES = 8  # images of a batch, of which the one with the loudest noise is shown
+SHOWN_CHANNELS = 8  # channels of a site's activations, and of the first convolution
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Watcher:
             tests=tests_of(state),
             images=shown_images(self.images),
             stds={name: float(std) for name, std in self._stds.items()},
-            maps=maps_of(state.model, layer, self.images)[:, :CHANNELS].float().cpu().numpy(),
+            maps=maps_of(state.model, layer, self.images)[:, :SHOWN_CHANNELS].float().cpu().numpy(),
             maps_of=layer.removeprefix("net."),
             noise=self._site_noise() or image_noise(state, self.images) or weight_noise(state),
             noisy=any((run.noise, run.corruption, run.adversarial_training, run.parameter_noise)),
@@ -143,7 +143,7 @@ class Watcher:
         self._hooks.callback(module.register_forward_hook(hook, prepend=prepend).remove)
 
     def _keep(self, name: str, x: Tensor) -> None:
-        self._seen[name] = x[:SAMPLES].float().clone()
+        self._seen[name] = x[:SAMPLED_IMAGES].float().clone()
 
     def _means(self) -> tuple[float, float, float]:
         """Return mean loss, accuracy and gradient norm over the epoch's steps since the last probe."""
@@ -166,7 +166,7 @@ class Watcher:
         h = self._seen["h"]
         noise = self._seen.get("η", self._seen["h + η"] - h)
         loudest = int(noise.flatten(1).abs().amax(1).argmax())  # some images may have got none
-        before, after = (squares(x[loudest])[:CHANNELS].numpy() for x in (h, noise))
+        before, after = (squares(x[loudest])[:SHOWN_CHANNELS].numpy() for x in (h, noise))
         return NoisePicture(
             f"h, the activations after {self._site.removeprefix('net.')}", before, after, own=True
         )
@@ -189,7 +189,10 @@ def image_noise(state: TrainState, images: Tensor) -> NoisePicture | None:
 def weight_noise(state: TrainState) -> NoisePicture | None:
     """Return the first convolution's filters, and a draw of the noise on parameters; None without noise."""
     filters = (
-        state.model.get_parameter(f"{convolutions(state.model)[0]}.weight").detach()[:CHANNELS].float().cpu()
+        state.model.get_parameter(f"{convolutions(state.model)[0]}.weight")
+        .detach()[:SHOWN_CHANNELS]
+        .float()
+        .cpu()
     )
     draw = state.parameter_noise.example(filters, generator(state.step, "picture"))
     if draw is None:
@@ -230,6 +233,6 @@ def layers_of(model: Classifier, run: Run) -> list[str]:
         norms = [m for m in modules.values() if isinstance(m, nn.BatchNorm2d)]
         kinds = (nn.BatchNorm2d,) if norms else (nn.ReLU,)
     names = [n for n, m in modules.items() if isinstance(m, kinds)]
-    if len(names) <= LAYERS:
+    if len(names) <= SHOWN_LAYERS:
         return names
-    return [names[round(i)] for i in np.linspace(0, len(names) - 1, LAYERS)]
+    return [names[round(i)] for i in np.linspace(0, len(names) - 1, SHOWN_LAYERS)]

@@ -26,14 +26,14 @@ from noiseutils.models.pyramidnet import pyramidnet48, pyramidnet270
 from noiseutils.models.resnet import resnet18, resnet20, resnet34, resnet56
 from noiseutils.models.vgg import vgg11, vgg16
 from noiseutils.rng import seeded
-from noiseutils.spec import SIDE, THINNEST, WIDEST
+from noiseutils.spec import LARGEST_SIDE, THINNEST, WIDEST
 
 __all__ = ["MODELS", "build_model"]
 
 MOST_CLASSES = 1_000_000
 MOST_WEIGHTS = 10**9  # 4 GB in float32, and gradients and momentum as much again
 # up to these sizes every network has fewer; beyond them its weights are counted before they are made
-USUAL = {"num_classes": 1000, "in_channels": 4, "image_size": 224, "width": 1.0}
+USUAL_SIZES = {"num_classes": 1000, "in_channels": 4, "image_size": 224, "width": 1.0}
 
 # each takes (num_classes, in_channels, image_size, width)
 MODELS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
@@ -80,8 +80,8 @@ def build_model(
         raise one_of("model", name, MODELS)
     for what, value, most in (
         ("num_classes", num_classes, MOST_CLASSES),
-        ("in_channels", in_channels, SIDE),
-        ("image_size", image_size, SIDE),
+        ("in_channels", in_channels, LARGEST_SIDE),
+        ("image_size", image_size, LARGEST_SIDE),
     ):
         if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= value <= most:
             raise UserError(
@@ -94,7 +94,7 @@ def build_model(
             f"{THINNEST:g} to {WIDEST:g}"
         )
     sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size, "width": width}
-    if any(sizes[what] > most for what, most in USUAL.items()):
+    if any(sizes[what] > most for what, most in USUAL_SIZES.items()):
         _require_memory(name, sizes)
     with seeded(seed):
         return MODELS[name](num_classes, in_channels, image_size, width)

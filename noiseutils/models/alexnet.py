@@ -18,7 +18,7 @@ from noiseutils.models.plain import PlainCnn
 from noiseutils.models.sizes import require_image_size, scaled
 
 # the smallest image that outlives the large one's stride and three pools
-LARGE = 63
+LARGE_SIDE = 63
 
 
 def alexnet(num_classes: int, in_channels: int, image_size: int, width: float) -> nn.Module:
@@ -43,7 +43,7 @@ def alexnet(num_classes: int, in_channels: int, image_size: int, width: float) -
     """
     require_image_size("alexnet", image_size, smallest=15)
     c1 = scaled(64, width)
-    if image_size >= LARGE:
+    if image_size >= LARGE_SIDE:
         conv1 = nn.Conv2d(in_channels, c1, 11, stride=4, padding=2)
         layers = _convolutions(conv1, lambda: nn.MaxPool2d(3, stride=2), width)
         layers["avgpool"] = nn.AdaptiveAvgPool2d(6)

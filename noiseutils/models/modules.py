@@ -26,7 +26,7 @@ from noiseutils.errors import UserError
 from noiseutils.models.sizes import require_image_size, scaled
 from noiseutils.models.weights import draw_he_normal
 
-PATHS = 32  # paths of the ResNeXt module
+RESNEXT_PATHS = 32  # paths of the ResNeXt module
 
 
 class ConvBlock(nn.Module):
@@ -107,11 +107,11 @@ def resnext_module(channels: int) -> nn.Module:
     All paths are one grouped convolution, and the last 1x1 sums over the paths: its ReLU and BatchNorm
     come after the sum, as in the paper's reference 10, and not in each path.
     """
-    inner = PATHS * max(1, channels // 64)
+    inner = RESNEXT_PATHS * max(1, channels // 64)
     return Residual(
         nn.Sequential(
             ConvBlock(channels, inner, 1),
-            ConvBlock(inner, inner, 3, groups=PATHS),
+            ConvBlock(inner, inner, 3, groups=RESNEXT_PATHS),
             ConvBlock(inner, channels, 1),
         )
     )

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from noiseutils.models.sizes import scaled
 from noiseutils.models.weights import draw_he_normal
 
-LANES = 16  # of the widest registers, in float32: fewer channels than that do not fill oneDNN's blocks
+VECTOR_LANES = 16  # of the widest registers, in float32: fewer channels than that do not fill oneDNN's blocks
 
 
 class ZeroChannels(nn.Module):
@@ -47,7 +47,7 @@ class Projection(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.in_channels >= LANES:
+        if self.in_channels >= VECTOR_LANES:
             return super().forward(x)
         rows, columns = self.stride
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight)

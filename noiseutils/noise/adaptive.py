@@ -46,7 +46,11 @@ from noiseutils.noise.parameters import Action, EpochStatistics, Spared, WeightE
 from noiseutils.spec import NonNegative, Positive, PositiveInt, Spec
 
 StuckArgument = Literal["printed", "shifted"]
-HEEDED = {"both": ("gradient", "weight"), "gradient": ("gradient",), "weight": ("weight",)}  # how flags begin
+HEEDED_FLAGS = {
+    "both": ("gradient", "weight"),
+    "gradient": ("gradient",),
+    "weight": ("weight",),
+}  # how flags begin
 
 
 def stuck_factor(improvement: float, threshold: float, argument: StuckArgument = "printed") -> float:
@@ -179,7 +183,7 @@ class Adaptive:
             "gradient_flag": gradient < spec.gradient_plateau or update < spec.low_weight_update,
             "weight_flag": validation < spec.validation_plateau or self._rising() >= spec.overfit_epochs,
         }
-        flags = {name: up and name.startswith(HEEDED[spec.targets]) for name, up in flags.items()}
+        flags = {name: up and name.startswith(HEEDED_FLAGS[spec.targets]) for name, up in flags.items()}
         why = {**flags, "gradient_improvement": gradient, "validation_improvement": validation}
         if self.cooldown == 0 and self.noisy >= spec.consecutive_trigger and any(flags.values()):
             limits = spec.cooldown_min, spec.cooldown_max

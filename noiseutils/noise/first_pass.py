@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from noiseutils.errors import UserError
 
-FIRST = 2.0**12  # a scale to look at the outputs' gradient with: a sum over samples is 2^12 at each at most
-LARGEST = 64.0  # of the logits' scaled gradient: a thousandth of float16's range, 10^9 times its least number
+FIRST_SCALE = 2.0**12  # to look at the outputs' gradient with: a sum over samples is 2^12 at each at most
+LARGEST_GRADIENT = 64.0  # of the scaled logits: a thousandth of float16's range, 10^9 times its least number
 # words of torch's or Fabric's error where no gradient can be taken at activations, and what to do
 NO_GRADIENT = {
     "use_reentrant": "re-entrant activation checkpointing does not allow: "
@@ -50,11 +50,12 @@ def underflow_scale(loss: Tensor, outputs: Any) -> Tensor:
     """
     leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
     # outputs in float16 are handed a gradient that may be zero already
-    found = torch.autograd.grad(loss * FIRST, leaves, retain_graph=True, allow_unused=True) if leaves else ()
+    scaled = loss * FIRST_SCALE
+    found = torch.autograd.grad(scaled, leaves, retain_graph=True, allow_unused=True) if leaves else ()
     peaks = [gradient.abs().amax().float() for gradient in found if gradient is not None]
     if not peaks:
         return torch.ones_like(loss)
-    scale = torch.exp2(torch.floor(torch.log2(LARGEST * FIRST / torch.stack(peaks).amax())))
+    scale = torch.exp2(torch.floor(torch.log2(LARGEST_GRADIENT * FIRST_SCALE / torch.stack(peaks).amax())))
     # nothing left of the gradient, or more than float16 holds
     return torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
 

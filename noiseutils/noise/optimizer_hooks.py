@@ -43,8 +43,8 @@ from noiseutils.noise.trained import (
 )
 from noiseutils.rng import generator
 
-STATE = ("kind", "shapes", "shard", "epochs", "random")  # the keys of a stored state
-ROW = ("gradient_norm", "update_norm", "validation_loss", "train_loss")  # those of each of its epochs
+STATE_KEYS = ("kind", "shapes", "shard", "epochs", "random")  # the keys of a stored state
+ROW_KEYS = ("gradient_norm", "update_norm", "validation_loss", "train_loss")  # those of each of its epochs
 
 
 class OptimizerNoise:
@@ -171,7 +171,7 @@ class OptimizerNoise:
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a stored state. Raises UserError for one of another noise or other parameters."""
-        lacking = set(STATE) - set(state) if isinstance(state, Mapping) else set(STATE)
+        lacking = set(STATE_KEYS) - set(state) if isinstance(state, Mapping) else set(STATE_KEYS)
         if lacking:
             raise UserError(
                 f"the state lacks {', '.join(sorted(lacking))}: it must come from OptimizerNoise.state_dict()"
@@ -186,9 +186,11 @@ class OptimizerNoise:
                 raise UserError(f"the state is of {what}: {_difference(state[key], ours[key])}")
         rows = state["epochs"]
         try:
-            self._rows = [{name: float(row[name]) for name in ROW} for row in rows]
+            self._rows = [{name: float(row[name]) for name in ROW_KEYS} for row in rows]
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"the state's epochs need numbers for {', '.join(ROW)}: {error!r}") from error
+            raise UserError(
+                f"the state's epochs need numbers for {', '.join(ROW_KEYS)}: {error!r}"
+            ) from error
         if len(self._rows) > self.epochs:
             raise UserError(f"the state has {len(self._rows)} epochs, and the training {self.epochs}")
         try:

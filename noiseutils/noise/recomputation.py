@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch._C._autograd import _top_saved_tensors_default_hooks
 
 from noiseutils.errors import UserError
-from noiseutils.noise.site import PASSES, Pass, Site
+from noiseutils.noise.site import MOST_PASSES, Pass, Site
 
 CHECKPOINT = "torch.utils.checkpoint"
-LIMIT = 64  # calls of one site that are kept outside `handle.loss`, where no backward pass is seen
-ALIKE = 1e-2  # relative distance of a repeated input: another kernel may round otherwise
+MOST_CALLS = 64  # calls of one site that are kept outside `handle.loss`, where no backward pass is seen
+INPUT_TOLERANCE = 1e-2  # relative distance of a repeated input: another kernel may round otherwise
 
 
 @dataclass
@@ -71,10 +71,10 @@ class RepeatableSite:
             self.shared.number,
         )
         if call.number == 0:
-            kept = [old for old in self.calls if not old.repeated][1 - LIMIT :]
+            kept = [old for old in self.calls if not old.repeated][1 - MOST_CALLS :]
         else:
             kept = [old for old in self.calls if old.number not in self.shared.over]
-            kept = [old for old in kept if old.number > call.number - PASSES]
+            kept = [old for old in kept if old.number > call.number - MOST_PASSES]
         self.calls = [*kept, call]
 
     def _repeat(self, x: Tensor, owner: nn.Module | None) -> Tensor:
@@ -128,7 +128,7 @@ def _part(x: Tensor) -> Tensor:
 def _near(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.device != other.device:
         return False
-    return bool(torch.linalg.vector_norm(one - other) <= ALIKE * torch.linalg.vector_norm(other))
+    return bool(torch.linalg.vector_norm(one - other) <= INPUT_TOLERANCE * torch.linalg.vector_norm(other))
 
 
 def _copied(source: torch.Generator) -> torch.Generator:

@@ -24,7 +24,7 @@ from noiseutils.rng import SiteStreams
 from noiseutils.spec import Spec
 
 WARN_AFTER_PASSES = 3  # passes without a loss gradient before a warning
-PASSES = 16  # whose recorded calls are kept, at most, waiting for a backward pass
+MOST_PASSES = 16  # whose recorded calls are kept, at most, waiting for a backward pass
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Pass:
         self.keeps_statistics = keeps_statistics
         self.records, self.recorded = torch.is_grad_enabled(), False
         self.number += 1
-        self.over.discard(self.number - PASSES)
+        self.over.discard(self.number - MOST_PASSES)
 
     def end(self) -> None:
         """End the pass."""

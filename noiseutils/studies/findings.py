@@ -32,7 +32,7 @@ from noiseutils.studies.evidence import (
 from noiseutils.studies.readable import effect
 from noiseutils.studies.registry import made_of
 
-SCORES = ("paper", "claims", "replicated", *JUDGED, "none yet")  # columns of `score_rows`
+SCORE_HEADS = ("paper", "claims", "replicated", *JUDGED, "none yet")  # columns of `score_rows`
 LISTED_AT, LISTED = "outputs/reference", "README.md"  # all that was judged
 
 
@@ -141,7 +141,7 @@ def first_words(reference: Path | None = None) -> str:
     for says, table in in_short(reference):
         parts += [says, _table(list(table.columns), table.to_numpy().tolist())]
     parts += [markdown_list(in_sentences(claims))]
-    return "\n\n".join([*parts, "Claims that noise helps:", _table(SCORES, score_rows(helpful(claims)))])
+    return "\n\n".join([*parts, "Claims that noise helps:", _table(SCORE_HEADS, score_rows(helpful(claims)))])
 
 
 def score_rows(claims: pd.DataFrame) -> list[list[str]]:
@@ -231,12 +231,12 @@ def page(reference: Path | None = None) -> str:
         "# Committed results",
         "Written by `noiseutils claims --readme` from the folders beside this file.",
         "All claims:",
-        _table(SCORES, score_rows(claims)),
+        _table(SCORE_HEADS, score_rows(claims)),
         "Of them, claims that noise helps:",
-        _table(SCORES, score_rows(helpful(claims))),
+        _table(SCORE_HEADS, score_rows(helpful(claims))),
     ]
     judged = claims.loc[is_real(claims)]
-    parts += ["## Printed numbers beside ours", COMPARED, _table(NUMBERS, number_rows(reference))]
+    parts += ["## Printed numbers beside ours", NUMBERS_CAPTION, _table(NUMBER_HEADS, number_rows(reference))]
     for counted, title in (
         (True, "Judged so far"),
         (False, "Other readings and controls, beside the claims"),
@@ -249,13 +249,13 @@ def page(reference: Path | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-COMPARED = (
+NUMBERS_CAPTION = (
     "A number of a paper stands beside ours where a training here measured the same quantity of the same "
     "network and method. It agrees where it lies in the range in which one more training of ours would, of "
     "six seeds or more. A number is judged at the paper's setting alone: on its own images, or on a JPEG "
     "copy of them (copy); not where the paper leaves out what the number depends on, such as the layer."
 )
-NUMBERS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree", "at which settings")
+NUMBER_HEADS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree", "at which settings")
 
 
 def numbers_in_a_sentence(reference: Path | None = None) -> str:

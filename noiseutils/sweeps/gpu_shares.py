@@ -13,9 +13,9 @@ from noiseutils.config import Run
 
 log = logging.getLogger("noiseutils")
 
-LEAST = 0.125  # as many runs on a GPU as the executor `threads` trains on one
-SPARE = 1.25  # times the memory that a run had reserved
-STEPS = 16  # of a GPU: shares are multiples of a sixteenth
+LEAST_SHARE = 0.125  # as many runs on a GPU as the executor `threads` trains on one
+MEMORY_MARGIN = 1.25  # times the memory that a run had reserved
+SHARES_OF_A_GPU = 16  # of a GPU: shares are multiples of a sixteenth
 
 
 class GpuShares:
@@ -25,7 +25,7 @@ class GpuShares:
     """
 
     def __init__(self, given: float | None = None) -> None:
-        self.least = LEAST if given is None else given
+        self.least = LEAST_SHARE if given is None else given
         self.learns = given is None
         self._learned: dict[tuple[object, ...], float] = {}
 
@@ -41,7 +41,7 @@ class GpuShares:
         """
         if not self.learns:
             return
-        needed = math.ceil(reserved * SPARE * STEPS) / STEPS
+        needed = math.ceil(reserved * MEMORY_MARGIN * SHARES_OF_A_GPU) / SHARES_OF_A_GPU
         if lacked:
             needed = 2 * share
             log.info("%s: too little memory with %g of a GPU; again with %g", run, share, min(1.0, needed))

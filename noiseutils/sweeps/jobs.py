@@ -16,7 +16,7 @@ from noiseutils.errors import UserError
 from noiseutils.sweeps.store import Store
 from noiseutils.training.loop import Result
 
-MOST = 1024  # CPUs, or GPUs, of one run
+MOST_DEVICES = 1024  # CPUs, or GPUs, of one run
 OnEvent = Callable[[str, Run, Any], None]  # (event, run, detail): claimed, epoch, done, failed
 
 
@@ -55,9 +55,9 @@ class Cluster:
 
     def __post_init__(self) -> None:
         """Raise UserError for what no machine has."""
-        if not 0 < self.cpus <= MOST:
-            raise UserError(f"cpus is {self.cpus}; allowed: more than 0, at most {MOST:,}")
-        if self.gpus is not None and not (0 <= self.gpus <= 1 or self.gpus in range(2, MOST)):
+        if not 0 < self.cpus <= MOST_DEVICES:
+            raise UserError(f"cpus is {self.cpus}; allowed: more than 0, at most {MOST_DEVICES:,}")
+        if self.gpus is not None and not (0 <= self.gpus <= 1 or self.gpus in range(2, MOST_DEVICES)):
             raise UserError(f"gpus is {self.gpus}; allowed: a share from 0 to 1, or a whole number")
 
 

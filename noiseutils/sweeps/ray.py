@@ -34,7 +34,7 @@ from noiseutils.sweeps.ray_tasks import Outcome, Task, train_task
 
 log = logging.getLogger("noiseutils")
 
-AHEAD = 16  # tasks in Ray's queue beyond twice as many as fit: a growing cluster sees that more is wanted
+TASKS_AHEAD = 16  # in Ray's queue beyond twice as many as fit: a growing cluster sees that more is wanted
 POLL_SECONDS = 0.2  # between two looks at events
 LOOK_SECONDS = 5.0  # between two looks at the cluster's size
 HELD_SECONDS = 1.0  # before a run that another sweep holds is tried again
@@ -144,7 +144,7 @@ class _Driver:
             self.looked, self.slots = now, self._slots()
         while self.held and self.held[0][0] < now:
             self.pending.append(self.held.popleft()[1])
-        most = min(self.job.workers or 2 * self.slots + AHEAD, self.delivery.most_claims)
+        most = min(self.job.workers or 2 * self.slots + TASKS_AHEAD, self.delivery.most_claims)
         while self.pending and len(self.submitted) < most and not self.done.out_of_time:
             if self.clock.over():
                 self.done.out_of_time = True

@@ -18,9 +18,9 @@ from noiseutils.sweeps.jobs import Cluster, cores
 from noiseutils.sweeps.signals import SIGNALS
 from noiseutils.training.orphans import Guardian
 
-MARK = "NOISEUTILS_RAY"  # in the environment of Ray's processes that a sweep has started
+PROCESS_MARK = "NOISEUTILS_RAY"  # in the environment of Ray's processes that a sweep has started
 ATTEMPTS, SLOW = 3, "timed out during startup"  # on a busy machine Ray gives itself too little time to start
-GRACE = "3"  # seconds that a server of ray:// waits for a driver that has gone
+GRACE_SECONDS = "3"  # seconds that a server of ray:// waits for a driver that has gone
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
         options |= {"num_cpus": cores(), "include_dashboard": None if _has_dashboard() else False}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
     elif address.startswith("ray://"):
-        os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", GRACE)
+        os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", GRACE_SECONDS)
     with ExitStack() as started:
         for left in reversed(range(ATTEMPTS)):
             try:
@@ -81,11 +81,11 @@ def _marked() -> Iterator[None]:
     """
     value = secrets.token_hex(16)
     with Guardian(value):
-        os.environ[MARK] = value
+        os.environ[PROCESS_MARK] = value
         try:
             yield
         finally:
-            del os.environ[MARK]
+            del os.environ[PROCESS_MARK]
 
 
 def _has_dashboard() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 ANSWER_SECONDS = 5.0  # that the process of a queue may take to answer
-CHECKPOINTS = 8  # waiting for the driver to write them
+MOST_CHECKPOINTS = 8  # waiting for the driver to write them
 
 
 class Queues:
@@ -34,7 +34,7 @@ class Queues:
 
     def take_checkpoints(self) -> None:
         """Have a queue for checkpoints, too: the workers do not see the store."""
-        self.checkpoints = self._queue(CHECKPOINTS)
+        self.checkpoints = self._queue(MOST_CHECKPOINTS)
 
     def waiting_events(self) -> list[tuple[str, str, str, Any]]:
         """Take the events that have come."""

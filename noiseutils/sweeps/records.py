@@ -23,20 +23,20 @@ import torch
 
 from noiseutils.config import Run
 from noiseutils.errors import UserError
-from noiseutils.files import LARGEST, Unusable, read_bytes, read_json, size_of
+from noiseutils.files import LARGEST_FILE, Unusable, read_bytes, read_json, size_of
 from noiseutils.provenance import versions
 from noiseutils.training.checkpoint import Checkpoint
 from noiseutils.training.classifier import Classifier, build_classifier
 from noiseutils.training.loop import Result
 
-DIGEST = hashlib.sha256().digest_size
+DIGEST_BYTES = hashlib.sha256().digest_size
 RECORD = "told"  # name in a checkpoint file of what is no tensor, as JSON
 WEIGHTS = "weights.safetensors"
 RUN = "run.json"
 FILES = {"history.csv", "metrics.json", WEIGHTS}
 STATUSES = ("finished", "diverged")
-DESCRIBED = ("schema", "key", "run", "status", "info", "files")  # what a record's checksum is of
-SIZES = "bytes"  # in a record's info: sizes of the files, of records that have it
+CHECKSUM_FIELDS = ("schema", "key", "run", "status", "info", "files")  # what a record's checksum is of
+SIZES_FIELD = "bytes"  # in a record's info: sizes of the files, of records that have it
 
 
 def contents_of(result: Result) -> dict[str, bytes]:
@@ -66,7 +66,7 @@ def files_of(result: Result) -> dict[str, bytes]:
         **result.info,
         "versions": versions(),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        SIZES: {name: len(content) for name, content in contents.items()},
+        SIZES_FIELD: {name: len(content) for name, content in contents.items()},
     }
     files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     return {**contents, RUN: record_content(result.run, result.status, info, files)}
@@ -112,7 +112,7 @@ def verified_result(folder: str, run: Run) -> StoredResult:
     path = f"{folder}/{RUN}"
     record = read_json(path)
     _check_record(record, run, path)
-    files, sizes = record["files"], record["info"].get(SIZES, {})
+    files, sizes = record["files"], record["info"].get(SIZES_FIELD, {})
     contents = {
         name: _content(f"{folder}/{name}", digest) for name, digest in files.items() if name != WEIGHTS
     }
@@ -146,11 +146,11 @@ def verify_files(files: Mapping[str, bytes], run: Run, sender: str) -> dict[str,
 def _check_record(record: Any, run: Run, path: str) -> None:
     """Raise Unusable where the content of a run.json is not what was written, or is another run's."""
     try:
-        described = {name: record[name] for name in DESCRIBED}
+        described = {name: record[name] for name in CHECKSUM_FIELDS}
         whole = record["checksum"] == checksum(described)
         files, info, status = record["files"], record["info"], record["status"]
         known = set(files) <= FILES and status in STATUSES
-        known &= all(isinstance(part, dict) for part in (files, info, info.get(SIZES, {})))
+        known &= all(isinstance(part, dict) for part in (files, info, info.get(SIZES_FIELD, {})))
     except (AttributeError, KeyError, TypeError, RecursionError) as error:
         raise Unusable(f"{path} is incomplete or edited") from error
     if not whole or record["key"] != run.key:
@@ -159,7 +159,7 @@ def _check_record(record: Any, run: Run, path: str) -> None:
         raise Unusable(f"{path} is of another version: it names other files or another status")
 
 
-def _content(path: str, digest: str, largest: int | None = LARGEST) -> bytes:
+def _content(path: str, digest: str, largest: int | None = LARGEST_FILE) -> bytes:
     try:
         content = read_bytes(path, largest)
     except FileNotFoundError as error:
@@ -226,8 +226,8 @@ def checkpoint_content(run: Run, checkpoint: Checkpoint) -> bytes:
 
 def checkpoint_of(run: Run, stored: bytes) -> Checkpoint:
     """Return the checkpoint in the bytes of a file. Raises Unusable, which says why not."""
-    content = stored[:-DIGEST]
-    if hashlib.sha256(content).digest() != stored[-DIGEST:]:
+    content = stored[:-DIGEST_BYTES]
+    if hashlib.sha256(content).digest() != stored[-DIGEST_BYTES:]:
         raise Unusable("it is incomplete or edited")
     try:
         tensors = safetensors.torch.load(content)

@@ -21,7 +21,7 @@ from noiseutils.sweeps.preflight import check_images, check_networks, load_sets
 from noiseutils.sweeps.progress import Bar
 from noiseutils.sweeps.ray import on_ray
 from noiseutils.sweeps.store import Store
-from noiseutils.sweeps.threads import WORKERS, threads
+from noiseutils.sweeps.threads import DEFAULT_WORKERS, threads
 from noiseutils.training.distributed import in_turn, launched, on_rank0, rank, start
 
 EXECUTORS: dict[str, Callable[[Job], None]] = {
@@ -114,5 +114,5 @@ def sweep(
 
 def chosen(job: Job) -> str:
     """Return the executor of "auto": one run is trained in this process, several runs in parallel."""
-    executor, workers = ("threads", WORKERS) if on_cuda(job.device) else ("local", default_workers())
+    executor, workers = ("threads", DEFAULT_WORKERS) if on_cuda(job.device) else ("local", default_workers())
     return executor if min(job.workers or workers, len(job.todo)) > 1 else "inline"

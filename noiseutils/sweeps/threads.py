@@ -16,7 +16,7 @@ from noiseutils.config import Run
 from noiseutils.sweeps.execution import execute
 from noiseutils.sweeps.jobs import Job
 
-WORKERS = 8  # threads by default
+DEFAULT_WORKERS = 8  # threads by default
 LOOK_SECONDS = 0.1  # between two looks at the threads
 RETRY_SECONDS = 1.0  # seconds that an interrupted thread has before it is interrupted again
 
@@ -43,7 +43,9 @@ def threads(job: Job) -> None:
                     troubles.append(error)
                 stop.set()
 
-    running = [threading.Thread(target=work) for _ in range(min(job.workers or WORKERS, len(job.todo)))]
+    running = [
+        threading.Thread(target=work) for _ in range(min(job.workers or DEFAULT_WORKERS, len(job.todo)))
+    ]
     try:
         for thread in running:
             thread.start()

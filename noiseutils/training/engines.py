@@ -22,7 +22,7 @@ from noiseutils.models.plain import PlainCnn
 from noiseutils.noise import Handle
 from noiseutils.training.distributed import world
 
-WARM_UP = 3  # calls before a recording: by then libraries have chosen kernels, optimisers made their state
+WARM_UP_CALLS = 3  # before a recording: by then libraries have chosen kernels, optimisers made their state
 
 ENGINES = {
     "auto": "the first of graphed, blocked and eager that the device, the network and the noise allow",
@@ -173,7 +173,7 @@ class Graphed:
             return
         for fixed, given in zip(self._inputs, inputs, strict=True):
             fixed.copy_(given)
-        if self._replay is None and self._calls >= WARM_UP:
+        if self._replay is None and self._calls >= WARM_UP_CALLS:
             self._replay = self._recorded(self._inputs)
         self._calls += 1
         if self._replay is None:

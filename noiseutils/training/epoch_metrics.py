@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FLUSH = 32  # steps whose outputs are kept before they are summed
+KEPT_STEPS = 32  # steps whose outputs are kept before they are summed
 
 
 class EpochMetrics:
@@ -25,7 +25,7 @@ class EpochMetrics:
     def add_outputs(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
         """Add one step.   loss: () mean over the batch.   logits: (B, K).   y: (B,)."""
         self._outputs.append((loss.detach(), logits.detach(), y))
-        if not self.deferred or len(self._outputs) == FLUSH:
+        if not self.deferred or len(self._outputs) == KEPT_STEPS:
             self._flush_outputs()
 
     def add_gradient(self, gradients: list[Tensor]) -> None:
@@ -36,7 +36,7 @@ class EpochMetrics:
             self._flush_norms()
         # one call for all of them; torch.nn.utils.get_total_norm makes it, too, and several small ones more
         self._norms.append(torch._foreach_norm(gradients))  # pyright: ignore[reportPrivateImportUsage]
-        if not self.deferred or len(self._norms) == FLUSH:
+        if not self.deferred or len(self._norms) == KEPT_STEPS:
             self._flush_norms()
 
     def totals(self) -> Tensor:

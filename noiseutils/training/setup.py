@@ -27,7 +27,7 @@ from noiseutils.training.optimizers import build_optimizer
 from noiseutils.training.state import TrainState
 from noiseutils.training.steps import LOSSES, CleanStep, loss_of, training_criterion, update
 
-COPIED = 5000  # images that noise is added to at once, where the whole set gets it
+BLOCK_IMAGES = 5000  # images that noise is added to at once, where the whole set gets it
 
 
 def setup(
@@ -131,7 +131,7 @@ def noisy_copy(images: AnyImages, corruption: Corruption, source: torch.Generato
     """
     if not isinstance(images, Images):
         raise UserError("one noisy copy of the training images needs them in memory: not data.streamed")
-    parts = images.pixels.split(COPIED)
+    parts = images.pixels.split(BLOCK_IMAGES)
     return Images(torch.cat([corrupt(to_float(part), corruption, source) for part in parts]), images.labels)
 
 

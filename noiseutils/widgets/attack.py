@@ -34,7 +34,7 @@ from noiseutils.widgets.view import (
     table,
 )
 
-LIKELIEST = 5  # classes whose probabilities are shown
+LIKELIEST_CLASSES = 5  # classes whose probabilities are shown
 OWN = "each network for itself"
 
 
@@ -194,7 +194,7 @@ class AttackLab(View):
         mean = ", the mean over the channels" if x.shape[1] > 1 else ""
         scale_text = f"Changes on one scale{mean}: brown below zero, white zero, purple above."
         together = torch.stack([answer.after + answer.before for answer in answers.values()]).sum(0)
-        likely = together.argsort(descending=True)[:LIKELIEST].tolist()
+        likely = together.argsort(descending=True)[:LIKELIEST_CLASSES].tolist()
         series = [(name, [float(answer.after[k]) for k in likely]) for name, answer in answers.items()]
         names = [str(attacker.classes[k]) for k in likely]
         bars = bar_chart("probabilities, image changed", names, series, [drawn[name] for name in answers])

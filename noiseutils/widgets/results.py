@@ -27,14 +27,14 @@ from noiseutils.widgets.view import (
     table,
 )
 
-FIRST = 3  # cells that are chosen at first
-BARS = 3  # cells whose classes are shown
-ROWS = 12  # of ours beside the paper's
-KEY = 12  # characters of a run's key
-DRAWN = 7  # cells whose curves are drawn: as many as there are colours
-CLASSES = 20  # whose bars are drawn
+CELLS_AT_FIRST = 3  # cells that are chosen at first
+CELLS_WITH_BARS = 3  # cells whose classes are shown
+PAPER_ROWS = 12  # of ours beside the paper's
+KEY_CHARACTERS = 12  # characters of a run's key
+CELLS_WITH_CURVES = 7  # cells whose curves are drawn: as many as there are colours
+CLASS_BARS = 20  # whose bars are drawn
 CURVES = {"train_loss": "training loss", "test_accuracy": "test accuracy, %"}
-LEGEND = 44  # characters of a cell's values in a legend
+LEGEND_CHARACTERS = 44  # characters of a cell's values in a legend
 
 
 class ResultExplorer(View):
@@ -94,7 +94,7 @@ class ResultExplorer(View):
             return
         with self.filling():
             self.cells.options = [(_named(cell), i) for i, cell in enumerate(self.stored.cells)]
-            self.cells.value = tuple(range(min(FIRST, len(self.stored.cells))))
+            self.cells.value = tuple(range(min(CELLS_AT_FIRST, len(self.stored.cells))))
             self.figure.options = list(self.stored.figures) or ["none is there"]
             self.figure.value = self.figure.options[0]
         self._show()
@@ -133,18 +133,24 @@ class ResultExplorer(View):
             return f"<p>{html.escape(text)}: <code>{html.escape(command)}</code> makes them.</p>"
         charts = []
         for column, title in CURVES.items():
-            drawn = enumerate(picked[:DRAWN])
+            drawn = enumerate(picked[:CELLS_WITH_CURVES])
             factor = 100 if column == "test_accuracy" else 1
             lines = [
                 Line(_short(name, cell), [(x, factor * y) for x, y in cell.curve(column)], i)
                 for i, (name, cell) in drawn
             ]
             charts.append(card(line_chart(title, lines, "epoch")))
-        if classes := [(_short(name, c), c.per_class()) for name, c in picked[:BARS] if c.per_class()]:
-            labels = list(classes[0][1])[:CLASSES]
+        if classes := [
+            (_short(name, c), c.per_class()) for name, c in picked[:CELLS_WITH_BARS] if c.per_class()
+        ]:
+            labels = list(classes[0][1])[:CLASS_BARS]
             series = [(name, [values.get(k, math.nan) for k in labels]) for name, values in classes]
             charts.append(card(bar_chart("accuracy by class", labels, series)))
-        more = f" Curves of the first {DRAWN} cells chosen." if len(picked) > DRAWN else ""
+        more = (
+            f" Curves of the first {CELLS_WITH_CURVES} cells chosen."
+            if len(picked) > CELLS_WITH_CURVES
+            else ""
+        )
         parts = [f"<p>{html.escape(text)}.{more}</p>", self._cells(picked), grid(charts)]
         return "".join([*parts, self._figure(found), self._beside(found)])
 
@@ -178,7 +184,7 @@ class ResultExplorer(View):
         if papers.empty:
             return "<p>No table of ours beside the paper's has been rendered for this profile.</p>"
         run = papers.dropna(subset=["ours"]) if "ours" in papers else papers
-        shown, _ = readable(run.head(ROWS))
+        shown, _ = readable(run.head(PAPER_ROWS))
         counts = papers["verdict"].value_counts() if "verdict" in run else {}
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in dict(counts).items())
         where = near(found.folder / "tables")
@@ -197,7 +203,7 @@ def letter(index: int) -> str:
 
 def _short(name: str, cell: Cell) -> str:
     """Write a cell's letter and values for a legend."""
-    label = cell.label if len(cell.label) <= LEGEND else f"{cell.label[: LEGEND - 1]}…"
+    label = cell.label if len(cell.label) <= LEGEND_CHARACTERS else f"{cell.label[: LEGEND_CHARACTERS - 1]}…"
     return f"{name}: {label}"
 
 
@@ -209,4 +215,4 @@ def _link(key: str) -> str:
     """Write the beginning of a run's key, with the place of its record as hint."""
     places = [outputs_root() / "runs" / key, *reference_root().glob(f"*/*/runs/{key}")]
     where = next((near(place / "run.json") for place in places if (place / "run.json").exists()), "")
-    return f'<code title="{html.escape(where, quote=True)}">{key[:KEY]}</code>'
+    return f'<code title="{html.escape(where, quote=True)}">{key[:KEY_CHARACTERS]}</code>'

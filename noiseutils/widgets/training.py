@@ -31,10 +31,10 @@ from noiseutils.widgets.view import (
     table,
 )
 
-ENDING = "The current step is long; the training ends after this step."
-PROBES = 30  # of a training that runs at once
+ENDING_NOTE = "The current step is long; the training ends after this step."
+PROBES_AT_ONCE = 30  # of a training that runs at once
 # values that need a new training, where strength, learning rate and what is shown count at once
-FIXED = ("data", "model", "width", "noise", "after", "seed", "compare", "beside")
+FIXED_FIELDS = ("data", "model", "width", "noise", "after", "seed", "compare", "beside")
 
 _open: weakref.WeakSet[TrainingLab] = weakref.WeakSet()
 
@@ -186,7 +186,7 @@ class TrainingLab(View):
     def waits(self) -> bool:
         """Tell if the controls are set to another training than the one that runs."""
         now, trained = self.params, self.session.pending
-        names = [name for name in FIXED if name != "after" or now.kind.sites]
+        names = [name for name in FIXED_FIELDS if name != "after" or now.kind.sites]
         return self.running and any(getattr(now, name) != getattr(trained, name) for name in names)
 
     def _show_waiting(self) -> None:
@@ -204,13 +204,13 @@ class TrainingLab(View):
     @shows_errors
     def _start(self) -> None:
         if self.running and not self.waits:
-            self.show_message(ENDING if self.session.stopping else "Training continues.")
+            self.show_message(ENDING_NOTE if self.session.stopping else "Training continues.")
             self.session.start()
             return
         params = self._read_controls()
         data = load(data_of(params))  # what cannot be loaded leaves the training that runs alone
         if self.running and not self.session.stop():
-            self.show_message(ENDING)
+            self.show_message(ENDING_NOTE)
             return
         self.params = params
         self._new_session(params, data)
@@ -249,14 +249,14 @@ class TrainingLab(View):
             self.show_message(
                 f"Stopped after {self.session.steps:,} steps. Start begins a new training."
                 if ended
-                else ENDING
+                else ENDING_NOTE
             )
             self._show_waiting()
 
     @shows_errors
     def _reset(self) -> None:
         if not self.session.stop():
-            self.show_message(ENDING)
+            self.show_message(ENDING_NOTE)
             return
         self._show_first()
         self.keep()
@@ -274,7 +274,7 @@ class TrainingLab(View):
             self.session.run(steps=2, every=1)
             self.show_message("Press Start.")
         else:
-            self.session.run(self.first.steps, every=max(1, self.first.steps // PROBES))
+            self.session.run(self.first.steps, every=max(1, self.first.steps // PROBES_AT_ONCE))
 
     def close(self) -> None:
         """End the training, if there is one."""

@@ -8,7 +8,7 @@ from noiseutils.errors import UserError
 from noiseutils.studies.live_lab import Params
 from noiseutils.widgets.view import View, button, shows_errors
 
-MOST = 2
+MOST_COMPARED = 2
 
 
 class TrainingComparison:
@@ -31,7 +31,7 @@ class TrainingComparison:
         if now.noise == "none":
             raise UserError("the noise-free baseline has its own checkbox: choose a noise to add")
         added = f"{now.noise} {now.strength:g}"
-        if added in now.beside or len(now.beside) == MOST:
+        if added in now.beside or len(now.beside) == MOST_COMPARED:
             raise UserError(f"already compared: {', '.join(now.beside)}; allowed: two, each once")
         self._change((*now.beside, added))
         others = ", ".join(self._now().beside)

@@ -14,9 +14,9 @@ from noiseutils.studies.lab_noises import KINDS
 from noiseutils.studies.live_lab import Params, choices, usual_places
 from noiseutils.widgets.view import dropdown, numbers, slider, value_of
 
-RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
-SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
-FIRST = ""  # the convolution whose maps are shown, unless another is chosen
+LEARNING_RATES = (*(round(digit * 10.0**power, 4) for power in range(-4, 0) for digit in (1, 2, 5)), 1.0)
+DATA_SETS = (*EMBEDDED, "mnist", "fashion_mnist", "cifar10", "cifar100")
+FIRST_CONVOLUTION = ""  # the convolution whose maps are shown, unless another is chosen
 
 
 class TrainingControls:
@@ -26,8 +26,8 @@ class TrainingControls:
     """
 
     def __init__(self, first: Params) -> None:
-        sets = [*SETS, *([first.data] if first.data not in SETS else [])]
-        rates = sorted({*RATES, first.learning_rate})
+        sets = [*DATA_SETS, *([first.data] if first.data not in DATA_SETS else [])]
+        rates = sorted({*LEARNING_RATES, first.learning_rate})
         near_label: dict[str, Any] = {"style": {"description_width": "initial"}}
         self.data = widgets.Combobox(description="data", options=sets, value=first.data, **near_label)
         self.model = dropdown("network", list(MODELS), first.model)
@@ -77,8 +77,11 @@ class TrainingControls:
             known = choices(params.model)
             self.after.options = (*known, *(name for name in params.after if name not in known))
             layers = layers_with_maps(params.model)
-            self.maps_of.options = [(f"{layers[0]}, the first", FIRST), *((n, n) for n in layers[1:])]
-            self.maps_of.value = FIRST
+            self.maps_of.options = [
+                (f"{layers[0]}, the first", FIRST_CONVOLUTION),
+                *((n, n) for n in layers[1:]),
+            ]
+            self.maps_of.value = FIRST_CONVOLUTION
         anew = self._filled is None or self._filled.noise != params.noise
         if anew:
             self._make_strength(params)

@@ -21,12 +21,12 @@ from noiseutils.live.pictures import STYLE
 from noiseutils.provenance import project_root
 
 # variables that Jupyter and Voila set for the kernels behind a page
-ANSWERING = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
-STATIC = "noiseutils-static"  # prefix of the ids of static pictures
+FRONTEND_VARIABLES = ("JPY_SESSION_NAME", "VOILA_KERNEL_ID", "VOILA_REQUEST_URL")
+STATIC_PREFIX = "noiseutils-static"  # prefix of the ids of static pictures
 
 # The bar stays in sight: JupyterLab's outputs would scroll by themselves, and so keep the bar from that. On a
 # phone the bar would cover all, and only its buttons stay.
-BAR = """
+TOOLBAR = """
 :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output, .jp-Cell-outputWrapper, .jp-Cell):has(
   .nu-bar) { overflow: visible !important; }
 .nu-lab { overflow: visible; }
@@ -60,7 +60,7 @@ NAME_HANDLES = (
 
 def is_interactive(interactive: bool | None) -> bool:
     """Tell if a page handles the controls: as given, or for None as this kernel's environment says."""
-    return any(name in os.environ for name in ANSWERING) if interactive is None else interactive
+    return any(name in os.environ for name in FRONTEND_VARIABLES) if interactive is None else interactive
 
 
 class View:
@@ -72,7 +72,7 @@ class View:
     def __init__(self, interactive: bool | None) -> None:
         self.interactive = is_interactive(interactive)
         self.box: widgets.Widget = widgets.VBox()
-        self.mark = f"{STATIC}-{uuid.uuid4().hex}"
+        self.mark = f"{STATIC_PREFIX}-{uuid.uuid4().hex}"
         self.message = widgets.HTML()  # the last event, or error
         self.shown = widgets.HTML()  # pictures
         self._kept_under: str | None = None
@@ -140,7 +140,9 @@ def page_style(mark: str) -> widgets.HTML:
 
     It hides the static pictures of a mark, as long as the widget lives.
     """
-    value = f'{STYLE}<style onload="{html.escape(NAME_HANDLES)}">{BAR} #{mark} {{ display: none; }}</style>'
+    value = (
+        f'{STYLE}<style onload="{html.escape(NAME_HANDLES)}">{TOOLBAR} #{mark} {{ display: none; }}</style>'
+    )
     return widgets.HTML(value, layout={"display": "contents"})
 
 

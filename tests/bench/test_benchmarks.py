@@ -17,9 +17,9 @@ from noiseutils.training import allocator
 
 @pytest.fixture
 def small_peaks(monkeypatch):
-    monkeypatch.setattr(machine, "OPERATIONS", 1.0)
-    monkeypatch.setattr(machine, "COPIED", 4096)
-    monkeypatch.setitem(machine.PRODUCTS, "cpu", (8, 16))
+    monkeypatch.setattr(machine, "SAMPLE_OPERATIONS", 1.0)
+    monkeypatch.setattr(machine, "COPIED_BYTES", 4096)
+    monkeypatch.setitem(machine.MATRIX_SIDES, "cpu", (8, 16))
     monkeypatch.setattr(machine, "CONVOLUTIONS", ((1, 2, 2, 3, 4),))
 
 

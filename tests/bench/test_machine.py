@@ -12,8 +12,8 @@ def test_the_description_names_the_machine_and_the_software():
 
 
 def test_a_rate_is_operations_over_seconds(monkeypatch):
-    monkeypatch.setattr(machine, "OPERATIONS", 1e6)
-    monkeypatch.setitem(machine.PRODUCTS, "cpu", (16,))
+    monkeypatch.setattr(machine, "SAMPLE_OPERATIONS", 1e6)
+    monkeypatch.setitem(machine.MATRIX_SIDES, "cpu", (16,))
     monkeypatch.setattr(machine, "CONVOLUTIONS", ((2, 3, 4, 3, 8),))
     # so a sample is so many calls that it has a million operations, in what is said to be two seconds
     monkeypatch.setattr(machine, "seconds", lambda work: work() or 2.0)

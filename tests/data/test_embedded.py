@@ -45,7 +45,7 @@ def test_shapes_and_digits_have_the_stated_form(shapes, digits):
         assert arrays.train_pixels.dtype == arrays.test_pixels.dtype == np.uint8
         assert arrays.train_labels.dtype == arrays.test_labels.dtype == np.int64
         assert len(set(arrays.classes)) == 10
-    assert tuple(sorted(embedded.INSIDE)) == shapes.classes
+    assert tuple(sorted(embedded.INSIDE_SHAPE)) == shapes.classes
 
 
 def test_every_ten_shapes_hold_each_class_once(shapes):
@@ -92,11 +92,11 @@ def test_figures_differ_from_their_ground_in_every_channel(monkeypatch):
     # without clutter, textures and noise an image has two colours, and they lie at least CONTRAST apart
     monkeypatch.setattr(embedded, "BEHIND", 0)
     monkeypatch.setattr(embedded, "BEFORE", 0)
-    monkeypatch.setattr(embedded, "TONE", 0)
+    monkeypatch.setattr(embedded, "LARGEST_TONE_GAP", 0)
     monkeypatch.setattr(embedded, "_hash", quiet(embedded._hash))
     pixels = embedded.shapes(50, 1).train_pixels.reshape(50, -1, 3)
     spread = pixels.max(axis=1).astype(int) - pixels.min(axis=1)
-    assert (spread >= embedded.CONTRAST).all()
+    assert (spread >= embedded.LEAST_CONTRAST).all()
     assert all(len(np.unique(image, axis=0)) < 200 for image in pixels)
 
 
@@ -112,7 +112,7 @@ def quiet(real):
 def test_every_class_covers_its_own_part_of_the_plane():
     at = (np.arange(200, dtype=np.float32) - 99.5) / 80
     u, v = np.meshgrid(at, at)
-    masks = {name: inside(u, v) for name, inside in embedded.INSIDE.items()}
+    masks = {name: inside(u, v) for name, inside in embedded.INSIDE_SHAPE.items()}
     for name, mask in masks.items():
         assert 0.05 < mask.mean() < 0.6, name
         assert not mask[[0, -1]].any(), name

@@ -221,7 +221,7 @@ def test_only_a_few_batches_are_decoded_ahead(tree, monkeypatch):
     stream = batches(images, 2)
     for step in range(1, 4):
         next(stream)
-        assert 2 * step <= len(calls) <= 2 * (step + streaming.AHEAD)
+        assert 2 * step <= len(calls) <= 2 * (step + streaming.BATCHES_AHEAD)
     stream.close()
     assert len(calls) < 18
 
@@ -261,7 +261,7 @@ def test_mean_and_std_are_those_of_the_first_images(tree, monkeypatch):
     taken = data.train.take(18)
     held = Dataset(taken, taken, ("a",), "a", "")
     assert (data.mean, data.std) == (held.mean, held.std)
-    monkeypatch.setattr(streaming, "SAMPLE", 5)
+    monkeypatch.setattr(streaming, "STATISTICS_IMAGES", 5)
     floats = taken.pixels[:5].double() / 255
     assert load(folder(tree)).mean == pytest.approx(floats.mean(dim=(0, 2, 3)).tolist(), abs=1e-12)
 

@@ -12,7 +12,7 @@ from noiseutils.errors import UserError
 from noiseutils.evaluation.attacks import fgsm
 from noiseutils.evaluation.batched_call import FORWARD, GRADIENT
 from noiseutils.evaluation.evaluate import (
-    BLOCK,
+    BLOCK_IMAGES,
     PROBABILITIES,
     calibration_error,
     eval_mode,
@@ -170,7 +170,7 @@ def one_condition_at_a_time(model: nn.Module, data: Dataset, noise, deltas, seed
     def record(network: nn.Module, perturb) -> dict:
         found = []
         with eval_mode(network), torch.no_grad():
-            for x, y in batches(data.test, BLOCK):
+            for x, y in batches(data.test, BLOCK_IMAGES):
                 shown = perturb(x, y)
                 found += [network(part) for part in shown.split(FORWARD["cpu"])]
         return measure(torch.cat(found), data.test.labels, CLASSES, PROBABILITIES["cross_entropy"])
@@ -234,8 +234,8 @@ def test_noise_and_results_do_not_depend_on_batch_sizes(monkeypatch):
     assert torch.equal(shown[0], shown[1])
     assert torch.equal(shown[0], shown[2])
     source = generator(0, "evaluation/gaussian_noise/0.2")
-    x, _ = next(batches(split, BLOCK))
-    assert torch.equal(shown[0][BLOCK : 2 * BLOCK], gaussian_noise(x, 0.2, source))
+    x, _ = next(batches(split, BLOCK_IMAGES))
+    assert torch.equal(shown[0][BLOCK_IMAGES : 2 * BLOCK_IMAGES], gaussian_noise(x, 0.2, source))
     for one, other in zip(found[0]["conditions"], found[1]["conditions"], strict=True):
         assert one["top1_error"] == other["top1_error"]
         assert one["calibration_error"] == pytest.approx(other["calibration_error"])
@@ -249,8 +249,8 @@ def test_every_size_of_fgsm_shares_one_gradient():
 
 
 def test_blocks_are_whole_in_what_a_device_takes_at_once():
-    assert FORWARD["cuda"] % BLOCK == 0, "noise is drawn block by block, and must not be cut elsewhere"
-    assert GRADIENT["cpu"] <= FORWARD["cpu"] <= BLOCK
+    assert FORWARD["cuda"] % BLOCK_IMAGES == 0, "noise is drawn block by block, and must not be cut elsewhere"
+    assert GRADIENT["cpu"] <= FORWARD["cpu"] <= BLOCK_IMAGES
 
 
 def test_recalibration_is_torchs_own_average():
@@ -259,7 +259,7 @@ def test_recalibration_is_torchs_own_average():
     expected[1].momentum = None
     order = generator(0, "recalibration")
     with torch.no_grad():
-        for x, _ in batches(data, BLOCK, order=order):
+        for x, _ in batches(data, BLOCK_IMAGES, order=order):
             expected.train()(x)
     found = recalibrated(model, data)
     assert torch.equal(found[1].running_mean, expected[1].running_mean)

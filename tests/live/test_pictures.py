@@ -10,8 +10,8 @@ from PIL import Image
 
 from noiseutils.live.charts import (
     COLOURS,
-    HOVERED,
-    POINTS,
+    HOVER_PLACES,
+    LINE_POINTS,
     Chart,
     Line,
     _decades,
@@ -89,7 +89,7 @@ def test_what_is_not_finite_is_left_out_and_nothing_is_a_sentence():
 
 def test_a_long_line_is_thinned_to_what_can_be_told_apart():
     [line] = lines_of(line_chart("x", [Line("a", [(i, i) for i in range(10_000)])], "step"))
-    assert len(line) == POINTS
+    assert len(line) == LINE_POINTS
 
 
 def test_one_point_is_a_dot():
@@ -149,7 +149,7 @@ def test_a_signed_colour_is_no_lines_colour():
 def test_the_pointer_is_told_the_values_at_its_place_without_a_script():
     picture = line_chart("loss", [Line("a", [(i, 2.0 * i) for i in range(100)])], "step")
     tips = [g for g in svg(picture).iter("{http://www.w3.org/2000/svg}g") if g.get("class") == "nu-at"]
-    assert len(tips) == HOVERED
+    assert len(tips) == HOVER_PLACES
     assert "".join(tips[0].itertext()) == "step 0a: 0"
     assert "".join(tips[-1].itertext()) == "step 99a: 198"
     assert ".nu-at:hover .nu-tip" in STYLE

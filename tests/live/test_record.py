@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from noiseutils.live.charts import COLOURS, PLAIN
+from noiseutils.live.charts import COLOURS, PLAIN_STYLE
 from noiseutils.live.record import PLAIN_NAME, Record, styles
 from noiseutils.live.watching import NoisePicture, Probe
 
@@ -65,10 +65,10 @@ def test_a_training_has_one_colour_and_dash_in_every_chart():
     lines = re.findall(
         r'<polyline[^>]*stroke="(#\w+)"[^>]*?(?:stroke-dasharray="([^"]*)")?/>', record.board()
     )
-    assert {colour for colour, _ in lines} == {COLOURS[0], COLOURS[PLAIN]}
+    assert {colour for colour, _ in lines} == {COLOURS[0], COLOURS[PLAIN_STYLE]}
     assert len({dash for colour, dash in lines if colour == COLOURS[0]}) == 1
-    assert len({dash for colour, dash in lines if colour == COLOURS[PLAIN]}) == 1
-    assert styles({PLAIN_NAME: 1, "a": 2, "b": 3}) == {PLAIN_NAME: PLAIN, "a": 0, "b": 1}
+    assert len({dash for colour, dash in lines if colour == COLOURS[PLAIN_STYLE]}) == 1
+    assert styles({PLAIN_NAME: 1, "a": 2, "b": 3}) == {PLAIN_NAME: PLAIN_STYLE, "a": 0, "b": 1}
 
 
 def test_accuracies_say_of_what_and_in_percent():

@@ -9,8 +9,8 @@ import torch
 from noiseutils import train
 from noiseutils.data import load
 from noiseutils.errors import UserError
-from noiseutils.live.record import KEPT, Record
-from noiseutils.live.session import NAME, SHARE, SOONEST, Session, next_probe
+from noiseutils.live.record import KEPT_POINTS, Record
+from noiseutils.live.session import DRAWING_SHARE, LEAST_PROBE_SECONDS, THREAD_NAME, Session, next_probe
 from noiseutils.studies import live_lab
 from noiseutils.studies.lab_noises import KINDS
 from noiseutils.studies.live_lab import Params, pair
@@ -21,7 +21,7 @@ DATA = load(live_lab.plain_run(PARAMS).data)
 
 
 def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == NAME]
+    return [thread.name for thread in threading.enumerate() if thread.name == THREAD_NAME]
 
 
 def finished(params: Params, every: int) -> tuple[Session, list]:
@@ -125,7 +125,7 @@ def test_a_change_is_drawn_soon_and_then_probes_are_as_rare_as_before():
     session._drawn, session._soonest = 100.0, 200.0
     assert session._next_probe() == 200
     session.tune(PARAMS)
-    assert session._next_probe() == 100 + SOONEST
+    assert session._next_probe() == 100 + LEAST_PROBE_SECONDS
 
 
 def test_a_training_whose_loss_breaks_is_named_and_the_other_goes_on():
@@ -288,19 +288,19 @@ def test_a_training_ends_by_itself_and_is_drawn_once_more():
 @pytest.mark.parametrize("cost", [0.001, 0.02, 0.5])
 def test_probes_are_so_rare_that_they_keep_to_their_share_of_the_time(cost):
     due = next_probe(100.0, cost)
-    assert cost / (due - 100) <= SHARE
-    assert due - 100 >= SOONEST
+    assert cost / (due - 100) <= DRAWING_SHARE
+    assert due - 100 >= LEAST_PROBE_SECONDS
 
 
 def test_curves_keep_their_ends_and_a_bounded_length():
     _, probes = finished(PARAMS, every=1)
     record = Record()
     probe = probes[-1]["no noise"]
-    for step in range(3 * KEPT):
+    for step in range(3 * KEPT_POINTS):
         record.add({"no noise": type(probe)(**{**vars(probe), "step": step})})
     curve = record._points("no noise", "loss")
-    assert KEPT / 2 <= len(curve) <= KEPT
-    assert (curve[0][0], curve[-1][0]) == (0, 3 * KEPT - 1)
+    assert KEPT_POINTS / 2 <= len(curve) <= KEPT_POINTS
+    assert (curve[0][0], curve[-1][0]) == (0, 3 * KEPT_POINTS - 1)
     assert [x for x, _ in curve] == sorted(x for x, _ in curve)
 
 
@@ -313,7 +313,7 @@ def wait(true, seconds: float = 60) -> None:
 
 def test_the_last_picture_is_of_the_last_step_however_long_drawing_takes(monkeypatch):
     seen = []
-    monkeypatch.setattr("noiseutils.live.session.SHARE", 1e-6)  # the next probe is due in an hour
+    monkeypatch.setattr("noiseutils.live.session.DRAWING_SHARE", 1e-6)  # the next probe is due in an hour
     session = Session(PARAMS, DATA, seen.append)
     session.start()
     session._thread.join(60)

@@ -124,7 +124,7 @@ class AtRate:
         """Return a class's accuracy at the highest level minus the mean of all classes there."""
         names = [column for column in self.high.columns if column.startswith("class_")]
         found = pd.DataFrame({column: clean(self.high, column) for column in names})
-        return found[f"class_{name}"] - found.mean(axis=1)
+        return pd.Series(found[f"class_{name}"] - found.mean(axis=1))
 
 
 def clean(each: pd.DataFrame, column: str, condition: str = "clean", size: float = 0.0) -> pd.Series:
@@ -146,7 +146,7 @@ def noisy_dropout() -> dict[str, dict[str, Tested]]:
     plain = {p: clean(at[p].plain, "top1_error") for p in at}
 
     def gain(name: str, p: float) -> pd.Series:
-        return gains[p][name] - gains[p].mean(axis=1)
+        return pd.Series(gains[p][name] - gains[p].mean(axis=1))
 
     slope = {p: at[p].rise("top1_error") / (0.5 - 0.05) for p in at}
     stays = {f"top5-{p}": (at[p].rise("top5_error"), "within", 0.005) for p in at}

@@ -24,7 +24,7 @@ from small_runs import BASE
 
 from noiseutils.config import Run
 from noiseutils.sweeps.jobs import Cluster
-from noiseutils.sweeps.ray import AHEAD
+from noiseutils.sweeps.ray import TASKS_AHEAD
 from noiseutils.sweeps.store import Store
 from noiseutils.sweeps.sweep import sweep
 
@@ -61,7 +61,7 @@ def seconds_of_tasks(count: int) -> float:
     task = ray.remote(nothing).options(num_cpus=1, max_retries=0)
     begun, left, waiting = time.perf_counter(), count, []
     while left or waiting:
-        sent = min(left, 2 * CPUS + AHEAD - len(waiting))
+        sent = min(left, 2 * CPUS + TASKS_AHEAD - len(waiting))
         waiting += [task.remote() for _ in range(sent)]
         left -= sent
         ready, _ = ray.wait(waiting, num_returns=1)

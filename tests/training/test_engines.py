@@ -93,7 +93,7 @@ def test_a_recorded_step_is_the_step():
     replayed, same_loss = trained(lambda work: Graphed(work, recorder), parts)
     assert loss == same_loss
     assert all(torch.equal(a, b) for a, b in zip(plain, replayed, strict=True))
-    assert (recorder.recordings, recorder.replays) == (1, 9 - engines.WARM_UP)
+    assert (recorder.recordings, recorder.replays) == (1, 9 - engines.WARM_UP_CALLS)
 
 
 def test_a_recorded_step_reads_its_inputs_from_tensors_that_stay():
@@ -110,7 +110,7 @@ def test_a_batch_of_another_size_runs_as_it_is_and_a_recording_goes_on_after_it(
     plain, _ = trained(lambda work: work, parts)
     replayed, _ = trained(lambda work: Graphed(work, recorder), parts)
     assert all(torch.equal(a, b) for a, b in zip(plain, replayed, strict=True))
-    assert (recorder.recordings, recorder.replays) == (1, 7 - engines.WARM_UP)
+    assert (recorder.recordings, recorder.replays) == (1, 7 - engines.WARM_UP_CALLS)
 
 
 def test_what_cannot_be_recorded_goes_on_as_it_is_and_says_why():
@@ -234,7 +234,7 @@ def test_a_training_in_recorded_steps_is_the_eager_one(monkeypatch, optimizer):
     run = RUN.replace(optimizer=optimizer, schedule=EXACT)
     eager, graphed = (train(run, data=data, device="cpu", engine=name) for name in ("eager", "graphed"))
     assert recorder.recordings == 1
-    assert recorder.replays == 2 * 4 - engines.WARM_UP  # 70 images: four whole batches an epoch
+    assert recorder.replays == 2 * 4 - engines.WARM_UP_CALLS  # 70 images: four whole batches an epoch
     assert_same_training(eager, graphed)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from noiseutils.training.epoch_metrics import FLUSH, EpochMetrics
+from noiseutils.training.epoch_metrics import KEPT_STEPS, EpochMetrics
 
 
 @pytest.mark.parametrize("deferred", [True, False])
@@ -10,7 +10,7 @@ def test_sums_are_those_of_the_steps_one_by_one(deferred):
     metrics = EpochMetrics(torch.device("cpu"))
     metrics.deferred = deferred
     loss = correct = norm = 0.0
-    for step in range(2 * FLUSH + 3):
+    for step in range(2 * KEPT_STEPS + 3):
         logits, y = torch.randn(7 - step % 2, 10), torch.randint(10, (7 - step % 2,))
         gradients = [torch.randn(3, 4), torch.randn(5)]
         value = torch.rand(())

@@ -9,7 +9,7 @@ from noiseutils.widgets import TrainingLab, view
 @pytest.fixture(autouse=True)
 def _own_outputs(tmp_path, monkeypatch):
     monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path / "outputs"))
-    for name in view.ANSWERING:
+    for name in view.FRONTEND_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 

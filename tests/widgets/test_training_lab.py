@@ -8,7 +8,7 @@ import yaml
 from views import PARAMS, alone, wait
 
 from noiseutils.errors import UserError
-from noiseutils.live.session import NAME
+from noiseutils.live.session import THREAD_NAME
 from noiseutils.studies import live_lab
 from noiseutils.studies.lab_noises import KINDS
 from noiseutils.studies.live_lab import Params, pair
@@ -232,7 +232,7 @@ def test_starting_one_lab_ends_the_other(live):
     wait(lambda: not live.session.running)
     assert other.session.running
     other.close()
-    assert not [t for t in threading.enumerate() if t.name == NAME]
+    assert not [t for t in threading.enumerate() if t.name == THREAD_NAME]
 
 
 def test_what_is_typed_wrong_is_said_and_nothing_is_lost(live):

@@ -6,7 +6,7 @@ from views import PARAMS, alone, pictures, wait
 from noiseutils.book.export import to_html
 from noiseutils.book.notebooks import WIDGET
 from noiseutils.widgets import TrainingLab, view
-from noiseutils.widgets.view import STATIC
+from noiseutils.widgets.view import STATIC_PREFIX
 
 
 def test_a_view_is_alive_where_a_page_answers(monkeypatch):
@@ -33,7 +33,7 @@ def test_on_a_page_a_view_is_a_widget_and_brings_what_stands_in_for_it(live):
     assert f'id="{live.mark}"' in bundle["text/html"]
     alone(bundle["text/html"])
     assert f"#{live.mark} {{ display: none; }}" in live.box.children[0].value
-    assert live.mark.startswith(STATIC)
+    assert live.mark.startswith(STATIC_PREFIX)
 
 
 def test_what_stands_in_for_a_view_is_renewed_when_it_stops(live, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from noiseutils.config import Run
-from noiseutils.studies.head_to_head.grid import COSTLY, Cell, final, run_of, trial_seeds, trials
+from noiseutils.studies.head_to_head.grid import COSTLY_PASSES, Cell, final, run_of, trial_seeds, trials
 from noiseutils.studies.head_to_head.methods import KINDS, METHODS
 from noiseutils.studies.head_to_head.params import Params
 from noiseutils.studies.results import Results
@@ -47,7 +47,7 @@ def followed(results: Results[Params, Cell], setting: str) -> Iterator[Cell]:
     known = finals(results, setting)
     yield from sorted(known.values(), key=lambda cell: cell.method != "none")
     for method, cell in known.items():
-        if METHODS[method].passes >= COSTLY:
+        if METHODS[method].passes >= COSTLY_PASSES:
             yield final(cell, "same_time")
 
 

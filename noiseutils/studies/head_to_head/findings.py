@@ -10,23 +10,23 @@ import pandas as pd
 from noiseutils.studies.head_to_head.choice import finals
 from noiseutils.studies.head_to_head.comparisons import Comparison, comparisons, quantities
 from noiseutils.studies.head_to_head.grid import Cell
-from noiseutils.studies.head_to_head.methods import LEVEL, METHODS
+from noiseutils.studies.head_to_head.methods import METHODS, NOISE_STD
 from noiseutils.studies.head_to_head.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.readable import effect
 from noiseutils.studies.results import Results
 
-ALL = (
+ALL_METHODS = (
     "All methods in one setting, each at the strength of four that was best on validation images, in one "
     "training each, then trained anew: top-1 error minus that of no noise with the same seeds, in points, "
     "with the 95 % interval of the row alone; lower or higher is said after correction for all rows. The "
     "best on average comes first. Where the strongest of four was chosen, a stronger one might be better."
 )
-PAPERS = (
+PAPERS_METHODS = (
     "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top, of std "
-    f"{LEVEL:g}, which was not chosen; its p was."
+    f"{NOISE_STD:g}, which was not chosen; its p was."
 )
-SHORT = (
+IN_SHORT = (
     "The papers' noises, and blur, in one setting a column: networks that differ in the method alone, six "
     "seeds or more, each method at the best of its strengths on validation images. Better: a lower top-1 "
     "error is shown, after correction for all methods and settings; worse: a higher one. Images lost: of "
@@ -45,7 +45,10 @@ def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
     a verdict are left out, and tables without one.
     """
     papers = _papers(results)
-    found = {ALL: _table(results, "none", METHODS), PAPERS: _table(results, "dropout", papers)}
+    found = {
+        ALL_METHODS: _table(results, "none", METHODS),
+        PAPERS_METHODS: _table(results, "dropout", papers),
+    }
     return {says: table for says, table in found.items() if len(table)}
 
 
@@ -88,7 +91,7 @@ def in_short(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
             row = f"{words}: the papers' methods against {none}"
             columns[head][row] = _counted(_of(found, papers, name), found.get(("dropout", name)))
     table = pd.DataFrame(columns).rename_axis("comparison").reset_index()
-    return {SHORT: table} if columns else {}
+    return {IN_SHORT: table} if columns else {}
 
 
 def _of(judged: dict[tuple[str, str], Comparison], methods: Sequence[str], setting: str) -> list[Comparison]:

@@ -22,7 +22,7 @@ COLOURS = {
     "": plots.GREY, "activations": plots.BLUE, "parameters": plots.ORANGE, "images": plots.GREEN,
     "common": plots.PURPLE,
 }  # fmt: skip
-PALE = 0.3  # of a difference that is not shown
+PALE_ALPHA = 0.3  # of a difference that is not shown
 
 
 def forest_plot(
@@ -86,7 +86,7 @@ def _row(ax: Axes, at: float, found: Comparison, colour: str) -> None:
     low, mean, high = (100 * value for value in (interval.low, interval.mean, interval.high))
     offsets = np.linspace(0.1, 0.34, len(values)) if len(values) > 1 else [0.2]
     ax.plot(values, at + np.asarray(offsets), "o", color=colour, markersize=3.2, alpha=0.5, markeredgewidth=0)
-    alpha = 1.0 if found.shown else PALE + 0.25
+    alpha = 1.0 if found.shown else PALE_ALPHA + 0.25
     if len(values) >= DRAWN_SEEDS:
         ax.plot([low, high], [at - 0.1] * 2, color=colour, linewidth=2.6, alpha=alpha, solid_capstyle="butt")
     face = colour if found.shown else "white"
@@ -127,7 +127,7 @@ def _legend(figure: Figure, *, dropout: bool) -> None:
         "one seed": Line2D([], [], linestyle="", marker="o", color=plots.GREY, markersize=3.2, alpha=0.5),
         "mean, 95 % interval: a difference is shown": Line2D([], [], **look),
         "no difference is shown, or no verdict": Line2D(
-            [], [], **look, markerfacecolor="white", alpha=PALE + 0.25
+            [], [], **look, markerfacecolor="white", alpha=PALE_ALPHA + 0.25
         ),
         **({"mean of dropout": dotted} if dropout else {}),
     }

@@ -23,7 +23,7 @@ from noiseutils.studies.study import made_once
 from noiseutils.training.loop import Result
 
 TRIAL_SEEDS = 1000  # seeds of trials begin here
-COSTLY = 1.2  # passes of a step from which on a method is trained for no noise's time, too
+COSTLY_PASSES = 1.2  # passes of a step from which on a method is trained for no noise's time, too
 
 
 @dataclass(frozen=True)

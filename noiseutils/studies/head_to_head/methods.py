@@ -31,8 +31,8 @@ from noiseutils.models.modes import has_batchnorm
 MOST_TRIALS = 4
 ORDER = (1, 2, 0, 3)  # in which strengths are tried where fewer than all are: the middle ones first
 PAPER_EPOCHS = 300  # of adaptive noise, whose numbers of epochs are scaled to a training's
-LEVEL = 0.08  # std of NoisyDropout: half of its paper's "standard deviation of the dataset"
-DROPPED = {"cifar10net": ("relu3", "relu4"), "tinycnn": ("relu3",), "simplecnn": ("relu6",)}
+NOISE_STD = 0.08  # std of NoisyDropout: half of its paper's "standard deviation of the dataset"
+DROPPED_SITES = {"cifar10net": ("relu3", "relu4"), "tinycnn": ("relu3",), "simplecnn": ("relu6",)}
 
 KINDS = {
     "activations": "noise on activations",
@@ -87,7 +87,7 @@ class Method:
 
 def dropped(model: str) -> tuple[str, ...]:
     """Return where dropout and NoisyDropout go."""
-    return DROPPED.get(model, ("flatten",))
+    return DROPPED_SITES.get(model, ("flatten",))
 
 
 @functools.cache
@@ -111,16 +111,18 @@ def adaptive(sigma: float, epochs: int, targets: str) -> AdaptiveNoise:
     return AdaptiveNoise(**scaled, sigma_min=sigma / 5, sigma_max=sigma, targets=targets)  # pyright: ignore[reportArgumentType]
 
 
-DROP = (0.1, 0.25, 0.4, 0.5)
+DROP_PROBABILITIES = (0.1, 0.25, 0.4, 0.5)
 METHODS = {
     "none": Method("no noise", "", "", "", (), lambda strength, training: {}),
     "noisy_dropout": Method(
-        "NoisyDropout, in dropped neurons", "activations", "p", "drop probability, noise of std 0.08", DROP,
-        lambda p, t: {"noise": NoisyDropout(p=p, std=LEVEL), "after": dropped(t.model)},
+        "NoisyDropout, in dropped neurons", "activations", "p", "drop probability, noise of std 0.08",
+        DROP_PROBABILITIES,
+        lambda p, t: {"noise": NoisyDropout(p=p, std=NOISE_STD), "after": dropped(t.model)},
     ),
     "noisy_dropout_all": Method(
-        "NoisyDropout, on every neuron", "activations", "p", "drop probability, noise of std 0.08", DROP,
-        lambda p, t: {"noise": NoisyDropout(p=p, std=LEVEL, where="all"), "after": dropped(t.model)},
+        "NoisyDropout, on every neuron", "activations", "p", "drop probability, noise of std 0.08",
+        DROP_PROBABILITIES,
+        lambda p, t: {"noise": NoisyDropout(p=p, std=NOISE_STD, where="all"), "after": dropped(t.model)},
     ),
     "gaussian": Method(
         "Gaussian on activations", "activations", "σ", "the activations' own units", (0.05, 0.1, 0.2, 0.4),
@@ -161,7 +163,7 @@ METHODS = {
         lambda times, t: {"schedule": half_cosine(times * t.learning_rate, t.epochs)},
     ),
     "dropout": Method(
-        "dropout", "common", "p", "drop probability", DROP,
+        "dropout", "common", "p", "drop probability", DROP_PROBABILITIES,
         lambda p, t: {"noise": NoisyDropout(p=p), "after": dropped(t.model)},
     ),
     "weight_decay": Method(

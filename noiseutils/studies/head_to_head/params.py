@@ -11,7 +11,7 @@ from noiseutils.studies.head_to_head.methods import METHODS, MOST_TRIALS
 from noiseutils.studies.params import OneSetParams, Queries, Seeds, Sizes255, known_model
 
 Method = Annotated[str, Field(pattern=f"^({'|'.join(METHODS)})$")]
-LONGEST = 1000  # epochs
+MOST_EPOCHS = 1000  # epochs
 
 
 class Setting(Spec):
@@ -20,7 +20,7 @@ class Setting(Spec):
     model: str = "cifar10net"
     width: Width = 1.0
     images: PositiveInt | None = None  # trained on, beside those held out; None: all that the profile has
-    epochs: Annotated[Epochs, Field(le=LONGEST)] = 20
+    epochs: Annotated[Epochs, Field(le=MOST_EPOCHS)] = 20
     learning_rate: Positive = 0.05  # at the first step; half a cosine down to 0
 
     _known_model = field_validator("model")(known_model)

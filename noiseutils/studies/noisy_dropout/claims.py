@@ -35,7 +35,7 @@ READINGS = {"dropped": "", "all": ", Equation 2"}
 FGSM_255, INPUT_NOISE = 2.0, 0.1  # the named sizes: the paper gives none
 # of the top-5 error, from the lowest noise level to the highest, which is what the paper calls stable: a
 # quarter of the 2 % that it prints without noise
-STABLE = 0.005
+STABLE_TOP5 = 0.005
 # of the accuracy, likewise: the spread that the paper itself calls stable, 0.70 to 0.72
 LEVEL_ACCURACY = 0.02
 # section 4.1, of the classes that CIFAR-10 has: the class, at which p, and what the paper says of it
@@ -46,9 +46,9 @@ CLASSES: tuple[tuple[str, float, Literal["up", "down"], str], ...] = (
     ("airplane", 0.3, "up", "is more robust to noise than the classes on average"),
 )
 # likewise, of classes that lose "more noticeably at higher noise levels"
-SENSITIVE = (("automobile", 0.25), ("dog", 0.3))
+SENSITIVE_CLASSES = (("automobile", 0.25), ("dog", 0.3))
 # likewise, of high accuracy "even at high noise levels"
-HIGH = (("bird", 0.2), ("bird", 0.25))
+HIGH_CLASSES = (("bird", 0.2), ("bird", 0.25))
 
 
 NoisyDropoutClaim = Claim[Params, Cell]
@@ -119,7 +119,7 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
             f"top5-{p:g}{end}", "4.2",
             f"the top-5 error stays about the same as the noise level rises, p = {p:g}{note}",
             "top-5 error, highest noise level trained minus lowest", "within",
-            between_levels("top5_error", p, reading), STABLE, counted,
+            between_levels("top5_error", p, reading), STABLE_TOP5, counted,
         )  # fmt: skip
         if p < 0.3:
             yield Claim(
@@ -162,14 +162,14 @@ def _claims(reading: str, note: str) -> Iterator[NoisyDropoutClaim]:
             "accuracy of the class, noise minus ordinary dropout, minus the mean of all classes", claimed,
             class_change(name, p, reading), counted=counted,
         )  # fmt: skip
-    for name, p in SENSITIVE:
+    for name, p in SENSITIVE_CLASSES:
         yield Claim(
             f"class-{name}-{p:g}{end}", "4.1",
             f"{name} loses accuracy as the noise level rises, p = {p:g}{note}",
             "accuracy of the class, highest noise level trained minus lowest", "down",
             class_between_levels(name, p, reading), counted=counted,
         )  # fmt: skip
-    for name, p in HIGH:
+    for name, p in HIGH_CLASSES:
         yield Claim(
             f"high-{name}-{p:g}{end}", "4.1",
             f"{name} has a high accuracy even at high noise levels, p = {p:g}{note}",

@@ -16,7 +16,7 @@ from noiseutils.studies.registry import Cause, Claim, Contrast, settings_of
 from noiseutils.studies.training_data_variation.changes import READINGS, Found
 from noiseutils.studies.training_data_variation.contrasts import (
     ABOUT_ONE_PERCENT,
-    LEARNED,
+    LEARNED_STRENGTH,
     NONE,
     RECALIBRATED,
     At,
@@ -40,14 +40,14 @@ from noiseutils.studies.training_data_variation.params import Params
 
 TrainingDataClaim = Claim[Params, Cell]
 
-AGAIN = "BatchNorm statistics estimated again"
+ESTIMATED_AGAIN = "BatchNorm statistics estimated again"
 SAME = (
     0.01  # of accuracy: a point is the least that can be read off the paper's axes, which reach from 0 to 1
 )
-ALIKE = 0.02  # of accuracy, between any two architectures
-SLIGHT = 0.5  # of the change that a network without noise needs: "slightly" is less than half as much again
-UNMOVED = 0.1  # of the same: "no effect" is less than a tenth
-SIMILAR = 0.25  # of the architectures' mean change, between any two
+ALIKE_ACCURACY = 0.02  # of accuracy, between any two architectures
+SLIGHT_GAIN = 0.5  # of the change needed without noise: "slightly" is less than half as much again
+UNMOVED_GAIN = 0.1  # of the same: "no effect" is less than a tenth
+SIMILAR_CHANGE = 0.25  # of the architectures' mean change, between any two
 
 
 def _noise(sigma: float) -> str:
@@ -83,7 +83,7 @@ def _accuracy_claims() -> Iterator[TrainingDataClaim]:
     )  # fmt: skip
     yield Claim(
         "as-none-shown", "3, Fig. 4", f"images with {_noise(0.01)} are as those without",
-        f"{on} and trainings up to {LEARNED:g}, minus clean images", "within",
+        f"{on} and trainings up to {LEARNED_STRENGTH:g}, minus clean images", "within",
         over_architectures(partial(shown_as_clean, sigma=0.01)), SAME,
     )  # fmt: skip
     for sigma in (0.1, 0.5, 1.0):
@@ -173,22 +173,23 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
     for kind, figure in (("noise", 4), ("blur", 6)):
         yield Claim(
             f"alike-{kind}", f"3, Fig. {figure}", f"the architectures behave alike in accuracy under {kind}",
-            f"accuracy, mean over trainings and test strengths up to {LEARNED:g}, of the two "
-            "architectures that are least alike", "within", accuracies_alike(kind, ALIKE), ALIKE,
+            f"accuracy, mean over trainings and test strengths up to {LEARNED_STRENGTH:g}, of the two "
+            "architectures that are least alike", "within", accuracies_alike(kind, ALIKE_ACCURACY),
+            ALIKE_ACCURACY,
         )  # fmt: skip
     for kind, figure in (("noise", 5), ("blur", 7)):
         yield Claim(
             f"change-alike-{kind}", f"3, Fig. {figure}",
             f"all architectures need a similar change, trained on {kind}",
-            f"smallest adversarial change, mean over trainings up to {LEARNED:g}, of the two "
+            f"smallest adversarial change, mean over trainings up to {LEARNED_STRENGTH:g}, of the two "
             "architectures that are least alike, as a share of the mean of all", "within",
-            changes_alike(kind, SIMILAR), SIMILAR,
+            changes_alike(kind, SIMILAR_CHANGE), SIMILAR_CHANGE,
         )  # fmt: skip
     best = "minus the best other architecture (chosen by the other seeds)"
     yield Claim(
         "inception", "3, Fig. 6", "the Inception models perform best under blur",
-        f"accuracy, mean over blur trainings and test strengths up to {LEARNED:g}, Inception {best}", "up",
-        inception_best("blur"),
+        f"accuracy, mean over blur trainings and test strengths up to {LEARNED_STRENGTH:g}, Inception {best}",
+        "up", inception_best("blur"),
     )  # fmt: skip
     yield Claim(
         "inception-clean", "3, Fig. 6", "the Inception models perform best without any corruption",
@@ -198,7 +199,7 @@ def _architecture_claims() -> Iterator[TrainingDataClaim]:
     yield Claim(
         "modules", "4", "residual, Inception and ResNeXt modules perform alike",
         "clean accuracy without corruption, of the two architectures that are least alike", "within",
-        accuracies_alike("noise", ALIKE, clean=True), ALIKE,
+        accuracies_alike("noise", ALIKE_ACCURACY, clean=True), ALIKE_ACCURACY,
     )  # fmt: skip
 
 
@@ -232,7 +233,7 @@ def _change_claims(reading: str) -> Iterator[TrainingDataClaim]:
         f"blur-change-0.5{end}", blur,
         f"training on blur of up to σ = 0.5 pixels does not move the smallest adversarial change{note}",
         "smallest adversarial change, trained on 0.5 minus none, as a share of the latter", "within",
-        _change(("blur", 0.5), NONE, reading, relative=True), UNMOVED, counted,
+        _change(("blur", 0.5), NONE, reading, relative=True), UNMOVED_GAIN, counted,
     )  # fmt: skip
     for sigma, fails in ((1.0, False), (5.0, True)):
         yield Claim(
@@ -245,12 +246,15 @@ def _change_claims(reading: str) -> Iterator[TrainingDataClaim]:
 
 def _further_change_claims() -> Iterator[TrainingDataClaim]:
     """Yield the claims about the size of the smallest adversarial change, and of a noisy copy."""
-    slightly = over_architectures(partial(change_beyond, at=("noise", 0.1), base=NONE, bound=SLIGHT), False)
+    slightly = over_architectures(
+        partial(change_beyond, at=("noise", 0.1), base=NONE, bound=SLIGHT_GAIN), False
+    )
     yield Claim(
         "change-slightly", "3, Fig. 5",
         f"{_noise(0.1)} makes networks only slightly more robust: less than half as much again",
-        f"smallest adversarial change, trained on 0.1 minus none, as a share of the latter, minus {SLIGHT:g}",
-        "down", where_gained(slightly, SLIGHT),
+        "smallest adversarial change, trained on 0.1 minus none, as a share of the latter, minus "
+        f"{SLIGHT_GAIN:g}",
+        "down", where_gained(slightly, SLIGHT_GAIN),
     )  # fmt: skip
     yield Claim(
         "one-percent", "3", "a change of about 1 % of the range misleads every network",
@@ -286,7 +290,7 @@ def _twins(part: Callable[..., Contrast | None], *words: Any, **more: Any) -> It
     yield replace(
         claim,
         name=f"{claim.name}-{RECALIBRATED}",
-        text=f"{claim.text}, with {AGAIN}",
+        text=f"{claim.text}, with {ESTIMATED_AGAIN}",
         contrast=over_architectures(partial(part, statistics=RECALIBRATED)),
         counted=False,
     )
@@ -312,7 +316,7 @@ CAUSES = (
     ),
     Cause("one noisy copy of each image, not fresh noise", "clean-0.1", "clean-0.1-copy"),
     *(
-        Cause(f"{AGAIN} on clean images", claim.name, f"{claim.name}-{RECALIBRATED}")
+        Cause(f"{ESTIMATED_AGAIN} on clean images", claim.name, f"{claim.name}-{RECALIBRATED}")
         for claim in CLAIMS
         if claim.counted and f"{claim.name}-{RECALIBRATED}" in {other.name for other in CLAIMS}
     ),

@@ -27,7 +27,7 @@ ABOUT_ONE_PERCENT = 1.5  # percent of the 8-bit range: what rounds to one
 TRAINED, RECALIBRATED = "trained", "recalibrated"  # BatchNorm statistics, as records name them
 NO_NEIGHBOURS = "neighbouring strengths not run: no verdict"
 NO_GAIN = "no gain: no verdict"
-LEARNED = 1.0  # strongest training among means over strengths: the paper's 5 leaves nothing to compare
+LEARNED_STRENGTH = 1.0  # strongest training in means over strengths: the paper's 5 leaves nothing to compare
 
 
 def over_architectures(part: Part, points: bool = True) -> Callable[[Found], Contrast | None]:
@@ -89,7 +89,7 @@ def accuracy(
 def learned(results: Found, architecture: str, kind: str) -> list[Cell]:
     """Return the trainings of a kind up to `LEARNED`, from none to the strongest."""
     row = row_of(results.params, architecture, kind)
-    return [cell for cell in row if cell.sigma <= LEARNED and cell in results.cells]
+    return [cell for cell in row if cell.sigma <= LEARNED_STRENGTH and cell in results.cells]
 
 
 def gain(
@@ -217,7 +217,7 @@ def by_architecture(
     found, cells = {}, {}
     for architecture in results.params.architectures if kind in results.params.kinds or clean else ():
         row = [Cell(architecture, *NONE)] if clean else learned(results, architecture, kind)
-        shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED]
+        shown = [0.0] if clean else [level for level in results.params.levels if level <= LEARNED_STRENGTH]
         found[architecture] = mean_by_seed([accuracy(results, cell, kind, shown) for cell in row])
         cells[architecture] = row
     return found, cells
