@@ -92,7 +92,7 @@ def _cost(
     ends: dict[str, tuple[float, float, str]] = {}
     named: set[str] = set()
     for found in own:
-        kind, x = METHODS[found.cell.method].kind, step_cost(results, found.cell).mean
+        kind, x = METHODS[found.cell.method].kind, step_cost(results, found.cell)
         mean, low, high = (100 * v for v in (found.interval.mean, found.interval.low, found.interval.high))
         look: dict[str, Any] = {"marker": MARKERS[kind], "color": COLOURS[kind], "linestyle": ""}
         ax.plot([x], [mean], markersize=6, label="_" if kind in named else KINDS[kind], **look)
@@ -173,7 +173,8 @@ def choosing(results: Results[Params, Cell]) -> Iterator[Drawn]:
     figure, axes = plots.canvas(rows, columns, size=(2.35 * columns, 2.0 * rows + 0.9))
     for ax in axes.flat[len(methods) :]:
         ax.set_visible(False)
-    settings = [setting.name for setting in results.params.settings]
+    begun = {cell.setting for cell in cells}
+    settings = [setting.name for setting in results.params.settings if setting.name in begun]
     looks = list(zip(plots.shades(len(settings)), plots.styles(max(5, len(settings))), strict=False))
     for ax, name in zip(axes.flat, methods, strict=False):
         method, taken = METHODS[name], {}

@@ -162,13 +162,13 @@ def ranks_table(results: Results[Params, Cell], name: str = "top1") -> pd.DataFr
 
 
 def costs_table(results: Results[Params, Cell]) -> pd.DataFrame:
-    """List the time of an epoch's steps over that of no noise, paired by seed, with its t interval."""
+    """List the time of an epoch's steps over that of no noise, see `comparisons.step_cost`; n seeds."""
     rows = []
     for setting in results.params.settings:
         for method, cell in finals(results, setting.name).items():
-            if method != "none" and (found := step_cost(results, cell)).n:
-                row = {**_named(cell), **found.columns("step_time"), "passes": METHODS[method].passes}
-                rows.append(row | {"n": found.n})
+            if method != "none" and (seeds := len(results.of_cell(cell))):
+                cost = {"step_time": step_cost(results, cell), "passes": METHODS[method].passes}
+                rows.append({**_named(cell), **cost, "n": seeds})
     return pd.DataFrame(rows)
 
 
