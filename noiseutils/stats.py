@@ -23,6 +23,15 @@ SETTINGS = {
     "other": "real images, at another setting or of another set",
     "embedded": "images that the package brings along",
 }
+# Verdicts on a number that a paper prints; anything else says why there is none.
+NUMBER_JUDGED = (
+    "agrees",
+    "ours is higher",
+    "ours is lower",
+    "ours is not above",
+    "ours is not below",
+    "not shown",
+)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ def _ratios(ratios: list[dict[str, Any]]) -> str:
 def _models(models: dict[str, Any]) -> str:
     peaks, images, usual = models["peaks"], models["images"], models["batch"]
     product, convolution = peaks["product"], peaks.get("convolution")
+    rate = f"{peaks['rate'] / 1e9:.0f} Gop/s, the best rate seen"
     reached = f"{product['median'] / 1e9:.0f} Gop/s in a float32 matrix product"
     if convolution:
         reached += f", {convolution['median'] / 1e9:.0f} in a convolution"
@@ -128,8 +129,8 @@ def _models(models: dict[str, Any]) -> str:
     head = ("network", "10¹² operations", "roofline, s", "measured, s", "share")
     return (
         f"An epoch of {images:,} images in batches of {usual}, scaled from a few steps. The roofline is the "
-        f"least that this machine takes: counted operations at the best rate seen (medians: {reached}), or "
-        f"bytes that must be moved at {peaks['bandwidth'] / 1e9:.0f} GB/s.\n\n" + markdown_table(head, rows)
+        f"least that this machine takes: counted operations at {rate} (medians: {reached}), or bytes that "
+        f"must be moved at {peaks['bandwidth'] / 1e9:.0f} GB/s.\n\n" + markdown_table(head, rows)
     )
 
 

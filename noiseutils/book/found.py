@@ -99,7 +99,7 @@ def causes_table(claims: pd.DataFrame) -> str:
     ]
     heads = ["claim", "as counted", "changed", "then", "difference"]
     caption = "One thing changed: the claim as it counts, and its twin."
-    title = "## What may explain a difference from a paper"
+    title = "## What verdicts depend on"
     return f"{title}\n\n{table_html(heads, rows, caption, sort=False)}"
 
 

@@ -54,6 +54,7 @@ WORDS = {  # the words of noiseutils.stats and of the studies, in the order that
     "no gain: no verdict": (NONE, "that a gain is small is judged only where there is one"),
     "one level, nothing to choose: no verdict": (NONE, "a best of several levels takes several"),
     "the counted claim's own numbers: no verdict": (NONE, "the same trainings, judged once already"),
+    "the network's widths were chosen by it: no verdict": (NONE, "that it agrees is no evidence"),
     "other settings: no verdict": (NONE, "the profile changes what the number depends on, such as epochs"),
     "not run": (NONE, "the profile leaves it out, or its runs are not finished"),
     "more robust": (OTHER, "more images right than without noise, p < 0.05 after Holm's correction"),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from noiseutils.errors import UserError
 from noiseutils.provenance import reference_root
-from noiseutils.stats import MIN_SEEDS, SETTINGS
+from noiseutils.stats import MIN_SEEDS, NUMBER_JUDGED, SETTINGS
 from noiseutils.studies import STUDIES
 from noiseutils.studies.profiles import read_yaml
 from noiseutils.studies.readable import claimed_in_points, effect, is_share_difference
@@ -24,15 +24,6 @@ from noiseutils.training.loop import Result
 log = logging.getLogger("noiseutils")
 
 JUDGED = ("held", "the opposite", "not shown")  # verdicts; anything else says why there is none
-# of a printed number; anything else says why there is none
-NUMBER_JUDGED = (
-    "agrees",
-    "ours is higher",
-    "ours is lower",
-    "ours is not above",
-    "ours is not below",
-    JUDGED[2],
-)
 
 
 def evidence(
@@ -192,6 +183,7 @@ def committed(reference: Path | None = None) -> pd.DataFrame:
     for folder, found in sets_of(reference or reference_root()):
         results = found.stored
         runs = [result.run for result in results]
+        seeds = {run.seed for run in runs if run.seed < found.params.seeds}  # trials have others
         hours = sum(result.info["seconds"] for result in results) / 3600
         rows.append(
             {
@@ -201,7 +193,7 @@ def committed(reference: Path | None = None) -> pd.DataFrame:
                 "networks": listed(run.model.name for run in runs),
                 "epochs": listed(run.epochs for run in runs),
                 "width": listed(f"{run.model.width:g}" for run in runs),
-                "seeds": len({run.seed for run in runs}),
+                "seeds": len(seeds),
                 "runs": len(runs),
                 "hours": hours,
             }

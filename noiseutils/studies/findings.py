@@ -170,7 +170,7 @@ def in_readme(reference: Path | None = None) -> str:
     if not judged.all():
         parts += ["Without a verdict yet:", open_claims(main.loc[~judged])]
     if causes := explained(claims):
-        parts += ["What may explain a difference between a paper's result and ours:"]
+        parts += ["What verdicts depend on, one thing changed at a time:"]
         parts += [markdown_list(map(_cause_said, causes))]
     for says, table in overviews(reference):
         folded = _table(list(table.columns), table.to_numpy().tolist())
@@ -253,7 +253,8 @@ NUMBERS_CAPTION = (
     "A number of a paper stands beside ours where a training here measured the same quantity of the same "
     "network and method. It agrees where it lies in the range in which one more training of ours would, of "
     "six seeds or more. A number is judged at the paper's setting alone: on its own images, or on a JPEG "
-    "copy of them (copy); not where the paper leaves out what the number depends on, such as the layer."
+    "copy of them (copy); not where the paper leaves out what the number depends on, such as the layer, and "
+    "not where something here was chosen by it: CIFAR10Net's widths by its errors without noise."
 )
 NUMBER_HEADS = ("paper", "printed", "beside ours", "with six seeds", "judged", "agree", "at which settings")
 
@@ -263,9 +264,9 @@ def numbers_in_a_sentence(reference: Path | None = None) -> str:
     counts = printed(reference=reference)[["printed", "compared", "six_seeds", "judged", "agree"]].sum()
     return (
         f"Of the {counts['printed']} numbers that the papers print, {counts['compared']} stand beside ours, "
-        f"{counts['six_seeds']} with six seeds. A number can be judged where everything is the paper's, or "
-        f"everything but that the images are a JPEG copy: {counts['judged']} so far, of which "
-        f"{counts['agree']} agree."
+        f"{counts['six_seeds']} with six seeds. A number is judged where the setting is the paper's as we "
+        f"read it, on its images or a JPEG copy of them, and nothing here was chosen by it: "
+        f"{counts['judged']} so far, of which {counts['agree']} agree."
     )
 
 

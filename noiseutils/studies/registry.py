@@ -92,7 +92,7 @@ class Claim(Generic[P, C]):
 
 @dataclass(frozen=True)
 class Cause:
-    """Name what may explain why a paper's result is not ours: a claim, and its twin with one thing changed.
+    """Name what a verdict may depend on: a claim, and its twin with one thing changed.
 
     text: what is changed.   claim, twin: names of claims; the twin stands beside, uncounted.
     """

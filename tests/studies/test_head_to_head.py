@@ -243,18 +243,30 @@ def test_in_short_counts_the_noises_that_are_better_than_none_and_than_dropout()
     said = papers.loc[papers.method.isin(kinds)].set_index("method").iloc[:, 0]
     lower, higher = said[said.str.contains("lower")], said[said.str.contains("higher")]
     beaten = f"{len(lower)} of 10 better, {len(higher)} worse; best: {lower.index[0]} −"
-    assert found["the papers' methods against no noise"].startswith(beaten)
+    assert found["the papers' noises against no noise"].startswith(beaten)
     against = table.iloc[:, 1].str.contains("lower").sum(), table.iloc[:, 1].str.contains("higher").sum()
     beaten = f"{against[0]} of 10 better, {against[1]} worse"
-    assert found["the papers' methods against dropout"].startswith(beaten)
+    assert found["the papers' noises against dropout"].startswith(beaten)
     alone = papers.set_index("method").iloc[:, 0]["dropout"].split(" lower")[0]
     assert found["dropout against no noise"] == f"{alone} points: better"
     added = table.set_index("method").iloc[:, 0]["NoisyDropout, in dropped neurons"].split("]")[0]
     assert found["NoisyDropout, in dropped neurons, against dropout"].startswith(f"{added}] points: ")
     for words in ("images lost to FGSM 2/255", "images lost to noise of σ = 0.1"):
-        said = found[f"{words}: the papers' methods against no noise"]
-        assert re.match(r"\d+ of 10 better, \d+ worse", said)
+        said = found[f"{words}: the papers' noises against no noise"]
+        assert re.match(r"\d+ of 10 better( \(\d of them NoisyDropout\))?, \d+ worse", said)
     assert STUDY.in_short(head_to_head_results(PARAMS.replace(seeds=5))) == {}
+
+
+def test_in_short_tells_how_many_of_the_better_noises_are_dropout_with_noise_on_top():
+    results = head_to_head_results()
+    for (cell, _), result in results.by_cell.items():
+        for record in result.metrics["conditions"]:
+            record["top1_error"] -= 0.03 * (cell.method == "noisy_dropout_all" and cell.stage == "final")
+    (short,) = STUDY.in_short(STUDY.results(PARAMS, results.stored)).values()
+    found = short.set_index("comparison").iloc[:, 0]["the papers' noises against no noise"]
+    assert re.match(
+        r"2 of 10 better \(1 of them NoisyDropout\), 1 worse; best: NoisyDropout, on every", found
+    )
 
 
 def test_a_method_that_is_better_on_clean_images_and_loses_as_many_of_them_is_not_more_robust():

@@ -21,7 +21,7 @@ def test_the_explorer_shows_cells_curves_classes_and_ours_beside_the_papers():
         "B: std 0.07975",
         "test accuracy, %",
         "Ours beside the paper",
-        "agrees",
+        "widths were chosen by it",
     ):
         assert words in page
     assert "cifar10-jpeg" in page

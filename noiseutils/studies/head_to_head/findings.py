@@ -20,18 +20,20 @@ ALL_METHODS = (
     "All methods in one setting, each at the strength of four that was best on validation images, in one "
     "training each, then trained anew: top-1 error minus that of no noise with the same seeds, in points, "
     "with the 95 % interval of the row alone; lower or higher is said after correction for all rows. The "
-    "best on average comes first. Where the strongest of four was chosen, a stronger one might be better."
+    "best on average comes first. Crop and flip has no strength to choose. Where the weakest or the "
+    "strongest of four was chosen, one beyond it might be better."
 )
 PAPERS_METHODS = (
     "The papers' noises minus dropout, likewise. NoisyDropout is dropout with noise on top, of std "
     f"{NOISE_STD:g}, which was not chosen; its p was."
 )
 IN_SHORT = (
-    "The papers' noises, and blur, in one setting a column: networks that differ in the method alone, six "
-    "seeds or more, each method at the best of its strengths on validation images. Better: a lower top-1 "
-    "error is shown, after correction for all methods and settings; worse: a higher one. Images lost: of "
-    "those that are right without the attack or the noise, the share that it turns wrong; one step of FGSM "
-    "cannot tell robustness from masked gradients."
+    "The papers' noises, with blur, and with LAT and Gaussian noise on activations, which the ANL paper "
+    "compares its noise with. In one setting, a column, networks differ in the method alone; six seeds or "
+    "more, each method at the best of its strengths on validation images. Better: a lower top-1 error is "
+    "shown, after correction for all methods and settings; worse: a higher one. NoisyDropout is dropout with "
+    "noise on top. Images lost: of those that are right without the attack or the noise, the share that it "
+    "turns wrong; one step of FGSM cannot tell robustness from masked gradients."
 )
 ON_DROPOUT = ("noisy_dropout", "noisy_dropout_all")  # methods that drop neurons, too
 VERDICTS = ("lower", "higher", "not shown")
@@ -79,16 +81,16 @@ def in_short(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
             f"{name}; {data_of(params).label}, {setting.epochs} epochs, n = {min(c.interval.n for c in own)}"
         )
         columns[head] = {
-            f"the papers' methods against {none}": _counted(own),
+            f"the papers' noises against {none}": _counted(own),
             f"{dropout} against {none}": _judged_points(plain.get(("dropout", name))),
-            f"the papers' methods against {dropout}": _counted(_of(added, papers, name)),
+            f"the papers' noises against {dropout}": _counted(_of(added, papers, name)),
         }
         for method in ON_DROPOUT:
             if method in papers:
                 row = f"{METHODS[method].label}, against {dropout}"
                 columns[head][row] = _judged_points(added.get((method, name)))
         for words, found in corrupted.items():
-            row = f"{words}: the papers' methods against {none}"
+            row = f"{words}: the papers' noises against {none}"
             columns[head][row] = _counted(_of(found, papers, name), found.get(("dropout", name)))
     table = pd.DataFrame(columns).rename_axis("comparison").reset_index()
     return {IN_SHORT: table} if columns else {}
@@ -104,7 +106,9 @@ def _counted(judged: Sequence[Comparison], dropout: Comparison | None = None) ->
     if not judged:
         return "–"
     lower, higher = ([one for one in judged if one.verdict == verdict] for verdict in ("lower", "higher"))
-    found = f"{len(lower)} of {len(judged)} better, {len(higher)} worse"
+    on_dropout = sum(one.cell.method in ON_DROPOUT for one in lower)
+    among = f" ({on_dropout} of them NoisyDropout)" if on_dropout else ""
+    found = f"{len(lower)} of {len(judged)} better{among}, {len(higher)} worse"
     if not lower:
         return found
     best = min(lower, key=lambda one: one.interval.mean)
