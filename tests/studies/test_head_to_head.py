@@ -19,6 +19,7 @@ from noiseutils.book.pipeline import status_of, sweep_study
 from noiseutils.config import Corruption, NoisyDropout, Optimizer
 from noiseutils.errors import UserError
 from noiseutils.stats import holm, one_sample
+from noiseutils.studies.autoattacked import AUTOATTACK
 from noiseutils.studies.head_to_head import STUDY, attacks, choice, comparisons, figures, tables
 from noiseutils.studies.head_to_head.grid import TRIAL_SEEDS, Cell, cells, records, run_of
 from noiseutils.studies.head_to_head.methods import KINDS, METHODS, adaptive
@@ -382,6 +383,26 @@ def test_autoattack_compares_the_best_of_each_kind_with_no_noise_on_equal_images
     assert (plain.attacked_error, other.attacked_error) == (0.6, 0.7)
     assert (other.only_here, other.only_plain) == (0, 1)
     assert table.p_holm.notna().sum() == 8
+    assert set(table.chosen_by) == {"validation error"}
+
+
+def test_the_noise_that_fgsm_spares_most_by_other_seeds_than_the_attacked_is_attacked_as_well():
+    results = head_to_head_results()
+    for (cell, seed), result in results.by_cell.items():
+        clean = next(r["top1_error"] for r in result.metrics["conditions"] if r["condition"] == "clean")
+        spared = 0.2 * (cell.method == "canl") + 0.5 * (cell.method == "lat" and seed == 0)
+        spared += 0.3 * (cell.method == "dropout")  # no paper's noise
+        for record in result.metrics["conditions"]:
+            if record["condition"] == "fgsm":
+                record["top1_error"] = clean + (0.6 - spared) * (1 - clean)
+    found = STUDY.results(PARAMS, results.stored)
+    robust = choice.most_robust(found, VGG)
+    assert robust == choice.finals(found, VGG)["canl"], "LAT is spared in the attacked seed alone"
+    assert choice.most_robust(head_to_head_results(PARAMS.replace(seeds=1)), VGG) is None
+    answers = {**results.answers, (robust, 0, AUTOATTACK): results.answers[robust.plain, 0, AUTOATTACK]}
+    table = tables.autoattack_table(STUDY.results(PARAMS, results.stored, answers))
+    (row,) = table.loc[table.chosen_by == "FGSM, other seeds"].to_dict("records")
+    assert (row["method"], row["only_here"], row["only_plain"]) == ("CANL", 0, 0)
 
 
 # --- figures
@@ -479,3 +500,14 @@ def test_a_sweep_trains_trials_then_what_follows_setting_by_setting_and_attacks(
     results = STUDY.stored(params, open_store())
     assert len(tables.autoattack_table(results)) == 6
     assert len(tables.differences_table(results, "top1")) == 6
+
+
+@pytest.mark.slow
+def test_a_sweep_attacks_what_its_own_trainings_show_to_be_most_robust(tmp_path, monkeypatch):
+    monkeypatch.setenv("NOISEUTILS_OUTPUTS", str(tmp_path))
+    params = tiny(methods=("none", "anl", "lat"), seeds=2, attack_images=4)
+    sweep_study(params, "inline")
+    results = STUDY.stored(params, open_store())
+    setting = params.settings[0].name
+    wanted = {*choice.best_of_kinds(results, setting).values(), choice.most_robust(results, setting)}
+    assert {(cell, seed) for cell, seed, _ in results.answers} == {(cell, 0) for cell in wanted}

@@ -1,11 +1,15 @@
-"""AutoAttack on the best network of each kind: no noise, and the method that validation images favour."""
+"""AutoAttack on the best network of each kind, and on the one that loses the fewest images to FGSM.
+
+The best of a kind is the method that validation images favour. What FGSM spares shows whether its robustness
+is more than masked gradients.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -14,30 +18,40 @@ from noiseutils.data import to_float
 from noiseutils.errors import UserError
 from noiseutils.evaluation.attacks import autoattack_library
 from noiseutils.studies.autoattacked import AUTOATTACK, attacked_images, autoattacked
-from noiseutils.studies.head_to_head.choice import best_of_kinds
+from noiseutils.studies.head_to_head.choice import best_of_kinds, follow_ups, most_robust
 from noiseutils.studies.head_to_head.grid import Cell, cells, records, run_of, trial_seeds
+from noiseutils.studies.head_to_head.methods import METHODS
 from noiseutils.studies.head_to_head.params import Params
 from noiseutils.studies.params import data_of
 from noiseutils.studies.results import Record, Results
 from noiseutils.studies.study import open_store
 from noiseutils.sweeps.analysis import work_off
 from noiseutils.sweeps.store import Store
+from noiseutils.training.loop import Result
 
 log = logging.getLogger("noiseutils")
 
 
 def asked(params: Params, store: Store) -> Iterator[tuple[Cell, int]]:
-    """Yield the networks that are attacked, whole seeds one after the other, as far as trials are stored."""
-    tried = {
-        (cell, seed): result
-        for cell in cells(params)
-        for seed in trial_seeds(params)
-        if (result := store.load(run_of(params, cell, seed))) is not None
+    """Yield the networks that are attacked, whole seeds one after the other, as far as is known."""
+    trials = {
+        (cell, seed): run_of(params, cell, seed) for cell in cells(params) for seed in trial_seeds(params)
     }
-    known = Results(params, cells(params), tried, records)
-    best = [cell for setting in params.settings for cell in best_of_kinds(known, setting.name).values()]
+    tried = Results(params, cells(params), _stored(trials, store), records)
+    followed = {place: run for place, run in follow_ups(tried).items() if METHODS[place[0].method].of_papers}
+    known = Results(params, cells(params), {**tried.by_cell, **_stored(followed, store)}, records)
+    best: dict[Cell, None] = {}
+    for setting in params.settings:
+        best |= dict.fromkeys(best_of_kinds(tried, setting.name).values())
+        if robust := most_robust(known, setting.name):
+            best[robust] = None
     seeds = min(params.attack_seeds, params.seeds) if params.attack_images else 0
     yield from ((cell, seed) for seed in range(seeds) for cell in best)
+
+
+def _stored(runs: Mapping[tuple[Cell, int], Run], store: Store) -> dict[tuple[Cell, int], Result]:
+    """Return the results of those runs that are stored, at their places."""
+    return {place: result for place, run in runs.items() if (result := store.load(run)) is not None}
 
 
 def name_of(params: Params) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean
 
 from noiseutils.config import Run
 from noiseutils.studies.head_to_head.grid import COSTLY_PASSES, Cell, final, run_of, trial_seeds, trials
@@ -79,3 +80,17 @@ def best_of_kinds(results: Results[Params, Cell], setting: str) -> dict[str, Cel
         if candidates:
             best[kind] = min(candidates, key=lambda cell: errors[cell].mean)
     return best
+
+
+def most_robust(results: Results[Params, Cell], setting: str) -> Cell | None:
+    """Return the papers' noise of which FGSM turns the fewest right images wrong, on average over seeds.
+
+    The seeds that AutoAttack judges choose nothing. None without others.
+    """
+    params, means = results.params, {}
+    for method, cell in finals(results, setting).items():
+        lost = results.values(cell, "lost", condition="fgsm", size=params.fgsm_255 / 255)
+        others = [value for seed, value in lost.items() if seed >= params.attack_seeds]
+        if METHODS[method].of_papers and others:
+            means[cell] = fmean(others)
+    return min(means, key=lambda cell: means[cell]) if means else None

@@ -130,7 +130,7 @@ def _points(one: Comparison) -> str:
 
 def _papers(results: Results[Params, Cell]) -> list[str]:
     """Return the methods that are the papers' noises."""
-    return [name for name in results.params.methods if METHODS[name].kind not in ("", "common")]
+    return [name for name in results.params.methods if METHODS[name].of_papers]
 
 
 def _table(results: Results[Params, Cell], rival: str, methods: Collection[str]) -> pd.DataFrame:

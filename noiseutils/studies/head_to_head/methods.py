@@ -80,6 +80,11 @@ class Method:
         """Return the strengths of so many trials."""
         return tuple(sorted(self.strengths[i] for i in ORDER[:trials])) if self.strengths else ()
 
+    @property
+    def of_papers(self) -> bool:
+        """Tell whether this is a noise that a paper tests, not what people use."""
+        return self.kind not in ("", "common")
+
     def at(self, strength: float) -> str:
         """Return a strength in words."""
         return f"{self.symbol} {strength:g}" if self.strengths else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from noiseutils.stats import holm, mcnemar
-from noiseutils.studies.head_to_head.choice import chosen, edge, finals
+from noiseutils.studies.head_to_head.choice import best_of_kinds, chosen, edge, finals
 from noiseutils.studies.head_to_head.comparisons import (
     PROFILE,
     Quantity,
@@ -175,15 +175,18 @@ def costs_table(results: Results[Params, Cell]) -> pd.DataFrame:
 def autoattack_table(results: Results[Params, Cell]) -> pd.DataFrame:
     """Set out the error under AutoAttack of the best of each kind beside no noise, on equal images.
 
+    chosen_by: validation error, the best of a kind; or FGSM, to which it loses the fewest, by other seeds.
     only_here, only_plain: images that only the one network gets right.   p_holm: exact McNemar, corrected
     over this table.   One row a setting, kind, size and seed; it is of these networks alone.
     """
     answers = {(cell, seed): answer for (cell, seed, _), answer in results.answers.items()}
+    best = {cell for s in results.params.settings for cell in best_of_kinds(results, s.name).values()}
     rows = []
     for (cell, seed), answer in answers.items():
         plain = answers.get((cell.plain, seed))
         for size, correct in answer["correct"].items():
-            row = {**_named(cell), "kind": KINDS.get(METHODS[cell.method].kind, "–"), "seed": seed}
+            row = {**_named(cell), "kind": KINDS.get(METHODS[cell.method].kind, "–")}
+            row |= {"chosen_by": "validation error" if cell in best else "FGSM, other seeds", "seed": seed}
             row |= {"delta_255": float(size), "clean_error": _error(answer["clean"])}
             row |= {"attacked_error": _error(correct), "images": len(correct)}
             if plain is not None and cell != cell.plain:
