@@ -235,7 +235,7 @@ def test_the_overview_has_a_row_a_method_and_a_column_a_setting_the_best_first()
 def test_in_short_counts_the_noises_that_are_better_than_none_and_than_dropout():
     results = head_to_head_results()
     ((says, short),) = STUDY.in_short(results).items()
-    assert "cannot tell robustness from masked gradients." in says
+    assert "cannot tell robustness from masked gradients, AutoAttack can." in says
     heads = [f"{setting.name}; cifar10, 20 epochs, n = 6" for setting in PARAMS.settings]
     assert list(short.columns) == ["comparison", *heads]
     found = short.set_index("comparison").iloc[:, 0]
@@ -384,6 +384,13 @@ def test_autoattack_compares_the_best_of_each_kind_with_no_noise_on_equal_images
     assert (other.only_here, other.only_plain) == (0, 1)
     assert table.p_holm.notna().sum() == 8
     assert set(table.chosen_by) == {"validation error"}
+    assert set(table.verdict.dropna()) == {"not shown"}
+    (short,) = STUDY.in_short(results).values()
+    said = short.set_index("comparison").iloc[:, 0][
+        "right, clean → under AutoAttack 2/255, one network each, 10 images"
+    ]
+    assert said.startswith("no noise 70.0 → 40.0 %; ")
+    assert said.count("70.0 → 30.0 %: not shown") == 4
 
 
 def test_the_noise_that_fgsm_spares_most_by_other_seeds_than_the_attacked_is_attacked_as_well():

@@ -12,6 +12,7 @@ from noiseutils.studies.head_to_head.comparisons import Comparison, comparisons,
 from noiseutils.studies.head_to_head.grid import Cell
 from noiseutils.studies.head_to_head.methods import METHODS, NOISE_STD
 from noiseutils.studies.head_to_head.params import Params
+from noiseutils.studies.head_to_head.tables import autoattack_table
 from noiseutils.studies.params import data_of
 from noiseutils.studies.readable import effect
 from noiseutils.studies.results import Results
@@ -33,10 +34,11 @@ IN_SHORT = (
     "more, each method at the best of its strengths on validation images. Better: a lower top-1 error is "
     "shown, after correction for all methods and settings; worse: a higher one. NoisyDropout is dropout with "
     "noise on top. Images lost: of those that are right without the attack or the noise, the share that it "
-    "turns wrong; one step of FGSM cannot tell robustness from masked gradients."
+    "turns wrong; one step of FGSM cannot tell robustness from masked gradients, AutoAttack can."
 )
 ON_DROPOUT = ("noisy_dropout", "noisy_dropout_all")  # methods that drop neurons, too
 VERDICTS = ("lower", "higher", "not shown")
+MORE_OR_FEWER = {"more robust": ": more", "less robust": ": fewer", "not shown": ": not shown"}
 
 
 def overview(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
@@ -58,8 +60,8 @@ def in_short(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
     """Return a table by what it says: how many noises of the papers beat no noise, and how many dropout.
 
     Compared in top-1 error, then in robustness: of the images right without an attack or noise, the share
-    that it turns wrong. A row a comparison, a column a setting. Settings without a verdict are left out, and
-    the table without one.
+    that it turns wrong; and what one network of each kind gets right under AutoAttack. A row a comparison,
+    a column a setting. Settings without a verdict are left out, and the table without one.
     """
     papers, params = _papers(results), results.params
     none, dropout = METHODS["none"].label, METHODS["dropout"].label
@@ -73,6 +75,7 @@ def in_short(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
         )
     }
     columns = {}
+    attacked = autoattack_table(results)
     for setting in params.settings:
         name = setting.name
         if not (own := _of(plain, papers, name)):
@@ -92,7 +95,9 @@ def in_short(results: Results[Params, Cell]) -> dict[str, pd.DataFrame]:
         for words, found in corrupted.items():
             row = f"{words}: the papers' noises against {none}"
             columns[head][row] = _counted(_of(found, papers, name), found.get(("dropout", name)))
-    table = pd.DataFrame(columns).rename_axis("comparison").reset_index()
+        if len(attacked):
+            columns[head] |= _under_autoattack(attacked.loc[attacked.setting == name])
+    table = pd.DataFrame(columns).fillna("–").rename_axis("comparison").reset_index()
     return {IN_SHORT: table} if columns else {}
 
 
@@ -114,6 +119,21 @@ def _counted(judged: Sequence[Comparison], dropout: Comparison | None = None) ->
     best = min(lower, key=lambda one: one.interval.mean)
     beside = f"; {METHODS['dropout'].label} {_points(dropout)}" if dropout is not None else ""
     return f"{found}; best: {METHODS[best.cell.method].label} {_points(best)}{beside}"
+
+
+def _under_autoattack(attacked: pd.DataFrame) -> dict[str, str]:
+    """Return what networks of the first seed get right, clean and under AutoAttack: a text a size."""
+    found = {}
+    for size in sorted(set(attacked.delta_255)):
+        rows = attacked.loc[(attacked.delta_255 == size) & (attacked.seed == attacked.seed.min())]
+        shares = []
+        for row in rows.to_dict("records"):
+            clean, right = (f"{100 * (1 - row[name]):.1f}" for name in ("clean_error", "attacked_error"))
+            verdict = MORE_OR_FEWER.get(row.get("verdict", ""), "")
+            shares.append(f"{row['method']} {clean} → {right} %{verdict}")
+        words = f"one network each, {rows.images.max():,} images"
+        found[f"right, clean → under AutoAttack {size:g}/255, {words}"] = "; ".join(shares)
+    return found
 
 
 def _judged_points(one: Comparison | None) -> str:

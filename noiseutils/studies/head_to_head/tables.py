@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from noiseutils.stats import holm, mcnemar
+from noiseutils.stats import CONFIDENCE, holm, mcnemar
 from noiseutils.studies.head_to_head.choice import best_of_kinds, chosen, edge, finals
 from noiseutils.studies.head_to_head.comparisons import (
     PROFILE,
@@ -177,7 +177,8 @@ def autoattack_table(results: Results[Params, Cell]) -> pd.DataFrame:
 
     chosen_by: validation error, the best of a kind; or FGSM, to which it loses the fewest, by other seeds.
     only_here, only_plain: images that only the one network gets right.   p_holm: exact McNemar, corrected
-    over this table.   One row a setting, kind, size and seed; it is of these networks alone.
+    over this table.   verdict: more robust where more images are right under the attack, clean ones not taken
+    into account.   One row a setting, kind, size and seed; it is of these networks alone.
     """
     answers = {(cell, seed): answer for (cell, seed, _), answer in results.answers.items()}
     best = {cell for s in results.params.settings for cell in best_of_kinds(results, s.name).values()}
@@ -196,7 +197,8 @@ def autoattack_table(results: Results[Params, Cell]) -> pd.DataFrame:
             rows.append(row)
     compared = [row for row in rows if "p_holm" in row]
     for row, p in zip(compared, holm([row["p_holm"] for row in compared]), strict=True):
-        row["p_holm"] = p
+        better = "more robust" if row["only_here"] > row["only_plain"] else "less robust"
+        row |= {"p_holm": p, "verdict": better if p < 1 - CONFIDENCE else "not shown"}
     return pd.DataFrame(rows)
 
 
